@@ -1,0 +1,48 @@
+# Every target works on a machine that has only Python 3.11, git and make.
+# PYTHON=python3.12 make ... chooses another interpreter.
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUNTIME_BIN := .venv-runtime/bin
+DEMO := build/demo
+
+.PHONY: demo test check bench runtime-alone clean
+
+# Installs everything into .venv; runs again only when the project's metadata changes.
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+# A checkpoint in miniature -> export -> compile -> verify -> generate -> bench, on this CPU.
+demo: .venv/installed
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh benchmarks/demo.sh $(DEMO)
+
+# The whole suite.
+test: .venv/installed
+	$(BIN)/pytest
+
+# What a change must pass besides the suite.
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Timings of the demo's bundle; see benchmarks/.
+bench: demo
+	$(BIN)/toolchain bench $(DEMO)/int4
+
+# The runtime as a device installs it: base and the cpu extra, nothing else. It runs its own
+# tests on bundles that the full environment made.
+runtime-alone: .venv/installed
+	$(PYTHON) -m venv --clear --without-pip .venv-runtime
+	$(BIN)/pip --python $(RUNTIME_BIN)/python install --quiet '.[cpu]'
+	du -sm --apparent-size .venv-runtime
+	$(BIN)/pip --python $(RUNTIME_BIN)/python install --quiet pytest hypothesis
+	$(BIN)/python -m tests.bundles build/test-bundles
+	$(RUNTIME_BIN)/runtime generate build/test-bundles/talk-int4 "What is an edge box?"
+	TEST_BUNDLES=build/test-bundles $(RUNTIME_BIN)/pytest tests/runtime
+
+clean:
+	rm -rf build dist .venv .venv-runtime
