@@ -1,0 +1,139 @@
+"""Text in, text out: template, tokenizer, stop strings and timings around the token loop.
+
+Knows nothing of HTTP or of terminals.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from runtime.engine import Engine
+from runtime.generate import FinishReason, Token, generate
+from runtime.sampling import SamplingParams
+from runtime.template import Message, encode_chat
+from runtime.timing import Stopwatch, Timings, now
+from runtime.tokenizer import StreamingDetokenizer, Tokenizer
+
+__all__ = ["Completion", "CompletionChunk", "StopStrings", "complete", "stream_completion"]
+
+Prompt = str | Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionChunk:
+    """Text that has become certain, and the token that brought it; the last one sums up."""
+
+    text: str
+    token: Token
+    completion: "Completion | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """A finished answer. completion_tokens counts the stop token, as vLLM does."""
+
+    text: str
+    token_ids: list[int]
+    prompt_tokens: int
+    completion_tokens: int
+    finish_reason: FinishReason
+    timings: Timings
+
+
+class StopStrings:
+    """Lets text through up to the first stop string, holding back what may become one."""
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self._stop = [text for text in stop if text]
+        self._held = ""
+        self.hit = False
+
+    def add(self, text: str) -> str:
+        """Returns the text that can no longer be part of a stop string."""
+        if self.hit:
+            return ""
+        self._held += text
+        found = [at for at in (self._held.find(stop) for stop in self._stop) if at >= 0]
+        self.hit = bool(found)
+        certain = min(found) if found else len(self._held) - self._partial()
+        released, self._held = self._held[:certain], self._held[certain:]
+        return released
+
+    def flush(self) -> str:
+        """Returns what is left when no more text comes."""
+        return "" if self.hit else self._held
+
+    def _partial(self) -> int:
+        """Length of the longest end of the text that begins a stop string."""
+        longest = max((len(stop) for stop in self._stop), default=1) - 1
+        for length in range(min(longest, len(self._held)), 0, -1):
+            if any(stop.startswith(self._held[-length:]) for stop in self._stop):
+                return length
+        return 0
+
+
+def encode_prompt(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
+    """A plain text becomes BOS and its tokens; messages go through the chat template."""
+    if isinstance(prompt, str):
+        return tokenizer.encode(prompt, add_bos=True) if prompt else []
+    return encode_chat(tokenizer, prompt)
+
+
+def stream_completion(
+    engine: Engine,
+    tokenizer: Tokenizer,
+    prompt: Prompt,
+    params: SamplingParams,
+    stop: Sequence[str] = (),
+) -> Iterator[CompletionChunk]:
+    """Yields one chunk per token; the last one carries the `Completion`.
+
+    Raises:
+        PromptError: the prompt is empty, too long or not valid text.
+        ParameterError: a token id in the parameters is not in the vocabulary.
+    """
+    watch = Stopwatch()
+    prompt_ids = encode_prompt(tokenizer, prompt)
+    watch.tokenized = now()
+    detokenizer, stop_strings = StreamingDetokenizer(tokenizer), StopStrings(stop)
+    token_ids: list[int] = []
+    texts: list[str] = []
+    with closing(generate(engine, prompt_ids, params)) as tokens:
+        for token in tokens:
+            watch.saw_token(token.logits_at, token.sampled_at)
+            token_ids.append(token.id)
+            text = stop_strings.add(detokenizer.add(token.id))
+            finish_reason = token.finish_reason
+            if finish_reason is not None:
+                text += stop_strings.add(detokenizer.flush())
+                text += stop_strings.flush()
+            if stop_strings.hit:
+                finish_reason = "stop"
+            texts.append(text)
+            watch.detokenize_s += now() - token.sampled_at
+            if finish_reason is None:
+                yield CompletionChunk(text=text, token=token)
+                continue
+            completion = Completion(
+                text="".join(texts),
+                token_ids=token_ids,
+                prompt_tokens=len(prompt_ids),
+                completion_tokens=len(token_ids),
+                finish_reason=finish_reason,
+                timings=watch.timings(len(prompt_ids), len(token_ids)),
+            )
+            yield CompletionChunk(text=text, token=token, completion=completion)
+            return
+
+
+def complete(
+    engine: Engine,
+    tokenizer: Tokenizer,
+    prompt: Prompt,
+    params: SamplingParams,
+    stop: Sequence[str] = (),
+) -> Completion:
+    """Runs `stream_completion` to its end."""
+    *_, last = stream_completion(engine, tokenizer, prompt, params, stop)
+    assert last.completion is not None, "the last chunk sums up"
+    return last.completion

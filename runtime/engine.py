@@ -1,0 +1,182 @@
+"""Which graph, which chunk, which slot: token ids in, rows of logits out.
+
+The engine knows nothing about text, sampling or HTTP.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from runtime.errors import PromptError, SessionError
+from runtime.kv_cache import KVCache, Slot, common_prefix
+from runtime.manifest import Graph, Phase
+from runtime.sessions.base import Chunk, Logits, Session
+
+__all__ = ["Engine", "plan_chunks"]
+
+# What one more call costs, in rows: reading all weights once against computing one more row.
+CALL_COST = 16
+
+
+def plan_chunks(num_tokens: int, seq_lens: Sequence[int]) -> list[int]:
+    """Cuts a prompt into graph lengths with the least work, padding included.
+
+    Args:
+        num_tokens: tokens to run.
+        seq_lens: lengths of the graphs at hand.
+
+    Returns:
+        One graph length per chunk; only the last chunk may be shorter than its graph.
+    """
+    # For every number of tokens left: the least cost, and the graph to start with (the longest).
+    costs, starts = [0], [0]
+    for left in range(1, num_tokens + 1):
+        cost, start = min((n + CALL_COST + costs[max(0, left - n)], -n) for n in seq_lens)
+        costs.append(cost)
+        starts.append(-start)
+    plan: list[int] = []
+    while num_tokens > 0:
+        plan.append(starts[num_tokens])
+        num_tokens -= plan[-1]
+    return plan
+
+
+class Engine:
+    """Runs prompts and tokens of many sequences on one session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        manifest = session.manifest
+        self.vocab_size = manifest.model.vocab_size
+        self.context_len = manifest.cache_len
+        self._cache = KVCache(manifest.num_slots, manifest.cache_len)
+        self._graphs = manifest.graphs
+        # A decode graph of one sequence is also the shortest prefill graph.
+        self._prefill = self._by_seq_len("prefill", "decode")
+        self._score = self._by_seq_len("score")
+        self.prefix_hits = 0
+        """Prompt tokens whose rows were found in the cache, over the engine's life."""
+
+    def _by_seq_len(self, *phases: Phase) -> dict[int, Graph]:
+        return {
+            graph.spec.seq_len: graph
+            for graph in self._graphs
+            if graph.spec.phase in phases
+            and graph.spec.batch_size == 1
+            and graph.spec.cache_len == self.context_len
+        }
+
+    def has(self, phase: Phase) -> bool:
+        """Whether the bundle has graphs of this phase for one sequence."""
+        return bool(self._by_seq_len(phase))
+
+    @contextmanager
+    def slot(self, prompt: Sequence[int]) -> Iterator[Slot]:
+        """Lends the cache slot that fits a prompt best, for as long as the block runs."""
+        slot = self._cache.acquire(prompt)
+        try:
+            yield slot
+        finally:
+            self._cache.release(slot)
+
+    def prefill(self, slot: Slot, token_ids: Sequence[int]) -> Logits:
+        """Makes the slot hold these tokens, reusing the rows of a shared prefix.
+
+        Returns:
+            float32 (V,), the logits after the last token.
+
+        Raises:
+            PromptError: no tokens, or more than the cache holds.
+        """
+        self._check_prompt(token_ids)
+        # The last token always runs, since its logits are wanted.
+        reused = min(common_prefix(slot.token_ids, token_ids), len(token_ids) - 1)
+        self.prefix_hits += reused
+        slot.truncate(reused)
+        logits: Logits = np.empty(0, np.float32)
+        for graph, chunk in self._chunks(self._prefill, slot, token_ids[reused:]):
+            logits = self._session.run(graph, [chunk])[0]
+            slot.append(chunk.token_ids)
+        return logits
+
+    def score(self, slot: Slot, token_ids: Sequence[int]) -> Iterator[Logits]:
+        """Runs tokens after what the slot holds and yields the logits of every one of them.
+
+        Yields:
+            float32 (n, V) per chunk; all chunks together have len(token_ids) rows.
+
+        Raises:
+            SessionError: the bundle has no score graph.
+            PromptError: no tokens, or more than the cache has room for.
+        """
+        if not self._score:
+            raise SessionError(
+                "the bundle has no score graph",
+                next_step="add one to the profile, then export and compile again",
+            )
+        self._check_prompt([*slot.token_ids, *token_ids])
+        for graph, chunk in self._chunks(self._score, slot, token_ids):
+            yield self._session.run(graph, [chunk])[0, : len(chunk.token_ids)]
+            slot.append(chunk.token_ids)
+
+    def decode(self, slots: Sequence[Slot], token_ids: Sequence[int]) -> Logits:
+        """Appends one token to each sequence.
+
+        Args:
+            slots: sequences, each with room for a row.
+            token_ids: the token of each.
+
+        Returns:
+            float32 (len(slots), V), the logits after each token.
+        """
+        chunks = [
+            Chunk(slot=slot.index, start=slot.length, token_ids=[token])
+            for slot, token in zip(slots, token_ids, strict=True)
+        ]
+        graph = self._decode_graph(chunks)
+        if graph is not None:
+            logits = self._session.run(graph, chunks)
+        else:  # no graph holds these slots side by side: one after the other
+            one = self._prefill[1]
+            logits = np.concatenate([self._session.run(one, [chunk]).copy() for chunk in chunks])
+        for slot, token in zip(slots, token_ids, strict=True):
+            slot.append([token])
+        return logits
+
+    def _decode_graph(self, chunks: Sequence[Chunk]) -> Graph | None:
+        """The smallest decode graph that runs all chunks at once."""
+        if len(chunks) == 1 and 1 in self._prefill:
+            return self._prefill[1]
+        highest = max(chunk.slot for chunk in chunks)
+        fitting = [
+            graph
+            for graph in self._graphs
+            if graph.spec.phase == "decode" and graph.spec.batch_size > highest
+        ]
+        return min(fitting, key=lambda graph: graph.spec.batch_size, default=None)
+
+    def _chunks(
+        self, graphs: dict[int, Graph], slot: Slot, token_ids: Sequence[int]
+    ) -> Iterator[tuple[Graph, Chunk]]:
+        start, done = slot.length, 0
+        for seq_len in plan_chunks(len(token_ids), list(graphs)):
+            part = token_ids[done : done + seq_len]
+            yield graphs[seq_len], Chunk(slot=slot.index, start=start + done, token_ids=part)
+            done += len(part)
+
+    def _check_prompt(self, token_ids: Sequence[int]) -> None:
+        if not token_ids:
+            raise PromptError("the prompt has no tokens", next_step="give some text")
+        if len(token_ids) > self.context_len:
+            raise PromptError(
+                "the prompt is longer than the cache",
+                got=f"{len(token_ids)} tokens",
+                allowed=f"1 to {self.context_len}",
+                next_step="shorten it, or export with a longer cache_len in the profile",
+            )
+        for token in token_ids:
+            if not 0 <= token < self.vocab_size:
+                raise PromptError(
+                    "no such token id", got=token, allowed=f"0 to {self.vocab_size - 1}"
+                )

@@ -1,0 +1,69 @@
+"""Which tokens each cache slot holds. Knows lengths and ids; the rows are the session's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from runtime.errors import SessionError
+
+__all__ = ["KVCache", "Slot", "common_prefix"]
+
+
+def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """Number of equal leading ids."""
+    for i, (a, b) in enumerate(zip(left, right, strict=False)):
+        if a != b:
+            return i
+    return min(len(left), len(right))
+
+
+@dataclass(slots=True)
+class Slot:
+    """One sequence's place in the cache: row i holds the keys and values of token_ids[i]."""
+
+    index: int
+    capacity: int
+    token_ids: list[int] = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        """Valid rows."""
+        return len(self.token_ids)
+
+    @property
+    def room(self) -> int:
+        """Rows that can still be written."""
+        return self.capacity - self.length
+
+    def append(self, token_ids: Sequence[int]) -> None:
+        """Records tokens whose rows have been written."""
+        assert len(token_ids) <= self.room, "the engine checks the room first"
+        self.token_ids.extend(token_ids)
+
+    def truncate(self, length: int) -> None:
+        """Goes back to an earlier length; the rows behind it become free."""
+        del self.token_ids[length:]
+
+
+class KVCache:
+    """Hands slots out and remembers what the free ones still hold, for prefix reuse."""
+
+    def __init__(self, num_slots: int, capacity: int) -> None:
+        self.capacity = capacity
+        self._free = [Slot(index, capacity) for index in range(num_slots)]
+
+    def acquire(self, token_ids: Sequence[int]) -> Slot:
+        """The free slot whose content shares the longest prefix with the prompt.
+
+        Raises:
+            SessionError: every slot is in use.
+        """
+        if not self._free:
+            raise SessionError("every cache slot is in use", next_step="wait for one to finish")
+        slot = max(self._free, key=lambda slot: common_prefix(slot.token_ids, token_ids))
+        self._free.remove(slot)
+        return slot
+
+    def release(self, slot: Slot) -> None:
+        """Takes a slot back; its rows stay until somebody writes over them."""
+        self._free.append(slot)
+        self._free.sort(key=lambda slot: slot.index)

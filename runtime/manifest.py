@@ -1,0 +1,172 @@
+"""THE CONTRACT between export, compile and run: the types of a bundle's manifest.json.
+
+Nothing here touches a file. Every type is frozen and refuses unknown keys and wrong types.
+"""
+
+from collections.abc import Callable
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt, PositiveFloat, PositiveInt
+
+__all__ = [
+    "FORMAT_VERSION",
+    "FileEntry",
+    "Graph",
+    "GraphSpec",
+    "Manifest",
+    "ModelConfig",
+    "Phase",
+    "Provenance",
+    "Record",
+    "TensorSpec",
+    "hidden_name",
+    "new_key",
+    "new_value",
+    "past_key",
+    "past_value",
+]
+
+FORMAT_VERSION: Final = 1
+
+Phase = Literal["prefill", "decode", "score"]
+Stage = Literal["exported", "compiled"]
+DType = Literal["float32", "float16", "int64", "int32", "int8", "uint8"]
+
+Namer = Callable[[int], str]  # layer -> tensor name
+
+# Names of graph inputs and outputs, one spelling for every side.
+INPUT_IDS = "input_ids"
+POSITION_IDS = "position_ids"
+ATTENTION_MASK = "attention_mask"
+LOGIT_ROWS = "logit_rows"
+LOGITS = "logits"
+
+
+def past_key(layer: int) -> str:
+    """Name of the input that holds the cached keys of a layer."""
+    return f"past_key.{layer}"
+
+
+def past_value(layer: int) -> str:
+    """Name of the input that holds the cached values of a layer."""
+    return f"past_value.{layer}"
+
+
+def new_key(layer: int) -> str:
+    """Name of the output with the new key rows of a layer."""
+    return f"key.{layer}"
+
+
+def new_value(layer: int) -> str:
+    """Name of the output with the new value rows of a layer."""
+    return f"value.{layer}"
+
+
+def hidden_name(layer: int) -> str:
+    """Name of the residual stream after a layer, (B, S, hidden_size)."""
+    return f"hidden.{layer}"
+
+
+class Record(BaseModel):
+    """Frozen data that refuses unknown keys and silently converted types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ModelConfig(Record):
+    """A Llama-family decoder; the field names are the keys of Hugging Face's config.json."""
+
+    vocab_size: PositiveInt
+    hidden_size: PositiveInt
+    intermediate_size: PositiveInt
+    num_hidden_layers: PositiveInt
+    num_attention_heads: PositiveInt
+    num_key_value_heads: PositiveInt
+    head_dim: PositiveInt
+    max_position_embeddings: PositiveInt
+    rms_norm_eps: PositiveFloat
+    rope_theta: PositiveFloat
+    rope_scaling_factor: PositiveFloat = 1.0  # linear: positions are divided by it
+    tie_word_embeddings: bool = False
+
+
+class TensorSpec(Record):
+    """One input or output of a graph; every dimension is static."""
+
+    name: str
+    dtype: DType
+    shape: tuple[PositiveInt, ...]
+
+
+class GraphSpec(Record):
+    """One member of the graph family: B sequences, S new rows each, C rows already cached."""
+
+    phase: Phase
+    batch_size: PositiveInt
+    seq_len: PositiveInt
+    cache_len: NonNegativeInt
+
+    @property
+    def name(self) -> str:
+        """File stem, for example prefill_s128, decode_b1 or score_s64_c0."""
+        parts: list[str] = [self.phase]
+        if self.batch_size > 1 or self.phase == "decode":
+            parts.append(f"b{self.batch_size}")
+        if self.seq_len > 1:
+            parts.append(f"s{self.seq_len}")
+        if self.cache_len == 0:
+            parts.append("c0")
+        return "_".join(parts)
+
+
+class Graph(Record):
+    """A graph of the bundle: what it computes, where it lies, what goes in and out."""
+
+    spec: GraphSpec
+    path: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class FileEntry(Record):
+    """What the reader checks of each file."""
+
+    size: NonNegativeInt
+    sha256: str
+
+
+class Provenance(Record):
+    """Where the bundle comes from: enough to make it again."""
+
+    source_files: dict[str, str]  # file name -> sha256
+    tool_versions: dict[str, str]
+    options: dict[str, JsonValue]
+
+
+class Manifest(Record):
+    """All that the runtime knows about a bundle."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    stage: Stage
+    target: str  # "portable" for an exported bundle, else the compiler target
+    weights: str  # fp16 for an exported bundle, else what --weights chose
+    model: ModelConfig
+    graphs: tuple[Graph, ...]
+    files: dict[str, FileEntry]  # path relative to the bundle, POSIX separators
+    provenance: Provenance
+    profile: dict[str, JsonValue]  # the resolved profile, for the record
+
+    @property
+    def cache_len(self) -> int:
+        """Rows of one cache slot: the longest sequence that fits."""
+        return max(graph.spec.cache_len for graph in self.graphs)
+
+    @property
+    def num_slots(self) -> int:
+        """Sequences that can be cached side by side."""
+        return max(graph.spec.batch_size for graph in self.graphs)
+
+    @property
+    def max_seq_len(self) -> int:
+        """Rows that the largest graph writes at once."""
+        return max(graph.spec.seq_len for graph in self.graphs)

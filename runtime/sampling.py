@@ -1,0 +1,229 @@
+"""Chooses the next token id: takes a row of logits, settings and an explicit rng; gives an id.
+
+Pure numpy; knows nothing of engines or text. The steps come in vLLM's order (vllm.v1.sample):
+1. logit_bias is added (OpenAI).
+2. repetition_penalty divides positive logits and multiplies the others, for prompt and output
+   ids (CTRL, arXiv:1909.05858, as in transformers).
+3. frequency_penalty * count and presence_penalty are subtracted, for output ids only (OpenAI).
+4. temperature divides; 0 takes the most likely id and skips the rest.
+5. min_p keeps p >= min_p * max(p) (arXiv:2407.01082).
+6. top_k keeps the k most likely (arXiv:1805.04833).
+7. top_p keeps the fewest most likely whose share of what is left reaches it (arXiv:1904.09751).
+8. One uniform number is looked up in the cumulative sum.
+The ranking is by (-logit, id) everywhere, so ties fall the same way each time.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Self, TypeAlias
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+
+from runtime.errors import ParameterError, SessionError
+from runtime.manifest import Record
+
+__all__ = ["Sampler", "SamplingParams", "check_vocab", "make_rng", "top_logprobs"]
+
+Row: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+Ids: TypeAlias = NDArray[np.intp]
+
+BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "maximum": "<="}  # words of JSON schema
+HEADS = (256, 4096)  # ids to sort before sorting all: 5 ms for 55,296, and rarely needed
+
+
+class SamplingParams(Record):
+    """How to sample one sequence; a value out of its range raises ParameterError.
+
+    Names are vLLM's, ranges OpenAI's or else vLLM's. Ours are the ends of repetition_penalty
+    (nearer to 0 it overflows) and the upper end of temperature.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+    temperature: float = Field(default=0.0, ge=0, le=100)  # 0: greedy
+    top_k: int = Field(default=0, ge=0)  # 0: off
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    repetition_penalty: float = Field(default=1.0, ge=0.01, le=10)
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict)
+    seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)  # None: new each time
+    max_tokens: int | None = Field(default=None, ge=1)  # None: until the context is full
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    logprobs: int | None = Field(default=None, ge=0, le=20)  # number of top alternatives to report
+
+    @property
+    def has_penalties(self) -> bool:
+        """Whether the ids seen so far change the next choice."""
+        return (self.repetition_penalty, self.frequency_penalty, self.presence_penalty) != (1, 0, 0)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refuse_politely(cls, values: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            path = ".".join(map(str, first["loc"]))
+            fields = cls.model_json_schema()["properties"]
+            schema = fields.get(path.split(".")[0])
+            raise ParameterError(
+                f"{path}: {first['msg']}",
+                got=repr(first["input"]),
+                allowed=_describe(schema) if schema else ", ".join(fields),
+                next_step="change it or leave it out",
+            ) from error
+
+
+def _describe(schema: dict[str, Any]) -> str:
+    """A JSON schema in words, such as: number >= 0 and <= 100."""
+    schema = schema.get("anyOf", [schema])[0]  # the other alternative is null
+    inner = schema.get("items") or schema.get("additionalProperties")
+    if inner:
+        return f"{schema['type']} of {_describe(inner)}"
+    bounds = [f"{sign} {schema[word]}" for word, sign in BOUNDS.items() if word in schema]
+    return f"{schema['type']} {' and '.join(bounds)}"
+
+
+def check_vocab(params: SamplingParams, vocab_size: int) -> None:
+    """Refuses ids that the model does not have.
+
+    Raises:
+        ParameterError: an id of logit_bias or stop_token_ids is not in [0, vocab_size).
+    """
+    for name, ids in ("logit_bias", params.logit_bias), ("stop_token_ids", params.stop_token_ids):
+        for token_id in ids:
+            if not 0 <= token_id < vocab_size:
+                raise ParameterError(
+                    f"{name} names a token that the model does not have",
+                    got=token_id,
+                    allowed=f"ids from 0 to {vocab_size - 1}",
+                    next_step="use the ids of this model's tokenizer",
+                )
+
+
+def make_rng(seed: int | None) -> Generator:
+    """PCG64 from any int64, or from the operating system for None."""
+    return np.random.default_rng(None if seed is None else seed % 2**64)  # numpy refuses seed < 0
+
+
+class Sampler:
+    """Chooses the ids of one sequence and remembers them for the penalties."""
+
+    def __init__(
+        self, params: SamplingParams, prompt_ids: Sequence[int], vocab_size: int, rng: Generator
+    ) -> None:
+        check_vocab(params, vocab_size)
+        self._params, self._rng = params, rng
+        self._bias_ids = np.array(list(params.logit_bias), np.intp)
+        self._bias = np.array(list(params.logit_bias.values()), np.float64)
+        if params.has_penalties:
+            self._counts = np.zeros(vocab_size, np.int64)  # of output ids
+            self._seen = np.zeros(vocab_size, np.bool_)  # in prompt or output
+            self._seen[np.array(prompt_ids, np.intp)] = True
+
+    def sample(self, logits: NDArray[np.float32]) -> int:
+        """The next id for a row of logits, (vocab,), which is not changed.
+
+        Raises:
+            SessionError: NaN or +inf somewhere, or -inf everywhere.
+        """
+        check_logits(logits)
+        token_id = choose(self._adjust(logits), self._params, self._rng)
+        if self._params.has_penalties:
+            self._seen[token_id] = True
+            self._counts[token_id] += 1
+        return token_id
+
+    def _adjust(self, logits: Row) -> Row:
+        """Steps 1 to 3 on a copy; the row itself where none applies."""
+        if self._bias_ids.size:
+            logits = logits.astype(np.float64)
+            logits[self._bias_ids] += self._bias
+        if self._params.has_penalties:
+            logits = apply_penalties(logits, self._seen, self._counts, self._params)
+        return logits
+
+
+def check_logits(logits: Row) -> None:
+    """Refuses a row without a most likely id; its max tells all three ways in one pass."""
+    highest = logits.max()
+    if not np.isfinite(highest):
+        raise SessionError(
+            "the logits are not usable",
+            got="-inf everywhere" if highest == -np.inf else f"{highest} among them",
+            allowed="finite numbers, and -inf for some",
+            next_step="verify the bundle, or compare with another backend",
+        )
+
+
+def apply_penalties(
+    logits: Row, seen: NDArray[np.bool_], counts: NDArray[np.int64], params: SamplingParams
+) -> Row:
+    """Steps 2 and 3 on a copy; ids with a count must also be seen."""
+    row = logits.astype(np.float64)
+    ids = np.flatnonzero(seen)
+    num_outputs, penalty, values = counts[ids], params.repetition_penalty, row[ids]
+    values = np.where(values > 0, values / penalty, values * penalty)
+    values -= params.frequency_penalty * num_outputs
+    row[ids] = values - params.presence_penalty * (num_outputs > 0)
+    return row
+
+
+def choose(logits: Row, params: SamplingParams, rng: Generator) -> int:
+    """Steps 4 to 8."""
+    if params.temperature == 0:
+        return int(logits.argmax())
+    ids = np.arange(logits.size)
+    if params.top_k:  # before min_p, for speed: both cut the same ranking, so they commute
+        ids = most_likely(logits, params.top_k)
+    row = logits[ids]
+    weights = weigh(row, params.temperature)
+    weights *= weights >= params.min_p  # the largest is 1
+    if params.top_p < 1:
+        nucleus = keep_top_p(row, weights, params.top_p)
+        ids, row, weights = ids[nucleus], row[nucleus], weights[nucleus]
+    # The last of the fewest whose share reaches u is where the cumulative sum reaches u.
+    return int(ids[keep_top_p(row, weights, rng.random())[-1]])
+
+
+def most_likely(logits: Row, num: int) -> Ids:
+    """The num most likely ids (all, if there are fewer), sorted by (-logit, id)."""
+    ids = np.arange(logits.size)
+    if num < logits.size:
+        ids = np.flatnonzero(logits >= np.partition(logits, -num)[-num])  # all ties for the end
+    return ids[np.argsort(-logits[ids], kind="stable")][:num]
+
+
+def weigh(logits: Row, temperature: float) -> NDArray[np.float64]:
+    """Probabilities up to a factor: the most likely id weighs 1."""
+    with np.errstate(over="ignore"):  # a tiny temperature sends the others to -inf: weight 0
+        return np.exp((logits - np.float64(logits.max())) / temperature)
+
+
+def keep_top_p(logits: Row, weights: NDArray[np.float64], top_p: float) -> Ids:
+    """The smallest set of the most likely whose share of the weights reaches top_p, sorted."""
+    mass = top_p * weights.sum()
+    for num in (*HEADS, logits.size):
+        ids = most_likely(logits, num)
+        reached = weights[ids].cumsum()
+        if reached[-1] >= mass:
+            break
+    # The last sum can be a rounding error short of the mass.
+    return ids[: reached.searchsorted(min(mass, reached[-1])) + 1]
+
+
+def top_logprobs(logits: Row, token_id: int, n: int) -> tuple[float, list[tuple[int, float]]]:
+    """The log-probability of an id, and the n most likely ids with theirs, before any step.
+
+    Raises:
+        SessionError: NaN or +inf somewhere, or -inf everywhere.
+    """
+    check_logits(logits)
+    highest, log_total = float(logits.max()), float(np.log(weigh(logits, 1.0).sum()))
+    ids = [token_id, *(most_likely(logits, n).tolist() if n else [])]
+    chosen, *top = [(i, float(logits[i]) - highest - log_total) for i in ids]
+    return chosen[1], top

@@ -1,0 +1,38 @@
+"""One session class per target; choosing one is a table look-up."""
+
+from collections.abc import Callable
+from importlib import import_module
+
+from runtime.bundle import Bundle
+from runtime.errors import SessionError
+from runtime.sessions.base import Chunk, Session
+
+__all__ = ["SESSIONS", "Chunk", "Session", "open_session"]
+
+# target in the manifest -> module and class; imported when chosen, since each needs its backend.
+SESSIONS = {
+    "portable": ("runtime.sessions.portable", "PortableSession"),
+    "cpu": ("runtime.sessions.cpu", "CpuSession"),
+}
+
+
+def open_session(bundle: Bundle) -> Session:
+    """Opens the session that the bundle was compiled for.
+
+    Raises:
+        SessionError: no session for the target, or its backend is not installed.
+    """
+    target = bundle.manifest.target
+    if target not in SESSIONS:
+        raise SessionError(
+            "no session for the bundle's target", got=target, allowed=", ".join(SESSIONS)
+        )
+    module_name, class_name = SESSIONS[target]
+    try:
+        session_class: Callable[[Bundle], Session] = getattr(import_module(module_name), class_name)
+    except ModuleNotFoundError as error:
+        raise SessionError(
+            f"target {target} needs the Python package {error.name}",
+            next_step="install alpaca2-toolchain with the extra of that target, e.g. [cpu]",
+        ) from error
+    return session_class(bundle)

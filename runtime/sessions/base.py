@@ -1,0 +1,91 @@
+"""The seam between the engine and a device.
+
+A session owns the cache and one compiled graph family; it knows nothing of sampling or text.
+Lengths live above: `start` says how many rows of a slot are valid, so going back to an earlier
+length (a rejected draft, a shared prefix) is a smaller `start` and nothing else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.manifest import Graph, GraphSpec, Manifest
+
+__all__ = ["Chunk", "Session", "batch_row", "token_arrays"]
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """New tokens of one sequence: they become rows start, start + 1, ... of a cache slot."""
+
+    slot: int
+    start: int
+    token_ids: Sequence[int]
+
+
+class Session(Protocol):
+    """Runs one graph of the family over a batch of chunks."""
+
+    manifest: Manifest
+    hidden: dict[str, NDArray[np.float32]]
+    """Outputs named hidden.{i} of the last run, (B, S, E); empty unless the graphs have them."""
+
+    def run(self, graph: Graph, chunks: Sequence[Chunk]) -> Logits:
+        """Runs the chunks and writes their rows into the cache.
+
+        A graph of batch size 1 takes any slot. A graph of batch size B > 1 takes slots 0 to
+        B - 1, each at most once, and leaves the valid rows of the others alone.
+
+        Args:
+            graph: one of `manifest.graphs`.
+            chunks: each of 1 to seq_len tokens, with start + len(token_ids) <= cache_len.
+
+        Returns:
+            float32 (len(chunks), V): logits of each chunk's last token; from a score graph
+            (len(chunks), seq_len, V). Valid until the next run.
+        """
+        ...
+
+    def copy_rows(self, source: int, target: int, num_rows: int) -> None:
+        """Copies the first rows of one slot to another, in every layer."""
+        ...
+
+    def close(self) -> None:
+        """Gives back everything that the device holds for this session."""
+        ...
+
+
+def batch_row(spec: GraphSpec, chunk: Chunk) -> int:
+    """Row of the batch that computes a chunk: its slot, or 0 where there is one row only."""
+    return chunk.slot if spec.batch_size > 1 else 0
+
+
+def token_arrays(
+    spec: GraphSpec, chunks: Sequence[Chunk], idle_start: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Lays chunks out as the graph wants them, padded on the right.
+
+    Args:
+        spec: the graph.
+        chunks: what to run.
+        idle_start: position given to the rows of the batch that no chunk uses.
+
+    Returns:
+        input_ids (B, S), the first position of each row (B,), and logit_rows (B,): the row of
+        the flattened (B * S) that holds the last token.
+    """
+    input_ids = np.zeros((spec.batch_size, spec.seq_len), np.int64)
+    starts = np.full(spec.batch_size, idle_start, np.int64)
+    logit_rows = np.arange(spec.batch_size, dtype=np.int64) * spec.seq_len
+    for chunk in chunks:
+        row, length = batch_row(spec, chunk), len(chunk.token_ids)
+        assert 1 <= length <= spec.seq_len, "the engine cuts chunks to the graph"
+        input_ids[row, :length] = chunk.token_ids
+        starts[row] = chunk.start
+        logit_rows[row] += length - 1
+    return input_ids, starts, logit_rows

@@ -1,0 +1,90 @@
+"""Runs an exported bundle's portable graphs on ONNX Runtime, as they are.
+
+This is the reference for every target whose graphs return new rows: the mask is built here and
+the rows are written into the cache by numpy slice assignment.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime import manifest as names
+from runtime.bundle import Bundle
+from runtime.manifest import Graph, GraphSpec
+from runtime.sessions.base import Chunk, Logits, batch_row, token_arrays
+from runtime.sessions.onnx_graphs import open_graphs
+
+__all__ = ["MASKED", "PortableSession", "attention_mask"]
+
+MASKED = -65504.0  # the lowest finite float16, so that a cast of the mask stays finite
+
+
+def attention_mask(spec: GraphSpec, starts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Additive mask, float32 (B, 1, S, C + S): valid cached rows, then causal new rows."""
+    mask = np.full((spec.batch_size, 1, spec.seq_len, spec.cache_len + spec.seq_len), MASKED)
+    for row, start in enumerate(starts):
+        mask[row, 0, :, :start] = 0.0
+    mask[:, 0, :, spec.cache_len :] = np.triu(np.full((spec.seq_len, spec.seq_len), MASKED), k=1)
+    return mask.astype(np.float32)
+
+
+class PortableSession:
+    """Session over graphs with `past_key.{i}` in and `key.{i}` (new rows) out."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.manifest = bundle.manifest
+        self.hidden: dict[str, NDArray[np.float32]] = {}
+        self._sessions = open_graphs(bundle)
+        model = self.manifest.model
+        shape = (
+            model.num_hidden_layers,
+            self.manifest.num_slots,
+            model.num_key_value_heads,
+            self.manifest.cache_len,
+            model.head_dim,
+        )
+        self.keys = np.zeros(shape, np.float16)  # (L, slots, G, C, D)
+        self.values = np.zeros(shape, np.float16)
+
+    def run(self, graph: Graph, chunks: Sequence[Chunk]) -> Logits:
+        """See Session.run."""
+        spec = graph.spec
+        input_ids, starts, logit_rows = token_arrays(spec, chunks, idle_start=0)
+        available: dict[str, NDArray[np.generic]] = {
+            names.INPUT_IDS: input_ids,
+            names.POSITION_IDS: starts[:, None] + np.arange(spec.seq_len),
+            names.ATTENTION_MASK: attention_mask(spec, starts),
+            names.LOGIT_ROWS: logit_rows,
+        }
+        first = chunks[0].slot if spec.batch_size == 1 else 0
+        slots = slice(first, first + spec.batch_size)
+        for i in range(self.manifest.model.num_hidden_layers):
+            available[names.past_key(i)] = self.keys[i, slots]
+            available[names.past_value(i)] = self.values[i, slots]
+        feeds = {tensor.name: available[tensor.name] for tensor in graph.inputs}
+        fetched = self._sessions[spec.name].run(None, feeds)
+        outputs = dict(zip((tensor.name for tensor in graph.outputs), fetched, strict=True))
+        self._write_rows(spec, chunks, outputs)
+        self.hidden = {k: v for k, v in outputs.items() if k.startswith("hidden.")}
+        logits: Logits = outputs[names.LOGITS]
+        return logits[[batch_row(spec, chunk) for chunk in chunks]]
+
+    def _write_rows(
+        self, spec: GraphSpec, chunks: Sequence[Chunk], outputs: dict[str, NDArray[np.float16]]
+    ) -> None:
+        for chunk in chunks:
+            row, length = batch_row(spec, chunk), len(chunk.token_ids)
+            rows = slice(chunk.start, chunk.start + length)
+            for i in range(self.manifest.model.num_hidden_layers):
+                self.keys[i, chunk.slot, :, rows] = outputs[names.new_key(i)][row, :, :length]
+                self.values[i, chunk.slot, :, rows] = outputs[names.new_value(i)][row, :, :length]
+
+    def copy_rows(self, source: int, target: int, num_rows: int) -> None:
+        """See Session.copy_rows."""
+        for cache in (self.keys, self.values):
+            cache[:, target, :, :num_rows] = cache[:, source, :, :num_rows]
+
+    def close(self) -> None:
+        """Drops the graphs."""
+        self._sessions = {}
