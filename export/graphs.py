@@ -1,0 +1,59 @@
+"""Names, types and shapes of what goes into and comes out of every graph; made only here."""
+
+from runtime import manifest as names
+from runtime.manifest import GraphSpec, ModelConfig, TensorSpec
+
+__all__ = ["chooses_rows", "graph_inputs", "graph_outputs"]
+
+
+def graph_inputs(config: ModelConfig, spec: GraphSpec) -> tuple[TensorSpec, ...]:
+    """Inputs of a portable graph, in order.
+
+    input_ids       int64   (B, S)
+    position_ids    int64   (B, S)           absolute positions
+    attention_mask  float32 (B, 1, S, C + S) added to the scores
+    logit_rows      int64   (B,)             rows of (B * S) whose logits are wanted; S > 1 only,
+                                             and not in score graphs, which give all rows
+    past_key.{i}    float16 (B, G, C, D)     absent when C = 0
+    past_value.{i}  float16 (B, G, C, D)     absent when C = 0
+    """
+    b, s, c = spec.batch_size, spec.seq_len, spec.cache_len
+    inputs = [
+        TensorSpec(name=names.INPUT_IDS, dtype="int64", shape=(b, s)),
+        TensorSpec(name=names.POSITION_IDS, dtype="int64", shape=(b, s)),
+        TensorSpec(name=names.ATTENTION_MASK, dtype="float32", shape=(b, 1, s, c + s)),
+    ]
+    if chooses_rows(spec):
+        inputs.append(TensorSpec(name=names.LOGIT_ROWS, dtype="int64", shape=(b,)))
+    if c:
+        inputs += _cache_tensors(config, spec, c, names.past_key, names.past_value)
+    return tuple(inputs)
+
+
+def graph_outputs(config: ModelConfig, spec: GraphSpec) -> tuple[TensorSpec, ...]:
+    """Outputs of a portable graph, in order.
+
+    logits    float32 (B, V), or (B, S, V) in a score graph
+    key.{i}   float16 (B, G, S, D)  the NEW rows
+    value.{i} float16 (B, G, S, D)  the NEW rows
+    """
+    b, s, v = spec.batch_size, spec.seq_len, config.vocab_size
+    shape = (b, s, v) if spec.phase == "score" else (b, v)
+    logits = TensorSpec(name=names.LOGITS, dtype="float32", shape=shape)
+    return (logits, *_cache_tensors(config, spec, s, names.new_key, names.new_value))
+
+
+def chooses_rows(spec: GraphSpec) -> bool:
+    """Whether the graph takes logit_rows."""
+    return spec.phase != "score" and spec.seq_len > 1
+
+
+def _cache_tensors(
+    config: ModelConfig, spec: GraphSpec, rows: int, *namers: names.Namer
+) -> list[TensorSpec]:
+    shape = (spec.batch_size, config.num_key_value_heads, rows, config.head_dim)
+    return [
+        TensorSpec(name=name(i), dtype="float16", shape=shape)
+        for i in range(config.num_hidden_layers)
+        for name in namers
+    ]

@@ -1,0 +1,35 @@
+"""The portable clean-ups, in one ordered list."""
+
+import onnx_ir as ir
+from onnx_ir.passes.common import (
+    CommonSubexpressionEliminationPass,
+    IdentityEliminationPass,
+    LiftConstantsToInitializersPass,
+    RemoveUnusedNodesPass,
+    RemoveUnusedOpsetsPass,
+    ShapeInferencePass,
+    TopologicalSortPass,
+)
+
+from export.passes.fold_constants import FoldConstants
+from export.passes.lower_opset import LowerOpset
+from export.passes.name_nodes import NameNodes
+from runtime.manifest import ModelConfig
+
+__all__ = ["portable_passes"]
+
+
+def portable_passes(config: ModelConfig) -> ir.passes.Sequential:
+    """What every traced graph goes through."""
+    return ir.passes.Sequential(
+        FoldConstants(),
+        IdentityEliminationPass(),
+        CommonSubexpressionEliminationPass(),
+        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        LowerOpset(),
+        RemoveUnusedNodesPass(),
+        RemoveUnusedOpsetsPass(),
+        TopologicalSortPass(),
+        ShapeInferencePass(),
+        NameNodes(config.num_hidden_layers),
+    )

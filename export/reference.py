@@ -1,0 +1,66 @@
+"""The torch answer that `verify` compares with: the decoder in float32, layer by layer.
+
+Only one layer's weights are in memory at a time, so the reference of a 7B fits where its bundle
+does.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from export.checkpoint import Checkpoint, open_checkpoint
+from export.config import load_config
+from export.decoder import DecoderLayer
+from export.layers import RMSNorm, RotaryEmbedding
+from runtime.manifest import ModelConfig
+
+__all__ = ["Reference"]
+
+MASKED = torch.finfo(torch.float32).min
+Array = NDArray[np.float32]
+
+
+class Reference:
+    """Float32 residual streams and logits of a checkpoint."""
+
+    def __init__(self, model: Path) -> None:
+        self.config: ModelConfig = load_config(model)
+        self._checkpoint: Checkpoint = open_checkpoint(model, self.config)
+
+    @torch.no_grad()
+    def hidden(self, sequences: Sequence[Sequence[int]]) -> list[list[Array]]:
+        """Residual streams: hidden[layer][sequence] is float32 (S, E)."""
+        rotary = RotaryEmbedding(self.config)
+        table = self._checkpoint.tensor("embed_tokens.weight")
+        streams = [table[torch.tensor(ids)].float()[None] for ids in sequences]
+        layer = DecoderLayer(self.config).eval()
+        hidden: list[list[Array]] = []
+        for i in range(self.config.num_hidden_layers):
+            self._load(layer, f"layers.{i}.")
+            streams = [_run(layer, rotary, x_1SE) for x_1SE in streams]
+            hidden.append([x_1SE[0].numpy() for x_1SE in streams])
+        return hidden
+
+    @torch.no_grad()
+    def logits(self, hidden_SE: Array) -> Array:
+        """Logits of a last residual stream, float32 (S, V)."""
+        norm = RMSNorm(self.config.hidden_size, self.config.rms_norm_eps)
+        self._load(norm, "norm.")
+        head = self._checkpoint.tensor("lm_head.weight").float()
+        logits: Array = (norm(torch.from_numpy(hidden_SE)) @ head.T).numpy()
+        return logits
+
+    def _load(self, module: nn.Module, prefix: str) -> None:
+        for name, parameter in module.named_parameters():
+            parameter.data = self._checkpoint.tensor(prefix + name).float()
+
+
+def _run(layer: DecoderLayer, rotary: RotaryEmbedding, x_1SE: Tensor) -> Tensor:
+    seq_len = x_1SE.shape[1]
+    mask = torch.full((1, 1, seq_len, seq_len), MASKED).triu(1)
+    out: Tensor = layer(x_1SE, rotary(torch.arange(seq_len)[None]), mask, None)[0]
+    return out

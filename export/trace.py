@@ -1,0 +1,122 @@
+"""(ModelConfig, GraphSpec) -> portable ONNX graph, traced on fake tensors.
+
+No weight is in memory while the graph is built: each becomes a reference to a file that the
+bundle writer fills later.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import onnx_ir as ir
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from export.decoder import Decoder
+from export.graphs import chooses_rows, graph_inputs, graph_outputs
+from export.layers import RotaryEmbedding
+from export.passes import portable_passes
+from runtime.bundle import WEIGHTS_DIR
+from runtime.manifest import GraphSpec, ModelConfig, TensorSpec
+
+__all__ = ["TRACED_OPSET", "trace"]
+
+TRACED_OPSET = 18  # the lowest that torch.onnx emits; a pass lowers it to 17
+BYTES_PER_WEIGHT = 2  # float16
+
+
+def trace(config: ModelConfig, spec: GraphSpec) -> ir.Model:
+    """Traces the decoder in the shapes of one graph.
+
+    Returns:
+        A model whose inputs and outputs are those of export/graphs.py and whose weights are
+        float16 external tensors at weights/{parameter}.
+    """
+    inputs, outputs = graph_inputs(config, spec), graph_outputs(config, spec)
+    with FakeTensorMode(), _default_dtype(torch.float16):
+        flat = _Flat(Decoder(config).eval(), spec)
+        program = torch.export.export(flat, tuple(map(_empty, inputs)), strict=False)
+    model = _convert(program, inputs, outputs)
+    _externalise_weights(model, config)
+    portable_passes(config)(model)
+    return model
+
+
+class _Flat(torch.nn.Module):
+    """The decoder with its inputs and outputs in the order of export/graphs.py."""
+
+    def __init__(self, decoder: Decoder, spec: GraphSpec) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.spec = spec
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ids, positions, mask, *rest = tensors
+        logit_rows = rest.pop(0) if chooses_rows(self.spec) else None
+        past = list(zip(rest[::2], rest[1::2], strict=True)) or None
+        logits, keys, values = self.decoder(ids, positions, mask, past, logit_rows)
+        if self.spec.phase != "score" and logit_rows is None:
+            logits = logits[:, 0]  # one row is all there is
+        new_rows = [tensor for pair in zip(keys, values, strict=True) for tensor in pair]
+        return (logits, *new_rows)
+
+
+def _empty(tensor: TensorSpec) -> Tensor:
+    return torch.zeros(tensor.shape, dtype=getattr(torch, tensor.dtype))
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Makes new parameters of this type inside the block."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _convert(
+    program: torch.export.ExportedProgram,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+) -> ir.Model:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision's absence
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # raised inside torch's own copy of itself
+        converted = torch.onnx.export(
+            program,
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+            opset_version=TRACED_OPSET,
+            input_names=[tensor.name for tensor in inputs],
+            output_names=[tensor.name for tensor in outputs],
+        )
+    assert converted is not None, "dynamo=True returns a program"
+    return converted.model
+
+
+def _externalise_weights(model: ir.Model, config: ModelConfig) -> None:
+    """Points every parameter at its file; the rotary frequencies are small and stay inside."""
+    prefix, frequencies = "decoder.", "rotary_emb.inverse_frequencies"
+    for value in list(model.graph.initializers.values()):
+        name = (value.name or "").removeprefix(prefix)
+        if name == frequencies:
+            buffer = RotaryEmbedding(config).get_buffer("inverse_frequencies")
+            value.const_value = ir.Tensor(buffer.numpy(), name=name)
+            value.name = name
+        elif name != value.name:
+            assert value.shape is not None, "torch.onnx gives every initializer its shape"
+            shape = ir.Shape(value.shape.numpy())
+            value.const_value = ir.ExternalTensor(
+                f"{WEIGHTS_DIR}/{name}",
+                0,
+                BYTES_PER_WEIGHT * int(torch.Size(shape.numpy()).numel()),
+                ir.DataType.FLOAT16,
+                shape=shape,
+                name=name,
+            )
+            value.name = name
