@@ -1,0 +1,1 @@
+"""The command line and the compiler: the only place that sees every part."""

@@ -1,0 +1,24 @@
+"""The command line on the host: one module per command, imported when the command runs."""
+
+from typing import Any
+
+import typer
+
+from runtime.console import run_app
+from toolchain.commands import bench, compile, export, inspect, miniature, profiles, verify
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Turn a Llama-family checkpoint into a compiled bundle, and prove what was made.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+COMMANDS: tuple[Any, ...] = (miniature, export, compile, verify, bench, inspect, profiles)
+for module in COMMANDS:
+    app.command(name=module.__name__.rpartition(".")[-1])(module.command)
+
+
+def main() -> None:
+    """Entry point of the `toolchain` script."""
+    run_app(app)

@@ -1,0 +1,100 @@
+"""toolchain verify BUNDLE... --model MODEL."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from toolchain.verify import StageReport
+
+__all__ = ["command"]
+
+COLUMNS = ("stage", "rows", "argmax", "top 10", "KL", "max abs", "ref ppl", "ppl", "verdict")
+
+
+def command(
+    bundles: Annotated[
+        list[Path], typer.Argument(metavar="BUNDLE...", help="Stages in order: exported, compiled.")
+    ],
+    model: Annotated[Path, typer.Option(help="The checkpoint that they were made from.")],
+    ids: Annotated[
+        Path | None, typer.Option(help="JSON list of token id lists; default: built-in dialogues.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the report here; - for stdout.")
+    ] = None,
+) -> None:
+    """Compare every stage with the float32 checkpoint; exit 1 past the profile's limits."""
+    from runtime.bundle import load_bundle
+    from runtime.console import note
+    from toolchain.compiler import exported_profile
+    from toolchain.console import Progress, print_table
+    from toolchain.verify import default_sequences, read_ids, verify
+
+    progress = Progress()
+    loaded = [load_bundle(path) for path in bundles]
+    sequences = read_ids(ids) if ids else default_sequences(loaded[0])
+    context = min(bundle.manifest.cache_len for bundle in loaded)
+    sequences = [sequence[:context] for sequence in sequences]
+    profile = exported_profile(loaded[0])
+    stages = verify(loaded, model, profile, sequences, report=progress)
+    passed = all(stage.passed for stage in stages)
+    progress.done(f"compared {len(stages)} stages on {len(sequences)} sequences")
+    if json_file is None or str(json_file) != "-":
+        print_table(
+            f"against {model} in torch float32", COLUMNS, [r for s in stages for r in _rows(s)]
+        )
+    for line in (line for stage in stages for line in _problems(stage)):
+        note(line)
+    if json_file is not None:
+        document = {"passed": passed, "stages": [asdict(stage) for stage in stages]}
+        text = json.dumps(document, indent=2)
+        print(text) if str(json_file) == "-" else json_file.write_text(text + "\n")
+    if not passed:
+        raise typer.Exit(1)
+
+
+def _rows(stage: "StageReport") -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for phase in stage.phases:
+        agreement = phase.agreement
+        rows.append(
+            (
+                f"{Path(stage.bundle).name} {phase.phase}",
+                str(agreement.rows),
+                f"{agreement.argmax:.4f}",
+                f"{agreement.top10:.4f}",
+                f"{agreement.kl:.2e}",
+                f"{agreement.max_abs:.2e}",
+                f"{agreement.reference_perplexity:.4g}",
+                f"{agreement.perplexity:.4g}",
+                "FAIL" if phase.failures else "pass",
+            )
+        )
+    greedy = f"greedy {stage.greedy_match:.2f}"
+    blanks = ("",) * (len(COLUMNS) - 3)
+    verdict = "pass" if stage.greedy_match >= stage.greedy_limit else "FAIL"
+    rows.append((f"{Path(stage.bundle).name} text", greedy, *blanks, verdict))
+    return rows
+
+
+def _problems(stage: "StageReport") -> list[str]:
+    """One line per failed phase: what is past which limit, and where it starts."""
+    name = f"{Path(stage.bundle).name} ({stage.target} {stage.weights})"
+    lines = []
+    for phase in stage.phases:
+        if not phase.failures:
+            continue
+        line = f"{name} {phase.phase}: {', '.join(phase.failures)}"
+        if phase.divergence is not None:
+            found = phase.divergence
+            where = "the norm or lm_head" if found.layer is None else f"layer {found.layer}"
+            error = f"relative error {found.relative_error:.3g}, limit {found.limit:g}"
+            line += f"; first diverges at {where} ({error})"
+        lines.append(line)
+    if stage.greedy_match < stage.greedy_limit:
+        lines.append(f"{name} text: greedy {stage.greedy_match:.2f} (limit {stage.greedy_limit})")
+    return lines

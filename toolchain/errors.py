@@ -1,0 +1,9 @@
+"""What can be wrong with a request to the compiler."""
+
+from runtime.errors import UserError
+
+__all__ = ["TargetError"]
+
+
+class TargetError(UserError):
+    """The target does not exist or cannot take what it was given."""

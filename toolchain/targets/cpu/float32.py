@@ -1,0 +1,102 @@
+"""Computes in float32, since x86 has no float16 arithmetic in ONNX Runtime."""
+
+import numpy as np
+import onnx_ir as ir
+
+__all__ = ["Float32"]
+
+FLOATS = {ir.DataType.FLOAT16, ir.DataType.FLOAT}
+EMBEDDING = "embed_tokens/Gather"
+
+
+class Float32(ir.passes.InPlacePass):
+    """Turns the float16 graph with float32 islands into one float32 graph.
+
+    1. A Cast between float types disappears.
+    2. A Transpose of a weight is done ahead of time.
+    3. The embedding table stays float16 and its rows are cast after the Gather.
+    4. Every other float16 tensor, input and output becomes float32.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrites in place."""
+        graph = model.graph
+        for node in list(graph):
+            if _casts_between_floats(node):
+                _bypass(graph, node)
+            elif node.op_type == "Transpose" and _weight(node) is not None:
+                _transpose_ahead(graph, node)
+        embedding = next(node for node in graph if node.name == EMBEDDING)
+        _cast_rows(graph, embedding)
+        kept = {*embedding.inputs, *embedding.outputs}
+        computed = [value for node in graph for value in node.outputs]
+        for value in (*graph.inputs, *graph.initializers.values(), *computed):
+            if value.dtype == ir.DataType.FLOAT16 and value not in kept:
+                _widen(value)
+        return ir.passes.PassResult(model, modified=True)
+
+
+def _casts_between_floats(node: ir.Node) -> bool:
+    source = node.inputs[0] if node.op_type == "Cast" else None
+    return source is not None and source.dtype in FLOATS
+
+
+def _bypass(graph: ir.Graph, node: ir.Node) -> None:
+    source, result = node.inputs[0], node.outputs[0]
+    assert source is not None, "Cast has an input"
+    if result.is_graph_output():
+        source.name, result.name = result.name, f"{result.name}.cast"
+        source.type = result.type
+    ir.convenience.replace_all_uses_with(result, source, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+
+
+def _weight(node: ir.Node) -> ir.ExternalTensor | None:
+    tensor = node.inputs[0].const_value if node.inputs[0] is not None else None
+    return tensor if isinstance(tensor, ir.ExternalTensor) else None
+
+
+def _transpose_ahead(graph: ir.Graph, node: ir.Node) -> None:
+    tensor, result = _weight(node), node.outputs[0]
+    assert tensor is not None, "the caller looked"
+    name, (rows, columns) = f"{tensor.name}.transposed", tensor.shape.numpy()
+    lazy = ir.LazyTensor(
+        lambda: ir.Tensor(np.ascontiguousarray(tensor.numpy().T.astype(np.float32))),
+        dtype=ir.DataType.FLOAT,
+        shape=ir.Shape((columns, rows)),
+        name=name,
+    )
+    value = ir.Value(name=name, shape=lazy.shape, type=ir.TensorType(lazy.dtype), const_value=lazy)
+    graph.register_initializer(value)
+    ir.convenience.replace_all_uses_with(result, value)
+    graph.remove(node, safe=True)
+
+
+def _cast_rows(graph: ir.Graph, node: ir.Node) -> None:
+    rows = node.outputs[0]
+    cast = ir.node("Cast", [rows], {"to": ir.DataType.FLOAT}, name="embed_tokens/Cast")
+    cast.outputs[0].name, cast.outputs[0].shape = "embed_tokens/Cast", rows.shape
+    cast.outputs[0].dtype = ir.DataType.FLOAT
+    readers = [use for use in rows.uses() if use.node is not cast]
+    for reader, position in readers:
+        reader.replace_input_with(position, cast.outputs[0])
+    graph.insert_after(node, cast)
+
+
+def _widen(value: ir.Value) -> None:
+    tensor = value.const_value
+    value.dtype = ir.DataType.FLOAT
+    if tensor is not None:
+        assert tensor.shape is not None
+        value.const_value = _float32_tensor(tensor, value.name or "")
+
+
+def _float32_tensor(tensor: ir.TensorProtocol, name: str) -> ir.TensorProtocol:
+    if not isinstance(tensor, ir.ExternalTensor):
+        return ir.Tensor(tensor.numpy().astype(np.float32), name=name)
+    return ir.LazyTensor(
+        lambda: ir.Tensor(tensor.numpy().astype(np.float32)),
+        dtype=ir.DataType.FLOAT,
+        shape=tensor.shape,
+        name=name,
+    )

@@ -1,0 +1,128 @@
+"""Attention as one kernel that appends to the cache where it lies."""
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from runtime import manifest as names
+from runtime.manifest import ModelConfig
+from runtime.sessions.cpu import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
+
+__all__ = ["GroupedQueryAttention", "rotary_tables"]
+
+
+def rotary_tables(
+    config: ModelConfig, num_positions: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Cosine and sine of every rotary angle, float32 (num_positions, D / 2)."""
+    exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / config.head_dim
+    frequencies = 1.0 / np.float32(config.rope_theta) ** exponents / config.rope_scaling_factor
+    angles = np.arange(num_positions, dtype=np.float32)[:, None] * frequencies.astype(np.float32)
+    return np.cos(angles), np.sin(angles)
+
+
+class GroupedQueryAttention(ir.passes.InPlacePass):
+    """Rotation, concatenation, mask, softmax -> com.microsoft.GroupQueryAttention.
+
+    1. The nodes between q_proj, k_proj, v_proj and o_proj of a layer become one node.
+    2. past_key.{i} and key.{i} become one buffer of cache_rows rows, bound to both names.
+    3. position_ids and attention_mask give way to seqlens_k and total_sequence_length.
+    4. The angles become two tables that all layers and graphs share.
+    """
+
+    def __init__(self, config: ModelConfig, cache_rows: int) -> None:
+        super().__init__()
+        self.config = config
+        self.cache_rows = cache_rows
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrites in place."""
+        graph = model.graph
+        batch_size = graph.inputs[0].shape[0]  # type: ignore[index]
+        assert isinstance(batch_size, int), "shapes are static"
+        by_name = {node.name: node for node in graph}
+        lengths = [
+            _input(SEQLENS_K, ir.DataType.INT32, (batch_size,)),
+            _input(TOTAL_SEQUENCE_LENGTH, ir.DataType.INT32, (1,)),
+        ]
+        tables = self._tables(graph)
+        caches: list[ir.Value] = []
+        results: list[ir.Value] = []
+        for i in range(self.config.num_hidden_layers):
+            past = [self._cache(name(i), batch_size) for name in (names.past_key, names.past_value)]
+            node = self._attention(by_name, i, past, lengths, tables)
+            node.outputs[1].name, node.outputs[2].name = names.new_key(i), names.new_value(i)
+            caches += past
+            results += node.outputs[1:]
+        _replace_io(graph, lengths + caches, results)
+        return ir.passes.PassResult(model, modified=True)
+
+    def _attention(
+        self,
+        by_name: dict[str | None, ir.Node],
+        layer: int,
+        past: list[ir.Value],
+        lengths: list[ir.Value],
+        tables: list[ir.Value],
+    ) -> ir.Node:
+        scope = f"layers.{layer}.self_attn"
+        q, k, v = (by_name[f"{scope}.{name}_proj/MatMul"].outputs[0] for name in "qkv")
+        out = by_name[f"{scope}.o_proj/MatMul"]
+        node = ir.node(
+            "GroupQueryAttention",
+            [q, k, v, *past, *lengths, *tables],
+            {
+                "num_heads": self.config.num_attention_heads,
+                "kv_num_heads": self.config.num_key_value_heads,
+                "do_rotary": 1,
+            },
+            domain="com.microsoft",
+            num_outputs=3,
+            name=f"{scope}/GroupQueryAttention",
+        )
+        attended = node.outputs[0]
+        old = out.inputs[0]
+        assert old is not None, "o_proj has an input"
+        attended.name, attended.shape, attended.type = f"{node.name}", old.shape, old.type
+        for present, cache in zip(node.outputs[1:], past, strict=True):
+            present.shape, present.type = cache.shape, cache.type
+        out.replace_input_with(0, attended)
+        assert out.graph is not None, "the node is in the graph"
+        out.graph.insert_before(out, node)
+        return node
+
+    def _cache(self, name: str, batch_size: int) -> ir.Value:
+        heads, head_dim = self.config.num_key_value_heads, self.config.head_dim
+        return _input(name, ir.DataType.FLOAT, (batch_size, heads, self.cache_rows, head_dim))
+
+    def _tables(self, graph: ir.Graph) -> list[ir.Value]:
+        tables = rotary_tables(self.config, self.cache_rows)
+        values = []
+        for name, table in zip(("rotary_emb.cos", "rotary_emb.sin"), tables, strict=True):
+            value = _input(name, ir.DataType.FLOAT, table.shape)
+            value.const_value = _stored(table, name)
+            graph.register_initializer(value)
+            values.append(value)
+        return values
+
+
+def _stored(table: NDArray[np.float32], name: str) -> ir.LazyTensor:
+    """A tensor for the weight store, so that all graphs share one file."""
+    tensor = ir.Tensor(table, name=name)
+    return ir.LazyTensor(lambda: tensor, dtype=tensor.dtype, shape=tensor.shape, name=name)
+
+
+def _input(name: str, dtype: ir.DataType, shape: tuple[int, ...]) -> ir.Value:
+    return ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(dtype))
+
+
+def _replace_io(graph: ir.Graph, added: list[ir.Value], results: list[ir.Value]) -> None:
+    """Keeps input_ids, logit_rows and logits; the rest is what attention now takes and gives."""
+    old_outputs = list(graph.outputs)
+    graph.outputs.clear()
+    for value in old_outputs[1:]:  # the old new rows give up their names
+        value.name = f"{value.name}.rows"
+    graph.outputs.extend([old_outputs[0], *results])
+    kept = [v for v in graph.inputs if v.name in (names.INPUT_IDS, names.LOGIT_ROWS)]
+    graph.inputs.clear()
+    graph.inputs.extend([*kept, *added])

@@ -1,0 +1,111 @@
+"""Lowers each portable graph through the ordered passes and stores every weight once."""
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
+
+from profiles import Profile
+from runtime.bundle import GRAPHS_DIR, Bundle, BundleWriter
+from runtime.manifest import Graph, GraphSpec, Manifest, TensorSpec
+from toolchain.errors import TargetError
+from toolchain.targets.cpu.float32 import Float32
+from toolchain.targets.cpu.grouped_query_attention import GroupedQueryAttention
+from toolchain.targets.cpu.quantize_weights import QuantizeWeights
+
+__all__ = ["compile_for_cpu", "cpu_passes"]
+
+
+def cpu_passes(manifest: Manifest, weights: str, block_size: int) -> list[ir.passes.InPlacePass]:
+    """The rewrites in the order in which they run."""
+    quantized: list[ir.passes.InPlacePass] = []
+    if weights in ("int4", "int8"):
+        quantized = [QuantizeWeights(bits=4 if weights == "int4" else 8, block_size=block_size)]
+    cache_rows = manifest.cache_len + manifest.max_seq_len
+    return [
+        *quantized,
+        Float32(),
+        GroupedQueryAttention(manifest.model, cache_rows),
+        RemoveUnusedNodesPass(),
+        TopologicalSortPass(),
+    ]
+
+
+def compile_for_cpu(
+    bundle: Bundle,
+    profile: Profile,
+    weights: str,
+    writer: BundleWriter,
+    report: Callable[[str], None],
+) -> tuple[Graph, ...]:
+    """See toolchain.compiler.compile_bundle."""
+    manifest = bundle.manifest
+    for graph in manifest.graphs:
+        _check_kernel(graph.spec)
+    store = _WeightStore(writer, report)
+    lowered = []
+    for graph in manifest.graphs:
+        report(f"lowering {graph.spec.name}")
+        model = ir.load(bundle.file(graph.path))
+        ir.passes.Sequential(*cpu_passes(manifest, weights, profile.block_size))(model)
+        store.externalise(model)
+        writer.write(graph.path, [ir.to_proto(model).SerializeToString()])
+        lowered.append(_describe(graph, model))
+    return tuple(lowered)
+
+
+def _check_kernel(spec: GraphSpec) -> None:
+    if spec.batch_size > 1 and spec.seq_len > 1:
+        raise TargetError(
+            f"graph {spec.name}: ONNX Runtime appends several rows to one sequence only",
+            got=f"batch_size {spec.batch_size}, seq_len {spec.seq_len}",
+            next_step="set batch_size or seq_len to 1 in the profile",
+        )
+
+
+class _WeightStore:
+    """Writes each weight the first time that a graph names it."""
+
+    def __init__(self, writer: BundleWriter, report: Callable[[str], None]) -> None:
+        self._writer = writer
+        self._report = report
+        self._locations: dict[str, str] = {}
+
+    def externalise(self, model: ir.Model) -> None:
+        """Replaces tensors that live outside the graph by references to the new files."""
+        for name, value in model.graph.initializers.items():
+            tensor = value.const_value
+            if not isinstance(tensor, ir.ExternalTensor | ir.LazyTensor):
+                continue
+            if name not in self._locations:
+                self._report(f"weights: {name}")
+                self._locations[name] = self._writer.write_weight(name, [tensor.tobytes()])
+            value.const_value = ir.ExternalTensor(
+                self._locations[name],
+                0,
+                tensor.nbytes,
+                tensor.dtype,
+                shape=tensor.shape,
+                name=name,
+            )
+
+
+def _describe(graph: Graph, model: ir.Model) -> Graph:
+    return Graph(
+        spec=graph.spec,
+        path=f"{GRAPHS_DIR}/{graph.spec.name}.onnx",
+        inputs=tuple(map(_tensor_spec, model.graph.inputs)),
+        outputs=tuple(map(_tensor_spec, model.graph.outputs)),
+    )
+
+
+def _tensor_spec(value: ir.Value) -> TensorSpec:
+    assert value.dtype is not None, "every graph input and output is typed"
+    assert value.shape is not None, "every graph input and output is static"
+    return TensorSpec.model_validate(
+        {
+            "name": value.name,
+            "dtype": value.dtype.numpy().name,
+            "shape": value.shape.numpy(),
+        }
+    )
