@@ -1,0 +1,38 @@
+"""The bundles that the suites run on, all made from one miniature checkpoint.
+
+`python -m tests.bundles DIR` makes them where torch is, for an environment without it.
+"""
+
+import sys
+from pathlib import Path
+
+DATA = Path(__file__).parent / "data"
+
+
+def silent(_: str) -> None:
+    """A report that nobody reads."""
+
+
+def make_bundles(directory: Path) -> Path:
+    """Writes checkpoint, {small,talk}-exported, small-fp32 and talk-{fp32,int8,int4}."""
+    from export.exporter import export_bundle
+    from export.miniature import make_miniature
+    from profiles import load_profile
+    from toolchain.compiler import compile_bundle
+
+    directory.mkdir(parents=True, exist_ok=True)
+    if not (directory / "checkpoint").exists():
+        make_miniature(directory / "checkpoint", report=silent)
+    for name, precisions in {"small": ["fp32"], "talk": ["fp32", "int8", "int4"]}.items():
+        profile = load_profile(str(DATA / f"{name}.toml"))
+        output = directory / f"{name}-exported"
+        exported = export_bundle(directory / "checkpoint", profile, output, silent)
+        for weights in precisions:
+            compile_bundle(
+                exported, directory / f"{name}-{weights}", weights=weights, report=silent
+            )
+    return directory
+
+
+if __name__ == "__main__":
+    make_bundles(Path(sys.argv[1]))

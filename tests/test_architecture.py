@@ -1,0 +1,86 @@
+"""The tree obeys its own rules."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("toolchain", "export", "runtime", "profiles")
+HEAVY = {"numpy", "onnxruntime", "sentencepiece", "torch", "onnx", "onnx_ir", "pydantic"}
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(file for folder in folders for file in (ROOT / folder).rglob("*.py"))
+
+
+def test_the_readme_shows_every_file_and_no_other() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = readme.split("<!-- tree -->")[1].split("```")[1]
+    listed: set[str] = set()
+    folders: list[str] = []
+    for line in tree.strip().splitlines()[1:]:
+        depth = (len(line) - len(line.lstrip())) // 2 - 1  # below the root
+        name = line.split()[0]
+        del folders[depth:]
+        if name.endswith("/"):
+            folders.append(name)
+        else:
+            listed.add("".join([*folders, name]))
+    shipped = {
+        file.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for file in (ROOT / package).rglob("*")
+        if file.suffix in (".py", ".toml") and file.name != "__init__.py"
+    }
+    listed = {name for name in listed if name.split("/")[0] in PACKAGES}
+    assert listed == shipped
+
+
+@pytest.mark.parametrize(
+    "file", sources(*PACKAGES, "tests"), ids=lambda f: str(f.relative_to(ROOT))
+)
+def test_no_file_is_longer_than_300_lines(file: Path) -> None:
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 300
+
+
+def test_no_function_is_longer_than_60_lines_without_its_docstring() -> None:
+    long = []
+    for file in sources(*PACKAGES):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                docstring = ast.get_docstring(node, clean=False) or ""
+                length = node.end_lineno - node.lineno - docstring.count("\n")  # type: ignore[operator]
+                if length > 60:
+                    long.append(f"{file.relative_to(ROOT)}:{node.name} {length}")
+    assert not long
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [
+        file.relative_to(ROOT).as_posix()
+        for file in sources(*PACKAGES)
+        if not ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+    ]
+    assert not silent
+
+
+@pytest.mark.parametrize("module", ["runtime.cli", "toolchain.cli"])
+def test_help_loads_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.split()
+    assert HEAVY.isdisjoint(loaded)
+
+
+def test_the_import_contracts_name_every_part_of_runtime() -> None:
+    """A new runtime module must be put under the contract that keeps export away from it."""
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    named = set(re.findall(r'"(runtime\.\w+)"', pyproject))
+    contract = {"runtime.bundle", "runtime.manifest", "runtime.errors"}  # what export may see
+    parts = {f"runtime.{p.stem}" for p in (ROOT / "runtime").iterdir() if p.stem[0] != "_"}
+    assert parts <= named | contract

@@ -1,0 +1,79 @@
+"""compile: what it refuses, what it leaves, and that the manifest tells the truth."""
+
+from pathlib import Path
+
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+
+from runtime.bundle import load_bundle
+from runtime.manifest import GraphSpec
+from tests.bundles import silent
+from toolchain.compiler import compile_bundle
+from toolchain.errors import TargetError
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "says"),
+    [
+        ("small-fp32", {}, "compiled already"),
+        ("small-exported", {"target": "abacus"}, "allowed: cpu"),
+        ("small-exported", {"weights": "int3"}, "allowed: int4, int8, fp32"),
+    ],
+)
+def test_what_cannot_be_compiled_is_refused_and_leaves_nothing(
+    source: str, options: dict[str, str], says: str, bundles: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(TargetError, match=says):
+        compile_bundle(load_bundle(bundles / source), tmp_path / "out", report=silent, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_that_the_kernel_cannot_run_is_refused(bundles: Path, tmp_path: Path) -> None:
+    bundle = load_bundle(bundles / "small-exported")
+    first, *rest = bundle.manifest.graphs
+    spec = GraphSpec(phase="prefill", batch_size=2, seq_len=4, cache_len=40)
+    graphs = (first.model_copy(update={"spec": spec}), *rest)
+    object.__setattr__(bundle, "manifest", bundle.manifest.model_copy(update={"graphs": graphs}))
+    with pytest.raises(TargetError, match="prefill_b2_s4"):
+        compile_bundle(bundle, tmp_path / "out", report=silent)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["small-fp32", "talk-int4", "talk-int8"])
+def test_graphs_share_one_copy_of_each_weight(name: str, bundles: Path) -> None:
+    bundle = load_bundle(bundles / name)
+    named: set[str] = set()
+    for graph in bundle.manifest.graphs:
+        for value in ir.load(bundle.file(graph.path)).graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                named.add(f"graphs/{value.const_value.location}")
+    stored = {path for path in bundle.manifest.files if "/weights/" in path}
+    assert named == stored
+    digests = [bundle.manifest.files[path].sha256 for path in stored]
+    assert len(set(digests)) == len(digests)
+
+
+@pytest.mark.parametrize("name", ["small-exported", "small-fp32", "talk-int4"])
+def test_the_manifest_lists_the_inputs_and_outputs_that_the_graphs_have(
+    name: str, bundles: Path
+) -> None:
+    bundle = load_bundle(bundles / name)
+    for graph in bundle.manifest.graphs:
+        session = ort.InferenceSession(bundle.file(graph.path))
+        for specs, actual in (
+            (graph.inputs, session.get_inputs()),
+            (graph.outputs, session.get_outputs()),
+        ):
+            assert [(t.name, list(t.shape)) for t in specs] == [(t.name, t.shape) for t in actual]
+
+
+def test_int4_takes_four_bits_and_a_scale_per_block_for_every_linear_weight(
+    bundles: Path,
+) -> None:
+    manifest = load_bundle(bundles / "talk-int4").manifest
+    config = manifest.model
+    e, f, v = config.hidden_size, config.intermediate_size, config.vocab_size
+    linear = config.num_hidden_layers * (4 * e * e + 3 * e * f) + v * e
+    quantized = sum(entry.size for path, entry in manifest.files.items() if ".weight.int4" in path)
+    assert quantized == linear // 2 + linear // 32 * 4
