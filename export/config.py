@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from export.errors import ConfigError
-from runtime.manifest import ModelConfig
+from runtime.manifest import ModelConfig, first_problem
 
 __all__ = ["load_config"]
 
@@ -51,10 +51,7 @@ def load_config(model: Path) -> ModelConfig:
     try:
         return ModelConfig.model_validate(_fields(file, raw))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(
-            f"{file}: {first['loc'][0]}: {first['msg']}", got=repr(first["input"])
-        ) from error
+        raise ConfigError(f"{file}: {first_problem(error)}") from error
 
 
 def _check_architecture(file: Path, raw: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from export.decoder import Decoder
 from export.graphs import chooses_rows, graph_inputs, graph_outputs
 from export.layers import RotaryEmbedding
 from export.passes import portable_passes
+from export.passes.repeat_layers import TRACED_LAYERS
 from runtime.bundle import WEIGHTS_DIR
 from runtime.manifest import GraphSpec, ModelConfig, TensorSpec
 
@@ -34,9 +35,11 @@ def trace(config: ModelConfig, spec: GraphSpec) -> ir.Model:
         A model whose inputs and outputs are those of export/graphs.py and whose weights are
         float16 external tensors at weights/{parameter}.
     """
-    inputs, outputs = graph_inputs(config, spec), graph_outputs(config, spec)
+    num_layers = min(config.num_hidden_layers, TRACED_LAYERS)  # the rest are stamped out
+    traced = config.model_copy(update={"num_hidden_layers": num_layers})
+    inputs, outputs = graph_inputs(traced, spec), graph_outputs(traced, spec)
     with FakeTensorMode(), _default_dtype(torch.float16):
-        flat = _Flat(Decoder(config).eval(), spec)
+        flat = _Flat(Decoder(traced).eval(), spec)
         program = torch.export.export(flat, tuple(map(_empty, inputs)), strict=False)
     model = _convert(program, inputs, outputs)
     _externalise_weights(model, config)
@@ -104,6 +107,8 @@ def _externalise_weights(model: ir.Model, config: ModelConfig) -> None:
     prefix, frequencies = "decoder.", "rotary_emb.inverse_frequencies"
     for value in list(model.graph.initializers.values()):
         name = (value.name or "").removeprefix(prefix)
+        if config.tie_word_embeddings and name == "lm_head.weight":
+            name = "embed_tokens.weight"  # torch names a shared parameter for its last owner
         if name == frequencies:
             buffer = RotaryEmbedding(config).get_buffer("inverse_frequencies")
             value.const_value = ir.Tensor(buffer.numpy(), name=name)

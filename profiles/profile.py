@@ -1,5 +1,6 @@
 """Reads a profile by name or path. Unknown keys and impossible graph grids are errors."""
 
+import json
 import tomllib
 from importlib.resources import files
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
 from runtime.errors import UserError
-from runtime.manifest import GraphSpec, Record
+from runtime.manifest import GraphSpec, Record, first_problem
 
 __all__ = ["ChipFact", "Limits", "Profile", "ProfileError", "Weights", "load_profile"]
 
@@ -51,7 +52,7 @@ class Profile(Record):
     description: str
     target: str
     weights: Weights
-    block_size: int = Field(ge=16, le=256, default=32)
+    block_size: Literal[16, 32, 64, 128, 256] = 32  # what MatMulNBits takes
     graphs: tuple[GraphSpec, ...]
     chip: dict[str, ChipFact | str] = Field(default_factory=dict)
     limits: dict[Weights, Limits]
@@ -100,9 +101,9 @@ def load_profile(name_or_path: str) -> Profile:
         ProfileError: no such profile, not TOML, an unknown key or an impossible value.
     """
     if name_or_path in profile_names():
-        text = (files("profiles") / f"{name_or_path}.toml").read_text(encoding="utf-8")
+        data = (files("profiles") / f"{name_or_path}.toml").read_bytes()
     elif name_or_path.endswith(".toml") and Path(name_or_path).is_file():
-        text = Path(name_or_path).read_text(encoding="utf-8")
+        data = Path(name_or_path).read_bytes()
     else:
         raise ProfileError(
             "no such profile",
@@ -110,18 +111,10 @@ def load_profile(name_or_path: str) -> Profile:
             allowed=f"{', '.join(profile_names())} or the path of a .toml file",
         )
     try:
-        values = tomllib.loads(text)
-        # As JSON would be: TOML arrays are lists, and tuples are what the types ask for.
-        return Profile.model_validate(values, strict=False)
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise ProfileError(f"profile {name_or_path}: {_first_problem(error)}") from error
-
-
-def _first_problem(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"unknown key {where}; remove it or correct its spelling"
-    return f"{where or 'graphs'}: {first['msg']}; got {first['input']!r}"[:300]
+        values = tomllib.loads(data.decode())
+        # Read as JSON, whose arrays may be tuples while every other type must be the right one.
+        return Profile.model_validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        raise ProfileError(f"profile {name_or_path}: {first_problem(error)}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ProfileError(f"profile {name_or_path}: {error}") from error

@@ -18,7 +18,7 @@ from typing import Self
 from pydantic import ValidationError
 
 from runtime.errors import BundleError, UserError
-from runtime.manifest import FORMAT_VERSION, FileEntry, Graph, Manifest
+from runtime.manifest import FORMAT_VERSION, FileEntry, Graph, Manifest, first_problem
 
 __all__ = [
     "GENERATION_CONFIG",
@@ -103,7 +103,11 @@ def _parse_manifest(path: Path, data: bytes) -> Manifest:
                 next_step=f"{MAKE_AGAIN} of this version",
             )
         return Manifest.model_validate_json(data)
-    except (ValidationError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except ValidationError as error:
+        raise BundleError(
+            f"{path / MANIFEST}: {first_problem(error)}", next_step=MAKE_AGAIN
+        ) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         first = str(error).splitlines()[0]
         raise BundleError(f"{path / MANIFEST}: {first}", next_step=MAKE_AGAIN) from error
 
@@ -163,7 +167,7 @@ class BundleWriter:
 
     def __post_init__(self) -> None:
         """Refuses a destination before any work is done."""
-        self.path = self.path.absolute()
+        self.path = self.path.resolve()
         self.directory = self.path.parent / f".{self.path.name}.partial"
         # Both names, since a manifest.json lies in many a directory that is no bundle.
         is_bundle = all((self.path / name).is_file() for name in (MANIFEST, MANIFEST_DIGEST))
@@ -224,8 +228,9 @@ class BundleWriter:
         data = (manifest.model_dump_json(indent=2) + "\n").encode()
         (self.directory / MANIFEST).write_bytes(data)
         (self.directory / MANIFEST_DIGEST).write_bytes(_digest_line(data))
-        os.sync()
+        replaced = self.path.parent / f".{self.path.name}.replaced"
         if self.path.exists():
-            shutil.rmtree(self.path)
+            self.path.rename(replaced)
         self.directory.rename(self.path)
+        shutil.rmtree(replaced, ignore_errors=True)
         return Bundle(path=self.path, manifest=manifest)

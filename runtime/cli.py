@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,8 +56,9 @@ def _model(
 
     bundle = load_bundle(path)
     given = {name: value for name, value in settings.items() if value is not None}
-    params = SamplingParams(**{**default_params(bundle).model_dump(), **given})
     tokenizer = Tokenizer(bundle.file(TOKENIZER))
+    defaults = default_params(bundle, tokenizer.eos_token_id)
+    params = SamplingParams(**{**defaults.model_dump(), **given})
     with closing(open_session(bundle)) as session:
         yield Engine(session), tokenizer, params
 
@@ -94,7 +96,7 @@ def generate(
         "seed": seed,
     }
     with _model(bundle, settings) as (engine, tokenizer, params):
-        text = sys.stdin.read() if prompt == "-" else prompt
+        text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
         question = text if raw else _messages(system, text)
         completion = None
         for chunk in stream_completion(engine, tokenizer, question, params, stop or ()):
@@ -147,6 +149,9 @@ def chat(
             except PromptError as error:
                 note(f"error: {error}; or /reset")
                 continue
+            except KeyboardInterrupt:
+                note("\nstopped; the question is forgotten")
+                continue
             print()
             assert chunk.completion is not None, "the last chunk sums up"
             note(_summary(chunk.completion))
@@ -195,4 +200,6 @@ def _summary(completion: "Completion") -> str:
 
 def main() -> None:
     """Entry point of the `runtime` script."""
+    if isinstance(sys.stdin, TextIOWrapper):  # what is not UTF-8 comes in as it does from argv
+        sys.stdin.reconfigure(errors="surrogateescape")
     run_app(app)

@@ -41,7 +41,7 @@ class Completion:
 
 
 class StopStrings:
-    """Lets text through up to the first stop string, holding back what may become one."""
+    """Lets text through up to the stop string that is complete first, wherever chunks end."""
 
     def __init__(self, stop: Sequence[str]) -> None:
         self._stop = [text for text in stop if text]
@@ -53,9 +53,10 @@ class StopStrings:
         if self.hit:
             return ""
         self._held += text
-        found = [at for at in (self._held.find(stop) for stop in self._stop) if at >= 0]
+        starts = [(self._held.find(stop), stop) for stop in self._stop]
+        found = [(start + len(stop), start) for start, stop in starts if start >= 0]
         self.hit = bool(found)
-        certain = min(found) if found else len(self._held) - self._partial()
+        certain = min(found)[1] if found else len(self._held) - self._partial()
         released, self._held = self._held[:certain], self._held[certain:]
         return released
 

@@ -1,6 +1,8 @@
-"""Turns errors into exit codes: 0 done, 1 a named error in one line, 2 wrong usage."""
+"""Turns errors into exit codes: 0 done, 1 a named error in one line, 2 wrong usage.
 
-import os
+Typer itself ends with 130 on Ctrl-C and quietly when the reader of a pipe has left.
+"""
+
 import sys
 from collections.abc import Callable
 
@@ -9,7 +11,6 @@ from runtime.errors import UserError
 __all__ = ["note", "run_app"]
 
 INSTALL = "install alpaca2-toolchain with the extra that has it: [cpu] to run, [export] to build"
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
 def note(text: str) -> None:
@@ -27,10 +28,6 @@ def run_app(app: Callable[[], None]) -> None:
     except ModuleNotFoundError as error:
         note(f"error: this needs the Python package {error.name}; {INSTALL}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        note("interrupted")
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output left; Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # a full disk, a file that may not be read
+        note(f"error: {error}")
         sys.exit(1)

@@ -73,12 +73,21 @@ class Engine:
 
     @contextmanager
     def slot(self, prompt: Sequence[int]) -> Iterator[Slot]:
-        """Lends the cache slot that fits a prompt best, for as long as the block runs."""
+        """Lends a cache slot to a prompt, with all rows of it that any slot holds."""
         slot = self._cache.acquire(prompt)
         try:
+            self._copy_prefix(slot, prompt)
             yield slot
         finally:
             self._cache.release(slot)
+
+    def _copy_prefix(self, slot: Slot, prompt: Sequence[int]) -> None:
+        best = self._cache.longest_prefix(prompt)
+        shared = common_prefix(best.token_ids, prompt)
+        if shared > common_prefix(slot.token_ids, prompt):
+            self._session.copy_rows(best.index, slot.index, shared)
+            slot.truncate(0)
+            slot.append(best.token_ids[:shared])
 
     def prefill(self, slot: Slot, token_ids: Sequence[int]) -> Logits:
         """Makes the slot hold these tokens, reusing the rows of a shared prefix.
@@ -89,7 +98,7 @@ class Engine:
         Raises:
             PromptError: no tokens, or more than the cache holds.
         """
-        self._check_prompt(token_ids)
+        self.check_prompt(token_ids)
         # The last token always runs, since its logits are wanted.
         reused = min(common_prefix(slot.token_ids, token_ids), len(token_ids) - 1)
         self.prefix_hits += reused
@@ -104,7 +113,8 @@ class Engine:
         """Runs tokens after what the slot holds and yields the logits of every one of them.
 
         Yields:
-            float32 (n, V) per chunk; all chunks together have len(token_ids) rows.
+            float32 (n, V) per chunk, valid until the next; all chunks together have
+            len(token_ids) rows.
 
         Raises:
             SessionError: the bundle has no score graph.
@@ -115,7 +125,8 @@ class Engine:
                 "the bundle has no score graph",
                 next_step="add one to the profile, then export and compile again",
             )
-        self._check_prompt([*slot.token_ids, *token_ids])
+        self.check_prompt(token_ids)
+        self.check_prompt([*slot.token_ids, *token_ids])
         for graph, chunk in self._chunks(self._score, slot, token_ids):
             yield self._session.run(graph, [chunk])[0, : len(chunk.token_ids)]
             slot.append(chunk.token_ids)
@@ -165,7 +176,12 @@ class Engine:
             yield graphs[seq_len], Chunk(slot=slot.index, start=start + done, token_ids=part)
             done += len(part)
 
-    def _check_prompt(self, token_ids: Sequence[int]) -> None:
+    def check_prompt(self, token_ids: Sequence[int]) -> None:
+        """Refuses what no cache slot can hold.
+
+        Raises:
+            PromptError: no tokens, more than the cache holds, or an id that the model lacks.
+        """
         if not token_ids:
             raise PromptError("the prompt has no tokens", next_step="give some text")
         if len(token_ids) > self.context_len:

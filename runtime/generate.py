@@ -41,6 +41,7 @@ def generate(
         ParameterError: a token id in the parameters is not in the vocabulary.
         SessionError: the model gave unusable numbers.
     """
+    engine.check_prompt(prompt_ids)  # before the sampler counts its ids
     sampler = Sampler(params, prompt_ids, engine.vocab_size, make_rng(params.seed))
     stop_ids = frozenset() if params.ignore_eos else frozenset(params.stop_token_ids)
     with engine.slot(prompt_ids) as slot:

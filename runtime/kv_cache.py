@@ -45,25 +45,32 @@ class Slot:
 
 
 class KVCache:
-    """Hands slots out and remembers what the free ones still hold, for prefix reuse."""
+    """Hands slots out and remembers what each holds, for prefix reuse."""
 
     def __init__(self, num_slots: int, capacity: int) -> None:
-        self.capacity = capacity
-        self._free = [Slot(index, capacity) for index in range(num_slots)]
+        self.slots = tuple(Slot(index, capacity) for index in range(num_slots))
+        self._free = list(self.slots)  # least recently used first
 
     def acquire(self, token_ids: Sequence[int]) -> Slot:
-        """The free slot whose content shares the longest prefix with the prompt.
+        """A free slot for a prompt.
+
+        A slot whose tokens all begin the prompt goes on where it is. Otherwise the one that has
+        been free for longest is given, so that other conversations keep theirs.
 
         Raises:
             SessionError: every slot is in use.
         """
         if not self._free:
             raise SessionError("every cache slot is in use", next_step="wait for one to finish")
-        slot = max(self._free, key=lambda slot: common_prefix(slot.token_ids, token_ids))
+        going_on = [s for s in self._free if 0 < s.length == common_prefix(s.token_ids, token_ids)]
+        slot = max(going_on, key=lambda slot: slot.length, default=self._free[0])
         self._free.remove(slot)
         return slot
+
+    def longest_prefix(self, token_ids: Sequence[int]) -> Slot:
+        """The slot, in use or not, that holds the longest prefix of a prompt."""
+        return max(self.slots, key=lambda slot: common_prefix(slot.token_ids, token_ids))
 
     def release(self, slot: Slot) -> None:
         """Takes a slot back; its rows stay until somebody writes over them."""
         self._free.append(slot)
-        self._free.sort(key=lambda slot: slot.index)

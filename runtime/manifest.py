@@ -6,7 +6,15 @@ Nothing here touches a file. Every type is frozen and refuses unknown keys and w
 from collections.abc import Callable
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    JsonValue,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 __all__ = [
     "FORMAT_VERSION",
@@ -19,6 +27,7 @@ __all__ = [
     "Provenance",
     "Record",
     "TensorSpec",
+    "first_problem",
     "hidden_name",
     "new_key",
     "new_value",
@@ -71,6 +80,19 @@ class Record(BaseModel):
     """Frozen data that refuses unknown keys and silently converted types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def first_problem(error: ValidationError) -> str:
+    """What is wrong with a record, in one line: the key, the reason and the value."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {where}; remove it or correct its spelling"
+    reason = first["msg"].removeprefix("Value error, ")
+    if not where:
+        return reason
+    value = "" if first["type"] == "missing" else f"; got {first['input']!r}"[:80]
+    return f"{where}: {reason}{value}"
 
 
 class ModelConfig(Record):

@@ -37,7 +37,8 @@ def compile_bundle(
         report: told one line per step.
 
     Raises:
-        TargetError: no such target, a compiled bundle, or a precision that the target lacks.
+        TargetError: no such target, a compiled bundle, a precision that the target lacks, or an
+            output inside the input.
         UserError: the output cannot be written.
     """
     # 1. Refuse what cannot be compiled.
@@ -45,6 +46,8 @@ def compile_bundle(
     target, weights = target or profile.target, weights or profile.weights
     if manifest.stage != "exported":
         raise TargetError(f"{bundle.path} is compiled already", next_step="give an exported bundle")
+    if output.resolve().is_relative_to(bundle.path.resolve()):
+        raise TargetError(f"{output} lies in the exported bundle", next_step="give another -o")
     if target not in TARGETS:
         raise TargetError("no compiler for target", got=target, allowed=", ".join(TARGETS))
     if weights not in TARGETS[target].weights:

@@ -53,9 +53,14 @@ class Agreement:
     perplexity: float
     reference_perplexity: float
 
+    @property
+    def perplexity_change(self) -> float:
+        """Relative to the reference; above 0 is worse."""
+        return self.perplexity / self.reference_perplexity - 1
+
     def failures(self, limits: Limits) -> list[str]:
         """The measures past their limits, in words; not a number is past every limit."""
-        change = abs(self.perplexity / self.reference_perplexity - 1)
+        change = abs(self.perplexity_change)
         checks = (
             ("argmax", self.argmax, self.argmax >= limits.argmax, limits.argmax),
             ("top10", self.top10, self.top10 >= limits.top10, limits.top10),

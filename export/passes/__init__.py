@@ -14,6 +14,7 @@ from onnx_ir.passes.common import (
 from export.passes.fold_constants import FoldConstants
 from export.passes.lower_opset import LowerOpset
 from export.passes.name_nodes import NameNodes
+from export.passes.repeat_layers import TRACED_LAYERS, RepeatLayers
 from runtime.manifest import ModelConfig
 
 __all__ = ["portable_passes"]
@@ -31,5 +32,6 @@ def portable_passes(config: ModelConfig) -> ir.passes.Sequential:
         RemoveUnusedOpsetsPass(),
         TopologicalSortPass(),
         ShapeInferencePass(),
-        NameNodes(config.num_hidden_layers),
+        NameNodes(min(config.num_hidden_layers, TRACED_LAYERS)),
+        RepeatLayers(config.num_hidden_layers),
     )

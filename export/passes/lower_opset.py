@@ -13,7 +13,7 @@ class LowerOpset(ir.passes.InPlacePass):
 
     1. ReduceMean: axes move from an input to an attribute.
     2. Reshape: allowzero goes; no dimension here is zero, and the plain form is older than 14.
-    3. Any other operator must have the same schema in both.
+    3. Any other operator must be in both with the same schema.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -44,6 +44,8 @@ def _axes_to_attribute(node: ir.Node) -> None:
 
 
 def _same_schema(op_type: str, traced: int) -> bool:
+    if not onnx.defs.has(op_type, PORTABLE_OPSET, ""):
+        return False
     versions = [
         onnx.defs.get_schema(op_type, version).since_version for version in (PORTABLE_OPSET, traced)
     ]

@@ -30,6 +30,8 @@ class NameNodes(ir.passes.InPlacePass):
         seen: Counter[str] = Counter()
         kept = set(model.graph.inputs) | set(model.graph.outputs)
         last_in_module: dict[str, ir.Value] = {}
+        for value in model.graph.inputs:
+            value.metadata_props.clear()
         for node in model.graph:
             module = _module(node)
             stem = f"{module}/{node.op_type}" if module else node.op_type

@@ -6,6 +6,7 @@ new rows where `seqlens_k` says. Arrays are bound once per graph and slot and re
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -15,7 +16,7 @@ from runtime import manifest as names
 from runtime.bundle import Bundle
 from runtime.manifest import Graph, GraphSpec
 from runtime.sessions.base import Chunk, Logits, batch_row, token_arrays
-from runtime.sessions.onnx_graphs import open_graphs
+from runtime.sessions.onnx_graphs import OnnxGraphs
 
 __all__ = ["SEQLENS_K", "TOTAL_SEQUENCE_LENGTH", "CpuSession"]
 
@@ -28,9 +29,10 @@ TOTAL_SEQUENCE_LENGTH = "total_sequence_length"  # int32 (1,): the longest of th
 class BoundGraph:
     """A graph with its arrays bound: fill the inputs, run, read the outputs."""
 
+    session: ort.InferenceSession
     binding: ort.IOBinding
-    inputs: dict[str, NDArray[np.generic]]
-    outputs: dict[str, NDArray[np.float32]]
+    inputs: dict[str, NDArray[Any]]
+    outputs: dict[str, NDArray[Any]]
 
 
 class CpuSession:
@@ -39,7 +41,7 @@ class CpuSession:
     def __init__(self, bundle: Bundle) -> None:
         self.manifest = bundle.manifest
         self.hidden: dict[str, NDArray[np.float32]] = {}
-        self._sessions = open_graphs(bundle)
+        self._graphs = OnnxGraphs(bundle)
         self._bound: dict[tuple[str, int], BoundGraph] = {}
         model = self.manifest.model
         # Rows past cache_len take the padding of a chunk that ends near the last slot.
@@ -58,7 +60,7 @@ class CpuSession:
         _fill(bound, names.LOGIT_ROWS, logit_rows)
         _fill(bound, SEQLENS_K, starts + spec.seq_len - 1)
         _fill(bound, TOTAL_SEQUENCE_LENGTH, starts.max(keepdims=True) + spec.seq_len)
-        self._sessions[spec.name].run_with_iobinding(bound.binding)
+        bound.session.run_with_iobinding(bound.binding)
         self.hidden = {k: v for k, v in bound.outputs.items() if k.startswith("hidden.")}
         return bound.outputs[names.LOGITS][_rows(spec, chunks)]
 
@@ -74,24 +76,20 @@ class CpuSession:
         for i, (key, value) in enumerate(zip(self.keys, self.values, strict=True)):
             caches[names.past_key(i)] = caches[names.new_key(i)] = key[slots]
             caches[names.past_value(i)] = caches[names.new_value(i)] = value[slots]
-        binding = self._sessions[graph.spec.name].io_binding()
-        inputs: dict[str, NDArray[np.generic]] = {}
-        outputs: dict[str, NDArray[np.float32]] = {}
-        for tensor in graph.inputs:
-            array = caches.get(tensor.name)
-            if array is None:
-                array = inputs[tensor.name] = np.zeros(tensor.shape, tensor.dtype)
-            binding.bind_input(
-                tensor.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data
-            )
-        for tensor in graph.outputs:
-            array = caches.get(tensor.name)
-            if array is None:
-                array = outputs[tensor.name] = np.zeros(tensor.shape, np.float32)
-            binding.bind_output(
-                tensor.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data
-            )
-        return BoundGraph(binding=binding, inputs=inputs, outputs=outputs)
+        session = self._graphs.open(graph)
+        binding = session.io_binding()
+        inputs: dict[str, NDArray[Any]] = {}
+        outputs: dict[str, NDArray[Any]] = {}
+        for bind, tensors, arrays in (
+            (binding.bind_input, graph.inputs, inputs),
+            (binding.bind_output, graph.outputs, outputs),
+        ):
+            for tensor in tensors:
+                array = caches.get(tensor.name)
+                if array is None:
+                    array = arrays[tensor.name] = np.zeros(tensor.shape, tensor.dtype)
+                bind(tensor.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        return BoundGraph(session=session, binding=binding, inputs=inputs, outputs=outputs)
 
     def copy_rows(self, source: int, target: int, num_rows: int) -> None:
         """See Session.copy_rows."""
@@ -101,7 +99,7 @@ class CpuSession:
     def close(self) -> None:
         """Drops the graphs and what is bound to them."""
         self._bound = {}
-        self._sessions = {}
+        self._graphs.close()
 
 
 def _fill(bound: BoundGraph, name: str, values: NDArray[np.int64]) -> None:

@@ -4,30 +4,47 @@ import onnxruntime as ort
 
 from runtime.bundle import Bundle
 from runtime.errors import SessionError
+from runtime.manifest import Graph
 
-__all__ = ["open_graphs"]
+__all__ = ["OnnxGraphs"]
 
 ERRORS_ONLY = 3  # ONNX Runtime's severity: below it every removed initializer prints a line
 
 
-def open_graphs(bundle: Bundle) -> dict[str, ort.InferenceSession]:
-    """One InferenceSession per graph, by graph name; weights are mapped from their files.
+class OnnxGraphs:
+    """The InferenceSessions of a bundle, each opened at its first use.
 
-    Raises:
-        SessionError: ONNX Runtime cannot load a graph.
+    ONNX Runtime packs the weights anew for every graph, so a graph that is not used must not be
+    opened.
     """
-    options = ort.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
-    sessions: dict[str, ort.InferenceSession] = {}
-    for graph in bundle.manifest.graphs:
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._options = ort.SessionOptions()
+        self._options.log_severity_level = ERRORS_ONLY
+        self._opened: dict[str, ort.InferenceSession] = {}
+
+    def open(self, graph: Graph) -> ort.InferenceSession:
+        """The session of a graph; weights are mapped from their files.
+
+        Raises:
+            SessionError: ONNX Runtime cannot load the graph.
+        """
+        if graph.path not in self._opened:
+            self._opened[graph.path] = self._load(graph)
+        return self._opened[graph.path]
+
+    def close(self) -> None:
+        """Drops every session."""
+        self._opened.clear()
+
+    def _load(self, graph: Graph) -> ort.InferenceSession:
+        file = self._bundle.file(graph.path)
         try:
-            sessions[graph.spec.name] = ort.InferenceSession(
-                bundle.file(graph.path), options, providers=["CPUExecutionProvider"]
-            )
+            return ort.InferenceSession(file, self._options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the bindings raise a dozen unrelated types
             raise SessionError(
                 f"ONNX Runtime {ort.__version__} cannot load {graph.path}",
                 got=str(error).splitlines()[0],
                 next_step="compile the bundle again with this version installed",
             ) from error
-    return sessions

@@ -13,7 +13,7 @@ from runtime import manifest as names
 from runtime.bundle import Bundle
 from runtime.manifest import Graph, GraphSpec
 from runtime.sessions.base import Chunk, Logits, batch_row, token_arrays
-from runtime.sessions.onnx_graphs import open_graphs
+from runtime.sessions.onnx_graphs import OnnxGraphs
 
 __all__ = ["MASKED", "PortableSession", "attention_mask"]
 
@@ -35,7 +35,7 @@ class PortableSession:
     def __init__(self, bundle: Bundle) -> None:
         self.manifest = bundle.manifest
         self.hidden: dict[str, NDArray[np.float32]] = {}
-        self._sessions = open_graphs(bundle)
+        self._graphs = OnnxGraphs(bundle)
         model = self.manifest.model
         shape = (
             model.num_hidden_layers,
@@ -63,7 +63,7 @@ class PortableSession:
             available[names.past_key(i)] = self.keys[i, slots]
             available[names.past_value(i)] = self.values[i, slots]
         feeds = {tensor.name: available[tensor.name] for tensor in graph.inputs}
-        fetched = self._sessions[spec.name].run(None, feeds)
+        fetched = self._graphs.open(graph).run(None, feeds)
         outputs = dict(zip((tensor.name for tensor in graph.outputs), fetched, strict=True))
         self._write_rows(spec, chunks, outputs)
         self.hidden = {k: v for k, v in outputs.items() if k.startswith("hidden.")}
@@ -87,4 +87,4 @@ class PortableSession:
 
     def close(self) -> None:
         """Drops the graphs."""
-        self._sessions = {}
+        self._graphs.close()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-COLUMNS = ("stage", "rows", "argmax", "top 10", "KL", "max abs", "ref ppl", "ppl", "verdict")
+COLUMNS = ("graphs", "rows", "argmax", "top 10", "KL", "max abs", "perplexity", "verdict")
 
 
 def command(
@@ -44,9 +44,9 @@ def command(
     passed = all(stage.passed for stage in stages)
     progress.done(f"compared {len(stages)} stages on {len(sequences)} sequences")
     if json_file is None or str(json_file) != "-":
-        print_table(
-            f"against {model} in torch float32", COLUMNS, [r for s in stages for r in _rows(s)]
-        )
+        for stage in stages:
+            name = f"{stage.bundle} ({stage.target} {stage.weights})"
+            print_table(f"{name} against {model} in torch float32", COLUMNS, _rows(stage))
     for line in (line for stage in stages for line in _problems(stage)):
         note(line)
     if json_file is not None:
@@ -63,21 +63,19 @@ def _rows(stage: "StageReport") -> list[tuple[str, ...]]:
         agreement = phase.agreement
         rows.append(
             (
-                f"{Path(stage.bundle).name} {phase.phase}",
+                phase.phase,
                 str(agreement.rows),
                 f"{agreement.argmax:.4f}",
                 f"{agreement.top10:.4f}",
-                f"{agreement.kl:.2e}",
-                f"{agreement.max_abs:.2e}",
-                f"{agreement.reference_perplexity:.4g}",
-                f"{agreement.perplexity:.4g}",
+                f"{agreement.kl:.1e}",
+                f"{agreement.max_abs:.1e}",
+                f"{agreement.perplexity:.4g} ({agreement.perplexity_change:+.2%})",
                 "FAIL" if phase.failures else "pass",
             )
         )
-    greedy = f"greedy {stage.greedy_match:.2f}"
-    blanks = ("",) * (len(COLUMNS) - 3)
     verdict = "pass" if stage.greedy_match >= stage.greedy_limit else "FAIL"
-    rows.append((f"{Path(stage.bundle).name} text", greedy, *blanks, verdict))
+    blanks = ("",) * (len(COLUMNS) - 3)
+    rows.append(("greedy text", f"{stage.greedy_match:.2f}", *blanks, verdict))
     return rows
 
 

@@ -1,0 +1,188 @@
+"""Claims about profiles: shipped ones load, and a wrong one is refused by the key that is wrong."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from profiles import Profile, ProfileError, load_profile, profile_names
+
+SMALL = (Path(__file__).parents[1] / "data/small.toml").read_text()
+DECODE = '{ phase = "decode", batch_size = 1, seq_len = 1, cache_len = 40 }'
+PREFILL = '{ phase = "prefill", batch_size = 1, seq_len = 8, cache_len = 40 }'
+
+
+def write(directory: Path, text: str) -> str:
+    file = directory / "mine.toml"
+    file.write_text(text)
+    return str(file)
+
+
+def changed(directory: Path, old: str, new: str) -> str:
+    assert old in SMALL
+    return write(directory, SMALL.replace(old, new, 1))
+
+
+def refusal(name_or_path: str) -> str:
+    """The message after the profile's name; it is one line, whatever is wrong."""
+    with pytest.raises(ProfileError) as caught:
+        load_profile(name_or_path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert name_or_path in message
+    return message.removeprefix(f"profile {name_or_path}: ")
+
+
+def test_the_default_profile_ships() -> None:
+    assert "cpu" in profile_names()
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_a_shipped_profile_loads_and_can_be_verified(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.name == name
+    assert profile.description
+    assert profile.limits_for(profile.weights).kl > 0
+
+
+def test_a_profile_is_read_by_its_path(tmp_path: Path) -> None:
+    profile = load_profile(write(tmp_path, SMALL))
+    assert (profile.name, profile.block_size) == ("small", 32)
+    assert [spec.name for spec in profile.graphs] == [
+        "prefill_s4",
+        "prefill_s8",
+        "score_s8",
+        "decode_b1",
+        "decode_b3",
+    ]
+
+
+def test_a_profile_survives_the_manifest(tmp_path: Path) -> None:
+    profile = load_profile(write(tmp_path, SMALL))
+    assert Profile.model_validate(profile.model_dump(mode="json"), strict=False) == profile
+
+
+@pytest.mark.parametrize("name", ["gpu", "cpu.toml", "../profiles/cpu", ".", "mine.TOML"])
+def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
+    assert refusal(name) == (
+        f"no such profile; got {name}; "
+        f"allowed: {', '.join(profile_names())} or the path of a .toml file"
+    )
+
+
+def test_a_directory_is_no_profile(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").mkdir()
+    assert "no such profile" in refusal(str(tmp_path / "mine.toml"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ('name = "small"', 'name = "small"\nchipset = "x"', "chipset"),
+        (PREFILL, PREFILL.replace("seq_len", "num_beams = 2, seq_len"), "graphs.1.num_beams"),
+        ("[limits.fp32]", "[limits.fp32]\nspeed = 1", "limits.fp32.speed"),
+        (
+            "[limits.fp32]",
+            '[chip]\nmemory = { value = 1, unit = "GB", source = "x", year = 2024 }\n[limits.fp32]',
+            "chip.memory.ChipFact.year",
+        ),
+    ],
+)
+def test_an_unknown_key_is_named_with_its_place(
+    tmp_path: Path, old: str, new: str, key: str
+) -> None:
+    message = refusal(changed(tmp_path, old, new))
+    assert message == f"unknown key {key}; remove it or correct its spelling"
+
+
+@pytest.mark.parametrize("data", [b"", b'{"name": "small"}', b"name = small", b"\xff\xfe\x00"])
+def test_a_file_that_is_no_profile_is_named(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_bytes(data)
+    assert refusal(str(file))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (PREFILL, PREFILL.replace("8", "4"), "two graphs of one name among prefill_s4, prefill_s4"),
+        (PREFILL, PREFILL.replace("40", "41"), "must have one cache_len"),
+        (
+            DECODE,
+            DECODE.replace("seq_len = 1", "seq_len = 2"),
+            "decode_b1_s2: decode has seq_len 1",
+        ),
+        (DECODE, DECODE.replace("40", "0"), "decode_b1_c0: decode has seq_len 1 and a cache"),
+        (f"{DECODE},", "", "needs a prefill and a decode graph of batch_size 1 with a cache"),
+        (
+            DECODE,
+            DECODE.replace("batch_size = 1", "batch_size = 2"),
+            "needs a prefill and a decode",
+        ),
+    ],
+)
+def test_an_impossible_grid_is_refused_in_one_sentence(
+    tmp_path: Path, old: str, new: str, problem: str
+) -> None:
+    message = refusal(changed(tmp_path, old, new))
+    assert problem in message
+    assert len(message) < 150, "the whole profile is no help"
+
+
+def test_a_profile_without_prefill_is_refused(tmp_path: Path) -> None:
+    grid = re.sub(r'(?m)^ .*"prefill".*\n', "", SMALL)
+    assert refusal(write(tmp_path, grid)).startswith("needs a prefill and a decode graph")
+
+
+@pytest.mark.parametrize("key", ["name", "description", "target", "weights", "graphs", "limits"])
+def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
+    values = {
+        "name": 'name = "x"',
+        "description": 'description = ""',
+        "target": 'target = "cpu"',
+        "weights": 'weights = "int4"',
+        "graphs": f"graphs = [{PREFILL}, {DECODE}]",
+        "limits": "limits = {}",
+    }
+    assert load_profile(write(tmp_path, "\n".join(values.values()))).limits == {}
+    del values[key]
+    assert refusal(write(tmp_path, "\n".join(values.values()))) == f"{key}: Field required"
+
+
+@pytest.mark.parametrize("size", [-32, 0, 8, 15, 33, 48, 257, '"32"', 32.5, "true"])
+def test_a_block_size_that_the_kernels_lack_is_refused(tmp_path: Path, size: object) -> None:
+    message = refusal(write(tmp_path, f"block_size = {size}\n{SMALL}"))
+    assert message.startswith("block_size: Input should be 16, 32, 64, 128 or 256; got ")
+
+
+@pytest.mark.parametrize("size", [16, 32, 64, 128, 256])
+def test_a_block_size_of_the_kernels_is_taken(tmp_path: Path, size: int) -> None:
+    assert load_profile(write(tmp_path, f"block_size = {size}\n{SMALL}")).block_size == size
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [
+        ('weights = "fp32"', 'weights = "int3"', "weights"),
+        (PREFILL, PREFILL.replace("prefill", "train"), "graphs.1.phase"),
+        (PREFILL, PREFILL.replace("8", "0"), "graphs.1.seq_len"),
+        (PREFILL, PREFILL.replace("8", '"8"'), "graphs.1.seq_len"),
+        (DECODE, DECODE.replace("batch_size = 1", "batch_size = true"), "graphs.3.batch_size"),
+        ("argmax = 0.999", "argmax = 1.5", "limits.fp32.argmax"),
+        ("kl = 1e-6", "kl = 0", "limits.fp32.kl"),
+        ("[limits.fp32]", "[limits.fp31]", "limits.fp31"),
+    ],
+)
+def test_a_value_out_of_range_or_of_another_type_is_refused_by_its_key(
+    tmp_path: Path, old: str, new: str, where: str
+) -> None:
+    message = refusal(changed(tmp_path, old, new))
+    assert message.startswith(where)
+    assert "; got " in message
+
+
+def test_limits_that_a_profile_lacks_are_named_with_what_to_do(tmp_path: Path) -> None:
+    profile = load_profile(write(tmp_path, SMALL))
+    assert profile.limits_for("fp16").hidden == 0.02
+    with pytest.raises(ProfileError, match=r"small has no limits for int4 .*\[limits\.int4\]"):
+        profile.limits_for("int4")
