@@ -18,7 +18,7 @@ from runtime.manifest import ModelConfig
 
 __all__ = ["Checkpoint", "expected_shapes", "open_checkpoint"]
 
-# Index file (None: a single file) and shard reader, in order of preference.
+# Index file and the name of a single file, in order of preference.
 LAYOUTS = (
     ("model.safetensors.index.json", "model.safetensors"),
     ("pytorch_model.bin.index.json", "pytorch_model.bin"),
@@ -67,13 +67,21 @@ class Checkpoint:
         """A decoder parameter, for example layers.0.mlp.up_proj.weight, as it is stored.
 
         Raises:
-            CheckpointError: another shape than the config promises, or an unreadable shard.
+            CheckpointError: another shape than the config promises, a type that is no floating
+                point, or an unreadable shard.
         """
         name = parameter if parameter == LM_HEAD else f"model.{parameter}"
         tensor = self._readers[self._names[name]](self._names[name])
         if tuple(tensor.shape) != self._shapes[name]:
             raise CheckpointError(
                 f"tensor {name}", got=tuple(tensor.shape), allowed=str(self._shapes[name])
+            )
+        if not tensor.is_floating_point():
+            raise CheckpointError(
+                f"tensor {name}",
+                got=str(tensor.dtype),
+                allowed="floating-point types",
+                next_step="give the checkpoint before quantisation",
             )
         return tensor
 

@@ -19,7 +19,10 @@ FIXED = {
     "attention_bias": False,
     "mlp_bias": False,
     "pretraining_tp": 1,
+    "quantization_config": None,
+    "sliding_window": None,
 }
+ROPE_KEYS = {"rope_type", "type", "rope_theta", "factor"}
 REQUIRED = (
     "vocab_size",
     "hidden_size",
@@ -107,4 +110,6 @@ def _rope(file: Path, raw: dict[str, Any]) -> tuple[Any, Any]:
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind not in ("default", "linear"):
         raise ConfigError(f"{file}: rope scaling type", got=kind, allowed="default, linear")
+    for key in sorted(set(scaling) - ROPE_KEYS):
+        raise ConfigError(f"{file}: rope setting {key}", allowed=", ".join(sorted(ROPE_KEYS)))
     return theta, scaling.get("factor") if kind == "linear" else 1.0

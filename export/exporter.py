@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+import sentencepiece
 import torch
 from torch import Tensor
 
@@ -45,6 +46,7 @@ def export_bundle(model: Path, profile: Profile, output: Path, report: Report) -
     _check_context(config, profile)
     checkpoint = open_checkpoint(model, config)
     tokenizer, generation = _text_files(model)
+    _check_tokenizer(model / TOKENIZER, tokenizer, config.vocab_size)
 
     with BundleWriter(output) as writer:
         # 2. Weights, one tensor at a time, each distinct one once.
@@ -129,11 +131,12 @@ def _serialise(model: ir.Model, locations: dict[str, str]) -> bytes:
 
 def _check_context(config: ModelConfig, profile: Profile) -> None:
     longest = max(spec.cache_len for spec in profile.graphs)
-    if longest > config.max_position_embeddings:
+    positions = int(config.max_position_embeddings * config.rope_scaling_factor)
+    if longest > positions:
         raise ConfigError(
             f"profile {profile.name} caches more positions than the model has",
             got=longest,
-            allowed=f"up to {config.max_position_embeddings}",
+            allowed=f"up to {positions}",
             next_step="lower cache_len in the profile",
         )
 
@@ -147,6 +150,20 @@ def _text_files(model: Path) -> tuple[bytes, bytes]:
         return tokenizer.read_bytes(), generation.read_bytes()
     eos = json.loads((model / "config.json").read_bytes()).get("eos_token_id", 2)
     return tokenizer.read_bytes(), json.dumps({"eos_token_id": eos}).encode()
+
+
+def _check_tokenizer(file: Path, data: bytes, vocab_size: int) -> None:
+    try:
+        pieces = sentencepiece.SentencePieceProcessor(model_proto=data).get_piece_size()
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{file} is not a SentencePiece model",
+            next_step="download it again; it may be a pointer",
+        ) from error
+    if pieces > vocab_size:
+        raise CheckpointError(
+            f"{file} has more pieces than the model", got=pieces, allowed=f"up to {vocab_size}"
+        )
 
 
 def _provenance(model: Path, profile: Profile) -> Provenance:

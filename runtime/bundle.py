@@ -4,6 +4,7 @@ The reader refuses whatever the manifest does not account for, so a bundle that 
 bundle that was written. The writer works in a hidden sibling and renames it when complete.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -121,15 +122,16 @@ def _check_tree(path: Path, manifest: Manifest) -> None:
     for graph in manifest.graphs:
         if graph.path not in manifest.files:
             raise BundleError(f"{path / MANIFEST} lists no such graph file", got=graph.path)
+    folders = {GRAPHS_DIR, f"{GRAPHS_DIR}/{WEIGHTS_DIR}"}
+    known = {MANIFEST, MANIFEST_DIGEST, *folders, *manifest.files}
     for root, directories, files in os.walk(path):
         for name in directories + files:
             entry = Path(root) / name
             relative = entry.relative_to(path).as_posix()
             if entry.is_symlink():
                 raise BundleError(f"{relative} in {path} is a link", next_step=MAKE_AGAIN)
-            known = relative in manifest.files or relative in (MANIFEST, MANIFEST_DIGEST)
-            if name in files and not known:
-                raise BundleError(f"stray file {relative} in {path}", next_step="remove it")
+            if relative not in known:
+                raise BundleError(f"stray {relative} in {path}", next_step="remove it")
 
 
 def _check_file(path: Path, relative: str, entry: FileEntry) -> None:
@@ -163,14 +165,22 @@ class BundleWriter:
     path: Path
     directory: Path = field(init=False)
     files: dict[str, FileEntry] = field(init=False, default_factory=dict)
+    _replaced: Path = field(init=False)
     _by_digest: dict[str, str] = field(init=False, default_factory=dict)
+    _lock: int = field(init=False, default=-1)
 
     def __post_init__(self) -> None:
         """Refuses a destination before any work is done."""
         self.path = self.path.resolve()
         self.directory = self.path.parent / f".{self.path.name}.partial"
+        self._replaced = self.path.parent / f".{self.path.name}.replaced"
         # Both names, since a manifest.json lies in many a directory that is no bundle.
         is_bundle = all((self.path / name).is_file() for name in (MANIFEST, MANIFEST_DIGEST))
+        if self.path.is_mount():
+            raise UserError(
+                f"{self.path} is a mount point and cannot be renamed to",
+                next_step=f"give a directory in it, such as {self.path / 'bundle'}",
+            )
         occupied = self.path.exists() and not is_bundle
         if occupied and not (self.path.is_dir() and not any(self.path.iterdir())):
             raise UserError(
@@ -179,9 +189,16 @@ class BundleWriter:
             )
 
     def __enter__(self) -> Self:
-        shutil.rmtree(self.directory, ignore_errors=True)  # what an interrupted run left
         try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.directory, os.O_RDONLY)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._clear_leftovers()
             (self.directory / GRAPHS_DIR / WEIGHTS_DIR).mkdir(parents=True)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another run is writing {self.path}", next_step="wait for it"
+            ) from error
         except OSError as error:
             raise UserError(
                 f"cannot write to {self.path.parent}", got=error.strerror, next_step="choose -o"
@@ -195,6 +212,15 @@ class BundleWriter:
         tb: TracebackType | None,
     ) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
+        os.close(self._lock)
+
+    def _clear_leftovers(self) -> None:
+        """Removes what an interrupted run left, and puts back the bundle it was replacing."""
+        for left in self.directory.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        if self._replaced.exists() and not self.path.exists():
+            self._replaced.rename(self.path)
+        shutil.rmtree(self._replaced, ignore_errors=True)
 
     def write(self, relative: str, chunks: Iterable[bytes | memoryview]) -> FileEntry:
         """Writes one file, hashing the bytes on their way."""
@@ -228,9 +254,8 @@ class BundleWriter:
         data = (manifest.model_dump_json(indent=2) + "\n").encode()
         (self.directory / MANIFEST).write_bytes(data)
         (self.directory / MANIFEST_DIGEST).write_bytes(_digest_line(data))
-        replaced = self.path.parent / f".{self.path.name}.replaced"
         if self.path.exists():
-            self.path.rename(replaced)
+            self.path.rename(self._replaced)
         self.directory.rename(self.path)
-        shutil.rmtree(replaced, ignore_errors=True)
+        shutil.rmtree(self._replaced, ignore_errors=True)
         return Bundle(path=self.path, manifest=manifest)

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from runtime.engine import Engine
+from runtime.errors import ParameterError
 from runtime.generate import FinishReason, Token, generate
 from runtime.sampling import SamplingParams
 from runtime.template import Message, encode_chat
@@ -44,7 +45,9 @@ class StopStrings:
     """Lets text through up to the stop string that is complete first, wherever chunks end."""
 
     def __init__(self, stop: Sequence[str]) -> None:
-        self._stop = [text for text in stop if text]
+        if "" in stop:
+            raise ParameterError("stop: an empty text would end every answer at once")
+        self._stop = list(stop)
         self._held = ""
         self.hit = False
 
@@ -91,19 +94,23 @@ def stream_completion(
 
     Raises:
         PromptError: the prompt is empty, too long or not valid text.
-        ParameterError: a token id in the parameters is not in the vocabulary.
+        ParameterError: a token id in the parameters is not in the vocabulary, or an empty stop.
     """
     watch = Stopwatch()
     prompt_ids = encode_prompt(tokenizer, prompt)
     watch.tokenized = now()
-    detokenizer, stop_strings = StreamingDetokenizer(tokenizer), StopStrings(stop)
+    # A plain prompt is gone on with, so the space that parts it from the first word counts.
+    detokenizer = StreamingDetokenizer(tokenizer, at_start=not isinstance(prompt, str))
+    stop_strings = StopStrings(stop)
     token_ids: list[int] = []
     texts: list[str] = []
     with closing(generate(engine, prompt_ids, params)) as tokens:
         for token in tokens:
             watch.saw_token(token.logits_at, token.sampled_at)
             token_ids.append(token.id)
-            text = stop_strings.add(detokenizer.add(token.id))
+            # A model padded to a round vocabulary may choose an id that stands for no text.
+            known = token.id < tokenizer.vocab_size
+            text = stop_strings.add(detokenizer.add(token.id) if known else "")
             finish_reason = token.finish_reason
             if finish_reason is not None:
                 text += stop_strings.add(detokenizer.flush())

@@ -3,8 +3,12 @@
 Typer itself ends with 130 on Ctrl-C and quietly when the reader of a pipe has left.
 """
 
+import io
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
 
 from runtime.errors import UserError
 
@@ -18,8 +22,16 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _terminate(signum: int, _: FrameType | None) -> NoReturn:
+    """Leaves through every `finally`, so that nothing half-written stays."""
+    sys.exit(128 + signum)
+
+
 def run_app(app: Callable[[], None]) -> None:
     """Runs a command line and exits."""
+    signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character
     try:
         app()
     except UserError as error:
@@ -27,6 +39,9 @@ def run_app(app: Callable[[], None]) -> None:
         sys.exit(1)
     except ModuleNotFoundError as error:
         note(f"error: this needs the Python package {error.name}; {INSTALL}")
+        sys.exit(1)
+    except MemoryError:
+        note("error: out of memory; give the process more, or take a shorter context")
         sys.exit(1)
     except OSError as error:  # a full disk, a file that may not be read
         note(f"error: {error}")

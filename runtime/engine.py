@@ -107,14 +107,13 @@ class Engine:
         for graph, chunk in self._chunks(self._prefill, slot, token_ids[reused:]):
             logits = self._session.run(graph, [chunk])[0]
             slot.append(chunk.token_ids)
-        return logits
+        return logits.copy()  # the next run of the graph writes over it
 
     def score(self, slot: Slot, token_ids: Sequence[int]) -> Iterator[Logits]:
         """Runs tokens after what the slot holds and yields the logits of every one of them.
 
         Yields:
-            float32 (n, V) per chunk, valid until the next; all chunks together have
-            len(token_ids) rows.
+            float32 (n, V) per chunk; all chunks together have len(token_ids) rows.
 
         Raises:
             SessionError: the bundle has no score graph.
@@ -128,8 +127,9 @@ class Engine:
         self.check_prompt(token_ids)
         self.check_prompt([*slot.token_ids, *token_ids])
         for graph, chunk in self._chunks(self._score, slot, token_ids):
-            yield self._session.run(graph, [chunk])[0, : len(chunk.token_ids)]
+            rows = self._session.run(graph, [chunk])[0, : len(chunk.token_ids)].copy()
             slot.append(chunk.token_ids)
+            yield rows
 
     def decode(self, slots: Sequence[Slot], token_ids: Sequence[int]) -> Logits:
         """Appends one token to each sequence.
@@ -147,7 +147,7 @@ class Engine:
         ]
         graph = self._decode_graph(chunks)
         if graph is not None:
-            logits = self._session.run(graph, chunks)
+            logits = self._session.run(graph, chunks).copy()
         else:  # no graph holds these slots side by side: one after the other
             one = self._prefill[1]
             logits = np.concatenate([self._session.run(one, [chunk]).copy() for chunk in chunks])

@@ -119,10 +119,10 @@ class StreamingDetokenizer:
     a control piece ends a run of bytes and does not count as the start of the text.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, at_start: bool = True) -> None:
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._at_start = True
+        self._at_start = at_start  # False: the text goes on where another ended
 
     def add(self, token_id: int) -> str:
         """The text that this token makes certain, often "" inside a character.

@@ -58,11 +58,17 @@ class Agreement:
         """Relative to the reference; above 0 is worse."""
         return self.perplexity / self.reference_perplexity - 1
 
+    def _flips(self) -> float:
+        """Rows with another first choice; not a number if there is none."""
+        return round((1 - self.argmax) * self.rows, 6)
+
     def failures(self, limits: Limits) -> list[str]:
         """The measures past their limits, in words; not a number is past every limit."""
         change = abs(self.perplexity_change)
+        # One near-tie may fall the other way in any sample, however small.
+        allowed_flips = max(1, (1 - limits.argmax) * self.rows)
         checks = (
-            ("argmax", self.argmax, self.argmax >= limits.argmax, limits.argmax),
+            ("argmax", self.argmax, self._flips() <= allowed_flips, limits.argmax),
             ("top10", self.top10, self.top10 >= limits.top10, limits.top10),
             ("kl", self.kl, self.kl <= limits.kl, limits.kl),
             ("perplexity change", change, change <= limits.perplexity, limits.perplexity),
@@ -96,7 +102,7 @@ class AgreementSum:
             expected[rows, next_ids].sum(),
             seen[rows, next_ids].sum(),
         )
-        self._max_abs = max(self._max_abs, float(np.abs(reference - got).max()))
+        self._max_abs = float(np.maximum(self._max_abs, np.abs(reference - got).max()))
 
     def result(self) -> Agreement:
         """The means over all rows added."""

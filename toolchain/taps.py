@@ -29,7 +29,8 @@ class WatchedSession:
     """
 
     def __init__(self, inner: Session, expected: Sequence[Rows]) -> None:
-        self.manifest, self.hidden = inner.manifest, inner.hidden
+        self.manifest = inner.manifest
+        self.hidden: dict[str, Rows] = {}
         self.errors = [0.0] * len(expected)
         self._inner, self._expected = inner, expected
 
@@ -41,7 +42,7 @@ class WatchedSession:
             for i, stream in enumerate(self._expected):
                 seen = self._inner.hidden[hidden_name(i)][batch_row(graph.spec, chunk), :length]
                 error = relative_error(stream[chunk.start : chunk.start + length], seen)
-                self.errors[i] = max(self.errors[i], error)
+                self.errors[i] = float(np.maximum(self.errors[i], error))  # keeps a NaN
         return logits
 
     def copy_rows(self, source: int, target: int, num_rows: int) -> None:

@@ -1,16 +1,16 @@
 """torch float32 -> ONNX -> compiled: how close each stage is, and where it leaves the path.
 
-Each bundle is a stage. Its prefill, score and decode graphs are compared apart, row by row, with
-the float32 reference on the same tokens.
+Each bundle is a stage. Every graph of it is compared, row by row, with the float32 reference on
+the same tokens.
 """
 
 import json
+import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,22 +19,32 @@ from export.reference import Reference
 from profiles import Limits, Profile
 from runtime.bundle import TOKENIZER, Bundle
 from runtime.engine import Engine
-from runtime.errors import PromptError
+from runtime.errors import PromptError, SessionError
 from runtime.generate import generate
+from runtime.manifest import Graph
 from runtime.sampling import SamplingParams
 from runtime.sessions import Session, open_session
 from runtime.template import Message, encode_chat
 from runtime.tokenizer import Tokenizer
+from toolchain.errors import TargetError
 from toolchain.parity import Agreement, AgreementSum, match_length
+from toolchain.replay import replay
 from toolchain.taps import WatchedSession, tapped
 
-__all__ = ["Divergence", "PhaseReport", "StageReport", "default_sequences", "read_ids", "verify"]
+__all__ = ["Divergence", "GraphReport", "StageReport", "default_sequences", "read_ids", "verify"]
 
 Rows = NDArray[np.float32]
 Opener = Callable[[Bundle], Session]
-PhaseName = Literal["prefill", "score", "decode"]
 GREEDY_TOKENS = 32
-PREFILL_LENGTHS = 16  # prompts per sequence, evenly spaced in length
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+)
 
 # What is run when no ids are given: a question through the template, then plain text.
 DIALOGUES = (
@@ -54,10 +64,10 @@ class Divergence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PhaseReport:
-    """One kind of graph of one stage."""
+class GraphReport:
+    """One graph of one stage."""
 
-    phase: PhaseName
+    graph: str
     agreement: Agreement
     failures: list[str]
     divergence: Divergence | None = None  # looked for only after a failure
@@ -70,15 +80,15 @@ class StageReport:
     bundle: str
     target: str
     weights: str
-    phases: list[PhaseReport]
+    graphs: list[GraphReport]
     greedy_match: float
     greedy_limit: float
 
     @property
     def passed(self) -> bool:
-        """Whether every phase and the greedy text are within their limits."""
+        """Whether every graph and the greedy text are within their limits."""
         within = self.greedy_match >= self.greedy_limit
-        return within and not any(phase.failures for phase in self.phases)
+        return within and not any(report.failures for report in self.graphs)
 
 
 def default_sequences(bundle: Bundle) -> list[list[int]]:
@@ -131,13 +141,40 @@ def verify(
     """
     for bundle in bundles:
         profile.limits_for(bundle.manifest.weights)  # refused before the long work
+        _check_ids(bundle, sequences)
     reference = Reference(model)
+    for bundle in bundles:
+        _check_sizes(bundle, model, reference)
     report("reference: torch float32")
     hidden = reference.hidden(sequences)
     return [
         _verify_stage(bundle, reference, hidden, profile, sequences, report, opener)
         for bundle in bundles
     ]
+
+
+def _check_sizes(bundle: Bundle, model: Path, reference: Reference) -> None:
+    """What differs otherwise (a rotary base, an epsilon) is for the comparison to find."""
+    ours, theirs = bundle.manifest.model.model_dump(), reference.config.model_dump()
+    for key in SIZES:
+        if ours[key] != theirs[key]:
+            raise TargetError(
+                f"{bundle.path} was not made from {model}: {key}",
+                got=ours[key],
+                allowed=str(theirs[key]),
+                next_step="give the checkpoint of this bundle with --model",
+            )
+
+
+def _check_ids(bundle: Bundle, sequences: Sequence[Sequence[int]]) -> None:
+    vocab_size = bundle.manifest.model.vocab_size
+    for token_id in (token_id for ids in sequences for token_id in ids):
+        if not 0 <= token_id < vocab_size:
+            raise PromptError(
+                "a token id is not in the vocabulary",
+                got=token_id,
+                allowed=f"0 to {vocab_size - 1}",
+            )
 
 
 def _verify_stage(
@@ -151,85 +188,47 @@ def _verify_stage(
 ) -> StageReport:
     manifest = bundle.manifest
     limits = profile.limits_for(manifest.weights)
-    phases: list[PhaseReport] = []
+    reports: list[GraphReport] = []
     with closing(opener(bundle)) as session:
-        engine = Engine(session)
-        for phase, rows_of in PHASES.items():
-            if not engine.has(phase):
-                continue
-            report(f"{bundle.path.name}: {phase}")
-            agreement = _compare(reference, hidden[-1], sequences, rows_of, engine)
+        for graph in manifest.graphs:
+            report(f"{bundle.path.name}: {graph.spec.name}")
+            agreement = _compare(reference, hidden[-1], sequences, session, graph)
             failures = agreement.failures(limits)
-            phases.append(PhaseReport(phase=phase, agreement=agreement, failures=failures))
-        report(f"{bundle.path.name}: greedy")
-        greedy_match = _greedy_match(engine, reference, sequences)
-    if any(phase.failures for phase in phases):
+            reports.append(
+                GraphReport(graph=graph.spec.name, agreement=agreement, failures=failures)
+            )
+        report(f"{bundle.path.name}: greedy text")
+        try:
+            greedy_match = _greedy_match(Engine(session), reference, sequences)
+        except SessionError:  # logits that are not numbers: no token can be chosen
+            greedy_match = 0.0
+    if any(found.failures for found in reports):
         report(f"{bundle.path.name}: looking for the first layer that diverges")
-        phases = [
-            _locate(bundle, phase, hidden, sequences, limits, opener) if phase.failures else phase
-            for phase in phases
+        reports = [
+            _locate(bundle, found, hidden, sequences, limits, opener) if found.failures else found
+            for found in reports
         ]
     return StageReport(
         bundle=str(bundle.path),
         target=manifest.target,
         weights=manifest.weights,
-        phases=phases,
+        graphs=reports,
         greedy_match=greedy_match,
         greedy_limit=limits.greedy,
     )
-
-
-# A phase yields (row, logits (n, V) of rows row, row + 1, ...) for a sequence.
-RowsOf = Callable[[Engine, Sequence[int]], Iterator[tuple[int, Rows]]]
-
-
-def _prefill_rows(engine: Engine, ids: Sequence[int]) -> Iterator[tuple[int, Rows]]:
-    """Logits after prompts of several lengths, each from an empty slot."""
-    step = max(1, len(ids) // PREFILL_LENGTHS)
-    for length in range(1, len(ids), step):
-        with engine.slot([]) as slot:
-            slot.truncate(0)
-            yield length - 1, engine.prefill(slot, ids[:length])[None]
-
-
-def _score_rows(engine: Engine, ids: Sequence[int]) -> Iterator[tuple[int, Rows]]:
-    """Logits of every row."""
-    with engine.slot([]) as slot:
-        slot.truncate(0)
-        row = 0
-        for rows in engine.score(slot, ids[:-1]):
-            yield row, rows
-            row += len(rows)
-
-
-def _decode_rows(engine: Engine, ids: Sequence[int]) -> Iterator[tuple[int, Rows]]:
-    """Logits token by token, after a prefilled first half."""
-    with engine.slot([]) as slot:
-        slot.truncate(0)
-        half = len(ids) // 2
-        engine.prefill(slot, ids[:half])
-        for row in range(half, len(ids) - 1):
-            yield row, engine.decode([slot], [ids[row]])
-
-
-PHASES: dict[PhaseName, RowsOf] = {
-    "prefill": _prefill_rows,
-    "score": _score_rows,
-    "decode": _decode_rows,
-}
 
 
 def _compare(
     reference: Reference,
     last_hidden: list[Rows],
     sequences: Sequence[Sequence[int]],
-    rows_of: RowsOf,
-    engine: Engine,
+    session: Session,
+    graph: Graph,
 ) -> Agreement:
     total = AgreementSum()
     for ids, hidden_SE in zip(sequences, last_hidden, strict=True):
         expected = reference.logits(hidden_SE)
-        for row, got in rows_of(engine, ids):
+        for row, got in replay(session, graph, ids):
             rows = slice(row, row + len(got))
             total.add(expected[rows], got, list(ids[row + 1 : row + 1 + len(got)]))
     return total.result()
@@ -253,25 +252,27 @@ def _greedy_match(
 
 def _locate(
     bundle: Bundle,
-    phase: PhaseReport,
+    found: GraphReport,
     hidden: list[list[Rows]],
     sequences: Sequence[Sequence[int]],
     limits: Limits,
     opener: Opener,
-) -> PhaseReport:
-    """Runs the phase again on the first sequence with every layer's output made visible."""
+) -> GraphReport:
+    """Runs the graph again on the first sequence with every layer's output made visible."""
+    beside = bundle.path.parent  # where weights can be linked instead of copied
     with (
-        tempfile.TemporaryDirectory(dir=bundle.path.parent, prefix=".taps-") as directory,
-        closing(opener(tapped(bundle, Path(directory)))) as session,
+        tempfile.TemporaryDirectory(dir=beside if os.access(beside, os.W_OK) else None) as taps,
+        closing(opener(tapped(bundle, Path(taps)))) as session,
     ):
         watched = WatchedSession(session, [streams[0] for streams in hidden])
-        for _ in PHASES[phase.phase](Engine(watched), sequences[0]):
+        graph = next(g for g in watched.manifest.graphs if g.spec.name == found.graph)
+        for _ in replay(watched, graph, sequences[0]):
             pass  # what counts is what the watched session saw
     over = [i for i, error in enumerate(watched.errors) if not error <= limits.hidden]
     layer = over[0] if over else None
-    found = Divergence(
+    divergence = Divergence(
         layer=layer,
         relative_error=watched.errors[-1 if layer is None else layer],
         limit=limits.hidden,
     )
-    return replace(phase, divergence=found)
+    return replace(found, divergence=divergence)

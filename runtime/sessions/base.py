@@ -66,21 +66,21 @@ def batch_row(spec: GraphSpec, chunk: Chunk) -> int:
 
 
 def token_arrays(
-    spec: GraphSpec, chunks: Sequence[Chunk], idle_start: int
+    spec: GraphSpec, chunks: Sequence[Chunk], idle_starts: Sequence[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Lays chunks out as the graph wants them, padded on the right.
 
     Args:
         spec: the graph.
         chunks: what to run.
-        idle_start: position given to the rows of the batch that no chunk uses.
+        idle_starts: per row of the batch, the position it has where no chunk uses it.
 
     Returns:
         input_ids (B, S), the first position of each row (B,), and logit_rows (B,): the row of
         the flattened (B * S) that holds the last token.
     """
     input_ids = np.zeros((spec.batch_size, spec.seq_len), np.int64)
-    starts = np.full(spec.batch_size, idle_start, np.int64)
+    starts = np.array(idle_starts[: spec.batch_size], np.int64)
     logit_rows = np.arange(spec.batch_size, dtype=np.int64) * spec.seq_len
     for chunk in chunks:
         row, length = batch_row(spec, chunk), len(chunk.token_ids)

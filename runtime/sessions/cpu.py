@@ -44,6 +44,7 @@ class CpuSession:
         self._graphs = OnnxGraphs(bundle)
         self._bound: dict[tuple[str, int], BoundGraph] = {}
         model = self.manifest.model
+        self._lengths = [0] * self.manifest.num_slots  # rows of each slot that may be valid
         # Rows past cache_len take the padding of a chunk that ends near the last slot.
         rows = self.manifest.cache_len + self.manifest.max_seq_len
         shape = (self.manifest.num_slots, model.num_key_value_heads, rows, model.head_dim)
@@ -54,8 +55,10 @@ class CpuSession:
         """See Session.run."""
         spec = graph.spec
         bound = self._bind(graph, chunks[0].slot if spec.batch_size == 1 else 0)
-        idle_start = self.manifest.cache_len  # idle rows write behind the valid ones
-        input_ids, starts, logit_rows = token_arrays(spec, chunks, idle_start)
+        # An idle row of the batch writes where its slot is free, and attends to no more than that.
+        input_ids, starts, logit_rows = token_arrays(spec, chunks, self._lengths)
+        for chunk in chunks:
+            self._lengths[chunk.slot] = chunk.start + len(chunk.token_ids)
         _fill(bound, names.INPUT_IDS, input_ids)
         _fill(bound, names.LOGIT_ROWS, logit_rows)
         _fill(bound, SEQLENS_K, starts + spec.seq_len - 1)
@@ -95,6 +98,7 @@ class CpuSession:
         """See Session.copy_rows."""
         for cache in (*self.keys, *self.values):
             cache[target, :, :num_rows] = cache[source, :, :num_rows]
+        self._lengths[target] = num_rows
 
     def close(self) -> None:
         """Drops the graphs and what is bound to them."""

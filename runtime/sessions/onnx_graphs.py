@@ -8,7 +8,7 @@ from runtime.manifest import Graph
 
 __all__ = ["OnnxGraphs"]
 
-ERRORS_ONLY = 3  # ONNX Runtime's severity: below it every removed initializer prints a line
+FATAL_ONLY = 4  # ONNX Runtime's severity: an error that it logs is raised as well
 
 
 class OnnxGraphs:
@@ -21,7 +21,7 @@ class OnnxGraphs:
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._options = ort.SessionOptions()
-        self._options.log_severity_level = ERRORS_ONLY
+        self._options.log_severity_level = FATAL_ONLY
         self._opened: dict[str, ort.InferenceSession] = {}
 
     def open(self, graph: Graph) -> ort.InferenceSession:

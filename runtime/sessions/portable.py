@@ -50,7 +50,7 @@ class PortableSession:
     def run(self, graph: Graph, chunks: Sequence[Chunk]) -> Logits:
         """See Session.run."""
         spec = graph.spec
-        input_ids, starts, logit_rows = token_arrays(spec, chunks, idle_start=0)
+        input_ids, starts, logit_rows = token_arrays(spec, chunks, [0] * spec.batch_size)
         available: dict[str, NDArray[np.generic]] = {
             names.INPUT_IDS: input_ids,
             names.POSITION_IDS: starts[:, None] + np.arange(spec.seq_len),
@@ -63,8 +63,8 @@ class PortableSession:
             available[names.past_key(i)] = self.keys[i, slots]
             available[names.past_value(i)] = self.values[i, slots]
         feeds = {tensor.name: available[tensor.name] for tensor in graph.inputs}
-        fetched = self._graphs.open(graph).run(None, feeds)
-        outputs = dict(zip((tensor.name for tensor in graph.outputs), fetched, strict=True))
+        fetch = [tensor.name for tensor in graph.outputs]
+        outputs = dict(zip(fetch, self._graphs.open(graph).run(fetch, feeds), strict=True))
         self._write_rows(spec, chunks, outputs)
         self.hidden = {k: v for k, v in outputs.items() if k.startswith("hidden.")}
         logits: Logits = outputs[names.LOGITS]

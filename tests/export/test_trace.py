@@ -25,7 +25,7 @@ CONFIG = ModelConfig(
     vocab_size=50,
     hidden_size=36,
     intermediate_size=20,
-    num_hidden_layers=2,
+    num_hidden_layers=3,
     num_attention_heads=6,
     num_key_value_heads=3,
     head_dim=8,
@@ -97,7 +97,7 @@ def test_inputs_and_outputs_are_those_of_the_table(traced: Traced) -> None:
 
 
 def test_the_table_is_the_one_of_the_design() -> None:
-    rows = ["past_key.0", "past_value.0", "past_key.1", "past_value.1"]
+    rows = [f"past_{kind}.{i}" for i in range(3) for kind in ("key", "value")]
     ids, chosen = ["input_ids", "position_ids", "attention_mask"], "logit_rows"
     inputs = {spec: [t.name for t in graph_inputs(CONFIG, spec)] for spec in SPECS}
     assert inputs == {
@@ -113,7 +113,7 @@ def test_the_table_is_the_one_of_the_design() -> None:
     logits, *new_rows = graph_outputs(CONFIG, DECODE_2)
     assert logits.shape == (2, 50)
     assert [(t.name, t.shape) for t in new_rows] == [
-        (name, (2, 3, 1, 8)) for name in ("key.0", "value.0", "key.1", "value.1")
+        (name.removeprefix("past_"), (2, 3, 1, 8)) for name in rows
     ]
     assert graph_outputs(CONFIG, SCORE)[0].shape == (1, 4, 50)
 
@@ -163,24 +163,29 @@ def test_nodes_are_named_for_their_modules(traced: Traced) -> None:
     nodes = {node.name: node for node in traced[1].graph}
     projections = [f"self_attn.{name}_proj" for name in "qkvo"]
     projections += [f"mlp.{name}_proj" for name in ("gate", "up", "down")]
-    layers = [f"layers.{i}.{name}" for i in range(2) for name in projections]
+    layers = [f"layers.{i}.{name}" for i in range(3) for name in projections]
     for module in [*layers, "lm_head"]:
         (weight,) = {v.name for v in ancestors(nodes[f"{module}/MatMul"].inputs[1])}
         assert weight == f"{module}.weight"
-    assert {"embed_tokens/Gather", "rotary_emb/Cos", "layers.1.self_attn/Softmax"} <= set(nodes)
+    assert {"embed_tokens/Gather", "rotary_emb/Cos", "layers.2.self_attn/Softmax"} <= set(nodes)
 
 
 def ancestors(value: ir.Value | None) -> set[ir.Value]:
     """The graph inputs and initializers that a value is computed from."""
-    assert value is not None
-    node = value.producer()
-    return {value} if node is None else set().union(*map(ancestors, node.inputs))
+    seen, waiting = set(), [value]
+    while waiting:
+        current = waiting.pop()
+        if current is not None and current not in seen:
+            seen.add(current)
+            node = current.producer()
+            waiting += node.inputs if node is not None else []
+    return {value for value in seen if value.producer() is None}
 
 
 def test_the_residual_stream_after_each_layer_has_a_name(traced: Traced) -> None:
     spec, model = traced
     by_name = {value.name: value for value in values_of(model)}
-    for i in range(2):
+    for i in range(3):
         stream = by_name[f"hidden.{i}"]
         assert shape_of(stream) == (spec.batch_size, spec.seq_len, 36)
         weights = {v.name for v in ancestors(stream) if "weight" in (v.name or "")}

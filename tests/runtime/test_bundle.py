@@ -230,11 +230,25 @@ def test_an_empty_directory_and_leftovers_of_an_interrupted_run_do_not_matter(
     manifest: Manifest, tmp_path: Path
 ) -> None:
     (tmp_path / "bundle").mkdir()
-    BundleWriter(tmp_path / "bundle").__enter__().write("left.over", [b"half"])
-    assert ".bundle.partial/left.over" in contents(tmp_path)
+    (tmp_path / ".bundle.partial/graphs").mkdir(parents=True)
+    (tmp_path / ".bundle.partial/left.over").write_text("half")
     write(tmp_path / "bundle", manifest, b"text")
     assert load_bundle(tmp_path / "bundle").manifest.files.keys() == {"tokenizer.model"}
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_second_run_into_the_same_place_is_refused(tmp_path: Path) -> None:
+    with BundleWriter(tmp_path / "bundle") as writer:
+        with pytest.raises(UserError, match="another run"), BundleWriter(tmp_path / "bundle"):
+            pass
+        assert writer.directory.is_dir()
+
+
+def test_a_bundle_that_a_killed_run_was_replacing_comes_back(bundles: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundles / "small-fp32", tmp_path / ".bundle.replaced")
+    with BundleWriter(tmp_path / "bundle"):
+        pass
+    assert load_bundle(tmp_path / "bundle").manifest.weights == "fp32"
 
 
 def test_equal_tensors_are_stored_once_and_both_names_lead_to_one_file(tmp_path: Path) -> None:

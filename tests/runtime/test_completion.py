@@ -20,7 +20,7 @@ from runtime.completion import (
     stream_completion,
 )
 from runtime.engine import Engine
-from runtime.errors import PromptError
+from runtime.errors import ParameterError, PromptError
 from runtime.sampling import SamplingParams
 from runtime.sessions import open_session
 from runtime.template import Message
@@ -96,7 +96,8 @@ def test_the_second_turn_depends_on_the_first_and_reuses_its_rows(model: Model) 
 def test_a_plain_text_is_continued_without_a_template(model: Model) -> None:
     text = RAW.format(CAPITAL[0])
     raw, chat = model.complete(text), model.complete(asked(CAPITAL[0]))
-    assert (raw.text, raw.token_ids) == (chat.text, chat.token_ids)
+    # Going on with a text, the space before the first word counts.
+    assert (raw.text, raw.token_ids) == (f" {chat.text}", chat.token_ids)
     for completion in (raw, chat):
         assert completion.prompt_tokens == 1 + len(model.tokenizer.encode(text))
     assert model.complete("北京", max_tokens=1).prompt_tokens == 1 + len(
@@ -196,17 +197,19 @@ def test_timings_follow_their_definitions_on_a_hand_made_clock() -> None:
 def plain_cut(text: str, stop: list[str]) -> tuple[str, bool]:
     """The text before the stop string that is complete first, and whether there is one."""
     for end in range(1, len(text) + 1):
-        starts = [end - len(each) for each in stop if each and text[:end].endswith(each)]
+        starts = [end - len(each) for each in stop if text[:end].endswith(each)]
         if starts:
             return text[: min(starts)], True
     return text, False
 
 
-short_texts = st.text("ab", max_size=3)  # so short and alike that most runs meet a stop string
+# So short and alike that most runs meet a stop string.
+short_texts = st.text("ab", max_size=3)
+stop_texts = st.text("ab", min_size=1, max_size=3)
 
 
 @settings(deadline=None, max_examples=500)
-@given(st.lists(short_texts, max_size=3), st.lists(short_texts, max_size=10))
+@given(st.lists(stop_texts, max_size=3), st.lists(short_texts, max_size=10))
 def test_stop_strings_cut_the_joined_text_wherever_the_chunks_end(
     stop: list[str], chunks: list[str]
 ) -> None:
@@ -219,3 +222,8 @@ def test_stop_strings_cut_the_joined_text_wherever_the_chunks_end(
             held = fed.removeprefix(released)
             assert not held or any(each.startswith(held) and each != held for each in stop)
     assert (released + stop_strings.flush(), stop_strings.hit) == plain_cut(fed, stop)
+
+
+def test_an_empty_stop_string_is_refused() -> None:
+    with pytest.raises(ParameterError, match="stop"):
+        StopStrings(["end", ""])

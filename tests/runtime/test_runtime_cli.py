@@ -135,7 +135,7 @@ def test_the_options_reach_the_completion(bundle: Path, command: Command) -> Non
 
 def test_raw_continues_the_text_as_it_is(bundle: Path, command: Command) -> None:
     outcome = command("generate", bundle, RAW.format(CAPITAL[0]), "--raw")
-    assert (outcome.code, outcome.out) == (0, CAPITAL[1] + "\n")
+    assert (outcome.code, outcome.out) == (0, f" {CAPITAL[1]}\n")  # with the space it goes on with
 
 
 def test_a_dash_reads_the_question_from_stdin(bundle: Path, command: Command) -> None:

@@ -6,21 +6,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 
 from profiles import load_profile
 from runtime import manifest as names
 from runtime.bundle import TOKENIZER, Bundle, BundleWriter, load_bundle
+from runtime.errors import PromptError
 from runtime.sessions import Chunk, open_session
 from runtime.sessions.portable import PortableSession
 from runtime.template import Message, encode_chat
 from runtime.tokenizer import Tokenizer
 from tests.bundles import DATA, silent
 from toolchain.compiler import compile_bundle
+from toolchain.errors import TargetError
 from toolchain.verify import StageReport, read_ids, verify
 
 Edit = Callable[[dict[str, np.ndarray]], None]
 HIDDEN, INNER = 128, 352
+GRAPHS = ["prefill_s4", "prefill_s8", "score_s8", "decode_b1", "decode_b3"]
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +98,11 @@ def test_a_wrong_weight_fails_every_stage_made_from_it_and_its_layer_is_named(
     stages = run([exported, compiled], bundles / "checkpoint", sequences)
     for stage in stages:
         assert not stage.passed
-        assert {phase.phase for phase in stage.phases} == {"prefill", "score", "decode"}
-        for phase in stage.phases:
-            assert phase.failures
-            assert phase.divergence is not None
-            assert phase.divergence.layer == layer
+        assert [report.graph for report in stage.graphs] == GRAPHS
+        for report in stage.graphs:
+            assert report.failures
+            assert report.divergence is not None
+            assert report.divergence.layer == layer
 
 
 def test_a_fault_of_the_compiler_is_seen_in_the_compiled_stage_only(
@@ -109,7 +114,7 @@ def test_a_fault_of_the_compiler_is_seen_in_the_compiled_stage_only(
     before, after = run([exported, compiled], bundles / "checkpoint", sequences)
     assert before.passed
     assert not after.passed
-    assert all(phase.divergence is None for phase in before.phases)
+    assert all(report.divergence is None for report in before.graphs)
 
 
 def test_a_wrong_rotary_base_shows_in_the_first_layer(
@@ -124,7 +129,7 @@ def test_a_wrong_rotary_base_shows_in_the_first_layer(
     exported = export_bundle(model, profile, tmp_path / "exported", silent)
     [stage] = run([exported], bundles / "checkpoint", sequences)
     assert not stage.passed
-    assert {phase.divergence.layer for phase in stage.phases if phase.divergence} == {0}
+    assert {report.divergence.layer for report in stage.graphs if report.divergence} == {0}
 
 
 class OffByOne(PortableSession):
@@ -145,10 +150,11 @@ def test_a_cache_row_written_one_slot_off_is_found_in_its_layer(
 ) -> None:
     exported = load_bundle(bundles / "small-exported")
     [stage] = run([exported], bundles / "checkpoint", sequences, opener=OffByOne)
-    decode = next(phase for phase in stage.phases if phase.phase == "decode")
     assert not stage.passed
-    assert decode.divergence is not None
-    assert decode.divergence.layer == 1
+    for report in stage.graphs:
+        if report.graph.startswith("decode"):
+            assert report.divergence is not None
+            assert report.divergence.layer == 1
 
 
 def test_sound_stages_pass_and_are_not_searched(bundles: Path, sequences: list[list[int]]) -> None:
@@ -157,9 +163,66 @@ def test_sound_stages_pass_and_are_not_searched(bundles: Path, sequences: list[l
     for stage in stages:
         assert stage.passed
         assert stage.greedy_match == 1.0
-        for phase in stage.phases:
-            assert phase.divergence is None
-            assert phase.agreement.argmax == 1.0
+        for report in stage.graphs:
+            assert report.divergence is None
+            assert report.agreement.argmax == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "failing"),
+    [
+        ("prefill_s8", ["prefill_s8"]),
+        ("decode_b3", ["decode_b3"]),
+        ("prefill_s4", ["prefill_s4", "decode_b1", "decode_b3"]),  # decode goes on from its rows
+    ],
+)
+def test_a_fault_in_one_graph_is_found_in_that_graph(
+    name: str, failing: list[str], bundles: Path, tmp_path: Path, sequences: list[list[int]]
+) -> None:
+    """Graphs that the engine would not have chosen for these lengths were never run."""
+    bundle = load_bundle(bundles / "small-fp32")
+    with BundleWriter(tmp_path / "faulty") as writer:
+        for relative in bundle.manifest.files:
+            data = bundle.file(relative).read_bytes()
+            if relative == f"graphs/{name}.onnx":
+                model = ir.from_proto(onnx.load_from_string(data))
+                for node in model.graph:
+                    if node.op_type == "GroupQueryAttention":
+                        node.attributes["do_rotary"] = ir.AttrInt64("do_rotary", 0)
+                data = ir.to_proto(model).SerializeToString()
+            writer.write(relative, [data])
+        faulty = writer.finish(bundle.manifest.model_copy(update={"files": writer.files}))
+    [stage] = run([faulty], bundles / "checkpoint", sequences)
+    assert [report.graph for report in stage.graphs if report.failures] == failing
+
+
+def test_logits_that_are_not_numbers_are_traced_to_their_layer(
+    bundles: Path, tmp_path: Path, sequences: list[list[int]]
+) -> None:
+    def poison(weights: dict[str, np.ndarray]) -> None:
+        weights["layers.1.input_layernorm.weight"][3] = np.nan
+
+    faulty = planted(load_bundle(bundles / "small-exported"), tmp_path / "nan", poison)
+    [stage] = run([faulty], bundles / "checkpoint", sequences)
+    for report in stage.graphs:
+        assert report.divergence is not None
+        assert report.divergence.layer == 1
+        assert np.isnan(report.divergence.relative_error)
+
+
+def test_a_checkpoint_of_another_model_is_refused(
+    bundles: Path, tmp_path: Path, sequences: list[list[int]]
+) -> None:
+    model = shutil.copytree(bundles / "checkpoint", tmp_path / "model")
+    config = json.loads((model / "config.json").read_bytes())
+    (model / "config.json").write_text(json.dumps({**config, "num_attention_heads": 8}))
+    with pytest.raises(TargetError, match="num_attention_heads"):
+        run([load_bundle(bundles / "small-fp32")], model, sequences)
+
+
+def test_a_token_that_the_model_lacks_is_refused_before_the_work(bundles: Path) -> None:
+    with pytest.raises(PromptError, match="got 640"):
+        run([load_bundle(bundles / "small-fp32")], Path("nowhere"), [[1, 2, 640, 3]])
 
 
 def test_taps_leave_the_bundle_as_it_was(bundles: Path, tmp_path: Path) -> None:
@@ -177,8 +240,6 @@ def test_taps_leave_the_bundle_as_it_was(bundles: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]", "[[1, 2]]", '[[1, 2, 3, "4"]]', "[1, 2, 3, 4]"])
 def test_ids_that_are_no_list_of_sequences_are_refused(text: str, tmp_path: Path) -> None:
-    from runtime.errors import PromptError
-
     file = tmp_path / "ids.json"
     file.write_text(text)
     with pytest.raises(PromptError, match=r"ids\.json"):

@@ -59,18 +59,18 @@ def command(
 
 def _rows(stage: "StageReport") -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
-    for phase in stage.phases:
-        agreement = phase.agreement
+    for report in stage.graphs:
+        agreement = report.agreement
         rows.append(
             (
-                phase.phase,
+                report.graph,
                 str(agreement.rows),
                 f"{agreement.argmax:.4f}",
                 f"{agreement.top10:.4f}",
                 f"{agreement.kl:.1e}",
                 f"{agreement.max_abs:.1e}",
                 f"{agreement.perplexity:.4g} ({agreement.perplexity_change:+.2%})",
-                "FAIL" if phase.failures else "pass",
+                "FAIL" if report.failures else "pass",
             )
         )
     verdict = "pass" if stage.greedy_match >= stage.greedy_limit else "FAIL"
@@ -83,12 +83,12 @@ def _problems(stage: "StageReport") -> list[str]:
     """One line per failed phase: what is past which limit, and where it starts."""
     name = f"{Path(stage.bundle).name} ({stage.target} {stage.weights})"
     lines = []
-    for phase in stage.phases:
-        if not phase.failures:
+    for report in stage.graphs:
+        if not report.failures:
             continue
-        line = f"{name} {phase.phase}: {', '.join(phase.failures)}"
-        if phase.divergence is not None:
-            found = phase.divergence
+        line = f"{name} {report.graph}: {', '.join(report.failures)}"
+        if report.divergence is not None:
+            found = report.divergence
             where = "the norm or lm_head" if found.layer is None else f"layer {found.layer}"
             error = f"relative error {found.relative_error:.3g}, limit {found.limit:g}"
             line += f"; first diverges at {where} ({error})"

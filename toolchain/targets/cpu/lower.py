@@ -7,13 +7,15 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
 from profiles import Profile
 from runtime.bundle import GRAPHS_DIR, Bundle, BundleWriter
-from runtime.manifest import Graph, GraphSpec, Manifest, TensorSpec
+from runtime.manifest import Graph, GraphSpec, Manifest, ModelConfig, TensorSpec
 from toolchain.errors import TargetError
 from toolchain.targets.cpu.float32 import Float32
 from toolchain.targets.cpu.grouped_query_attention import GroupedQueryAttention
 from toolchain.targets.cpu.quantize_weights import QuantizeWeights
 
 __all__ = ["compile_for_cpu", "cpu_passes"]
+
+HEAD_DIM_MULTIPLE = 16  # of com.microsoft.GroupQueryAttention with do_rotary
 
 
 def cpu_passes(manifest: Manifest, weights: str, block_size: int) -> list[ir.passes.InPlacePass]:
@@ -40,6 +42,7 @@ def compile_for_cpu(
 ) -> tuple[Graph, ...]:
     """See toolchain.compiler.compile_bundle."""
     manifest = bundle.manifest
+    _check_head_dim(manifest.model)
     for graph in manifest.graphs:
         _check_kernel(graph.spec)
     store = _WeightStore(writer, report)
@@ -52,6 +55,15 @@ def compile_for_cpu(
         writer.write(graph.path, [ir.to_proto(model).SerializeToString()])
         lowered.append(_describe(graph, model))
     return tuple(lowered)
+
+
+def _check_head_dim(config: ModelConfig) -> None:
+    if config.head_dim % HEAD_DIM_MULTIPLE:
+        raise TargetError(
+            "ONNX Runtime's attention cannot rotate heads of this size",
+            got=f"head_dim {config.head_dim}",
+            allowed=f"multiples of {HEAD_DIM_MULTIPLE}",
+        )
 
 
 def _check_kernel(spec: GraphSpec) -> None:
