@@ -6,8 +6,9 @@ code is refused) and safetensors, with an index or as a single file.
 
 import json
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,7 +17,15 @@ from torch import Tensor
 from export.errors import CheckpointError
 from runtime.manifest import ModelConfig
 
-__all__ = ["Checkpoint", "expected_shapes", "open_checkpoint"]
+__all__ = [
+    "CHUNK_ELEMENTS",
+    "Checkpoint",
+    "TensorSource",
+    "expected_shapes",
+    "hf_name",
+    "open_checkpoint",
+    "parameter_shape",
+]
 
 # Index file and the name of a single file, in order of preference.
 LAYOUTS = (
@@ -26,6 +35,8 @@ LAYOUTS = (
 LM_HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 # Buffers that old checkpoints saved; the decoder computes them.
 IGNORED_SUFFIX = ".self_attn.rotary_emb.inv_freq"
+
+CHUNK_ELEMENTS = 1 << 22  # 8 MB in float16: what one thread holds of a tensor
 
 Reader = Callable[[str], Tensor]
 
@@ -53,6 +64,24 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def hf_name(parameter: str) -> str:
+    """The checkpoint's name of a decoder parameter."""
+    return parameter if parameter == LM_HEAD else f"model.{parameter}"
+
+
+def parameter_shape(config: ModelConfig, parameter: str) -> tuple[int, ...]:
+    """The shape of a decoder parameter."""
+    return expected_shapes(config)[hf_name(parameter)]
+
+
+class TensorSource(Protocol):
+    """Where `export` takes its weights from."""
+
+    def chunks(self, parameter: str) -> Iterator[Tensor]:
+        """The elements of a decoder parameter in row-major order, CHUNK_ELEMENTS at a time."""
+        ...
+
+
 class Checkpoint:
     """The tensors of a model by the decoder's parameter names, read when asked for."""
 
@@ -63,6 +92,10 @@ class Checkpoint:
         if config.tie_word_embeddings and LM_HEAD in readers:
             _check_tied(readers)
 
+    def chunks(self, parameter: str) -> Iterator[Tensor]:
+        """The elements of a decoder parameter in order; see `tensor` for what it raises."""
+        yield from torch.split(self.tensor(parameter).flatten(), CHUNK_ELEMENTS)
+
     def tensor(self, parameter: str) -> Tensor:
         """A decoder parameter, for example layers.0.mlp.up_proj.weight, as it is stored.
 
@@ -70,7 +103,7 @@ class Checkpoint:
             CheckpointError: another shape than the config promises, a type that is no floating
                 point, or an unreadable shard.
         """
-        name = parameter if parameter == LM_HEAD else f"model.{parameter}"
+        name = hf_name(parameter)
         tensor = self._readers[self._names[name]](self._names[name])
         if tuple(tensor.shape) != self._shapes[name]:
             raise CheckpointError(

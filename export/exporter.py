@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import math
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -13,48 +15,58 @@ import sentencepiece
 import torch
 from torch import Tensor
 
-from export.checkpoint import expected_shapes, open_checkpoint
+from export.checkpoint import TensorSource, expected_shapes, open_checkpoint, parameter_shape
 from export.config import load_config
+from export.dummy import DummyCheckpoint, dummy_tokenizer
 from export.errors import CheckpointError, ConfigError
 from export.graphs import graph_inputs, graph_outputs
 from export.trace import trace
 from profiles import Profile
-from runtime.bundle import GENERATION_CONFIG, GRAPHS_DIR, TOKENIZER, Bundle, BundleWriter
+from runtime.bundle import GENERATION_CONFIG, GRAPHS_DIR, TOKENIZER, Bundle
+from runtime.bundle_writer import BundleWriter, Report, WeightJob
 from runtime.manifest import Graph, GraphSpec, Manifest, ModelConfig, Provenance
 
 __all__ = ["export_bundle", "float16_bytes"]
 
 TOOLS = ("alpaca2-toolchain", "torch", "onnx", "onnx-ir", "onnxscript")
-Report = Callable[[str], None]
+LoadFormat = Literal["auto", "dummy"]
+BYTES_PER_WEIGHT = 2  # float16
 
 
-def export_bundle(model: Path, profile: Profile, output: Path, report: Report) -> Bundle:
+def export_bundle(
+    model: Path,
+    profile: Profile,
+    output: Path,
+    report: Report,
+    load_format: LoadFormat = "auto",
+) -> Bundle:
     """Exports a checkpoint as the graphs that a profile lists.
 
     Args:
         model: directory in Hugging Face layout.
         profile: which graphs to build.
         output: the bundle to write; an existing bundle is replaced.
-        report: told one line per step.
+        report: told each step and the bytes written.
+        load_format: "dummy" makes random weights from config.json alone.
 
     Raises:
         ConfigError, CheckpointError: the model cannot be exported.
         UserError: the output cannot be written.
     """
-    # 1. Everything that can be refused is refused before the first byte is written.
+    # 1. Everything that config and names tell is refused before the first byte is written.
     config = load_config(model)
     _check_context(config, profile)
-    checkpoint = open_checkpoint(model, config)
-    tokenizer, generation = _text_files(model)
-    _check_tokenizer(model / TOKENIZER, tokenizer, config.vocab_size)
+    source, tokenizer = _open(model, config, load_format)
+    generation = _generation_config(model)
+    names = parameters(config)
+    num_bytes = BYTES_PER_WEIGHT * sum(math.prod(parameter_shape(config, name)) for name in names)
 
-    with BundleWriter(output) as writer:
-        # 2. Weights, one tensor at a time, each distinct one once.
-        locations: dict[str, str] = {}
-        for i, parameter in enumerate(parameters(config), 1):
-            report(f"weights {i}/{len(parameters(config))}: {parameter}")
-            tensor = checkpoint.tensor(parameter)
-            locations[parameter] = writer.write_weight(parameter, float16_bytes(parameter, tensor))
+    with BundleWriter(output, report) as writer:
+        # 2. Weights: read, hashed and written chunk by chunk on all cores.
+        writer.require(num_bytes)
+        report(f"weights: {len(names)} tensors")
+        report.expect(num_bytes)
+        locations = writer.write_weights([_job(source, name) for name in names])
 
         # 3. Graphs, on fake tensors.
         graphs = []
@@ -75,10 +87,32 @@ def export_bundle(model: Path, profile: Profile, output: Path, report: Report) -
                 model=config,
                 graphs=tuple(graphs),
                 files=writer.files,
-                provenance=_provenance(model, profile),
+                provenance=_provenance(model, profile, load_format),
                 profile=profile.model_dump(mode="json"),
             )
         )
+
+
+def _open(model: Path, config: ModelConfig, load_format: LoadFormat) -> tuple[TensorSource, bytes]:
+    """The weights and tokenizer.model, which a dummy makes up where it is absent."""
+    file = model / TOKENIZER
+    if file.is_file():
+        tokenizer = file.read_bytes()
+        _check_tokenizer(file, tokenizer, config.vocab_size)
+    elif load_format == "dummy":
+        tokenizer = dummy_tokenizer(config.vocab_size)
+    else:
+        raise CheckpointError(f"no {TOKENIZER} in {model}", next_step="copy it beside the shards")
+    if load_format == "dummy":
+        return DummyCheckpoint(config), tokenizer
+    return open_checkpoint(model, config), tokenizer
+
+
+def _job(source: TensorSource, parameter: str) -> WeightJob:
+    def chunks() -> Iterator[tuple[memoryview]]:
+        return ((float16_bytes(parameter, chunk),) for chunk in source.chunks(parameter))
+
+    return WeightJob(names=(parameter,), chunks=chunks)
 
 
 def parameters(config: ModelConfig) -> list[str]:
@@ -87,20 +121,21 @@ def parameters(config: ModelConfig) -> list[str]:
     return [name for name in names if not (config.tie_word_embeddings and name.startswith("lm_"))]
 
 
-def float16_bytes(parameter: str, tensor: Tensor) -> Iterator[memoryview]:
-    """The bytes of a tensor as float16, row-major.
+def float16_bytes(parameter: str, chunk: Tensor) -> memoryview:
+    """The bytes of a flat piece of a tensor as float16.
 
     Raises:
         CheckpointError: a value is not finite in float16.
     """
-    half = tensor.to(torch.float16).contiguous()
-    if not torch.isfinite(half).all():
+    half = chunk.to(torch.float16).contiguous()
+    # One sum finds any of them: infinities and NaNs do not cancel to a finite number.
+    if not math.isfinite(half.sum(dtype=torch.float32).item()):
         raise CheckpointError(
             f"tensor {parameter} has values that are not finite in float16",
-            got=f"{tensor.dtype}, largest {tensor.abs().max().item():g}",
+            got=f"{chunk.dtype}, largest {chunk.abs().max().item():g}",
             allowed="up to 65504",
         )
-    yield half.numpy().view(np.uint8).data
+    return half.numpy().view(np.uint8).data
 
 
 def _graph(config: ModelConfig, spec: GraphSpec) -> Graph:
@@ -141,15 +176,12 @@ def _check_context(config: ModelConfig, profile: Profile) -> None:
         )
 
 
-def _text_files(model: Path) -> tuple[bytes, bytes]:
-    tokenizer = model / TOKENIZER
-    if not tokenizer.is_file():
-        raise CheckpointError(f"no {TOKENIZER} in {model}", next_step="copy it beside the shards")
+def _generation_config(model: Path) -> bytes:
     generation = model / GENERATION_CONFIG
     if generation.is_file():
-        return tokenizer.read_bytes(), generation.read_bytes()
+        return generation.read_bytes()
     eos = json.loads((model / "config.json").read_bytes()).get("eos_token_id", 2)
-    return tokenizer.read_bytes(), json.dumps({"eos_token_id": eos}).encode()
+    return json.dumps({"eos_token_id": eos}).encode()
 
 
 def _check_tokenizer(file: Path, data: bytes, vocab_size: int) -> None:
@@ -166,7 +198,7 @@ def _check_tokenizer(file: Path, data: bytes, vocab_size: int) -> None:
         )
 
 
-def _provenance(model: Path, profile: Profile) -> Provenance:
+def _provenance(model: Path, profile: Profile, load_format: LoadFormat) -> Provenance:
     """Small source files by their hash; each weight file of the bundle carries its own."""
     small = [file for file in sorted(model.iterdir()) if file.suffix in (".json", ".model")]
     return Provenance(
@@ -175,5 +207,5 @@ def _provenance(model: Path, profile: Profile) -> Provenance:
             "python": platform.python_version(),
             **{tool: version(tool) for tool in TOOLS},
         },
-        options={"command": "export", "profile": profile.name},
+        options={"command": "export", "profile": profile.name, "load_format": load_format},
     )

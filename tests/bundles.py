@@ -6,11 +6,10 @@
 import sys
 from pathlib import Path
 
+from runtime.bundle_writer import Report
+
 DATA = Path(__file__).parent / "data"
-
-
-def silent(_: str) -> None:
-    """A report that nobody reads."""
+silent = Report()  # tells nobody
 
 
 def make_bundles(directory: Path) -> Path:

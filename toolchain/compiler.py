@@ -1,12 +1,12 @@
 """exported bundle -> compiled bundle for one target."""
 
 import platform
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 from profiles import Profile
-from runtime.bundle import GENERATION_CONFIG, TOKENIZER, Bundle, BundleWriter
+from runtime.bundle import GENERATION_CONFIG, TOKENIZER, Bundle
+from runtime.bundle_writer import BundleWriter, Report
 from runtime.manifest import Manifest, Provenance
 from toolchain.errors import TargetError
 from toolchain.targets import TARGETS
@@ -25,7 +25,7 @@ def compile_bundle(
     *,
     target: str | None = None,
     weights: str | None = None,
-    report: Callable[[str], None],
+    report: Report,
 ) -> Bundle:
     """Compiles every graph of an exported bundle.
 
@@ -34,7 +34,7 @@ def compile_bundle(
         output: the bundle to write; an existing bundle is replaced.
         target: overrides the profile's target.
         weights: overrides the profile's precision.
-        report: told one line per step.
+        report: told each step and the bytes written.
 
     Raises:
         TargetError: no such target, a compiled bundle, a precision that the target lacks, or an
@@ -57,9 +57,9 @@ def compile_bundle(
             allowed=", ".join(TARGETS[target].weights),
         )
 
-    with BundleWriter(output) as writer:
+    with BundleWriter(output, report) as writer:
         # 2. Graphs and weights, the target's way.
-        graphs = TARGETS[target].compile(bundle, profile, weights, writer, report)
+        graphs = TARGETS[target].compile(bundle, profile, weights, writer)
 
         # 3. What the runtime needs besides, and the manifest.
         for name in (TOKENIZER, GENERATION_CONFIG):

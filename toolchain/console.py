@@ -2,33 +2,71 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Self
 
+import rich.progress
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
+
+from runtime.bundle_writer import Report
+from runtime.console import note
 
 __all__ = ["Progress", "human_bytes", "print_table"]
 
 
-class Progress:
-    """Tells what a long command does: one changing line on a terminal, plain lines elsewhere."""
+class Progress(Report):
+    """Shows a long command's steps on stderr: a bar of bytes on a terminal, plain lines elsewhere.
+
+    Use as a context manager around the work.
+    """
 
     def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._last = ""
+        self._console = Console(stderr=True)
+        self._bar = rich.progress.Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
 
     def __call__(self, text: str) -> None:
-        """Shows a step; elsewhere than on a terminal, weights are one line together."""
-        if self._terminal:
-            print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
-        elif not (text.startswith("weights") and self._last.startswith("weights")):
-            print(text, file=sys.stderr, flush=True)
-        self._last = text
+        """See Report."""
+        if self._console.is_terminal:
+            self._bar.update(self._task, description=text)
+        else:
+            note(text)
+
+    def expect(self, num_bytes: int) -> None:
+        """See Report."""
+        self._bar.update(self._task, total=num_bytes, completed=0)
+
+    def advance(self, num_bytes: int) -> None:
+        """See Report."""
+        self._bar.advance(self._task, num_bytes)
 
     def done(self, text: str) -> None:
         """Ends with a line that stays."""
-        start = "\r\x1b[2K" if self._terminal else ""
-        print(f"{start}{text}", file=sys.stderr, flush=True)
+        note(text)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -19,6 +19,7 @@ from export.errors import CheckpointError, ConfigError
 from export.exporter import export_bundle
 from profiles import Profile, load_profile
 from runtime.bundle import Bundle, load_bundle
+from runtime.bundle_writer import Report
 from runtime.engine import Engine
 from runtime.generate import generate
 from runtime.manifest import ModelConfig
@@ -134,7 +135,8 @@ def test_the_manifest_tells_where_the_bundle_comes_from(tied: Exported) -> None:
         for name in ("config.json", "tokenizer.model")
     }
     assert manifest.provenance.tool_versions["torch"] == torch.__version__
-    assert manifest.provenance.options == {"command": "export", "profile": "test"}
+    options = {"command": "export", "profile": "test", "load_format": "auto"}
+    assert manifest.provenance.options == options
     assert Profile.model_validate(manifest.profile, strict=False) == profile(12)
     made = json.loads(bundle.file("generation_config.json").read_bytes())
     assert made == {"eos_token_id": 7}, "the checkpoint has no such file"
@@ -197,15 +199,26 @@ def test_a_refusal_leaves_nothing_and_keeps_the_bundle_that_was_there(
     assert load_bundle(before).manifest == tied[1].manifest
 
 
-@pytest.mark.parametrize("step", ["weights 3", "graph 1"])
-def test_an_interrupted_run_leaves_nothing(tmp_path: Path, miniature_dir: Path, step: str) -> None:
-    def interrupt(line: str) -> None:
-        if line.startswith(step):
+class Interrupter(Report):
+    """Ctrl-C when a step begins, or after some of the weights are written."""
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+
+    def __call__(self, text: str) -> None:
+        if text.startswith(self.step):
             raise KeyboardInterrupt
 
+    def advance(self, num_bytes: int) -> None:
+        if self.step == "bytes":
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", ["weights", "bytes", "graph 1"])
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path, miniature_dir: Path, step: str) -> None:
     model = write_checkpoint(tmp_path / "model", random_tensors(), miniature_dir)
     with pytest.raises(KeyboardInterrupt):
-        export_bundle(model, profile(12), tmp_path / "bundle", interrupt)
+        export_bundle(model, profile(12), tmp_path / "bundle", Interrupter(step))
     assert list(tmp_path.iterdir()) == [model]
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from runtime.bundle import Bundle, BundleWriter, load_bundle
+from runtime.bundle import Bundle, load_bundle
+from runtime.bundle_writer import BundleWriter
 from runtime.errors import BundleError, UserError
 from runtime.manifest import Manifest
 

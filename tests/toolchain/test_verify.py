@@ -12,7 +12,8 @@ import pytest
 
 from profiles import load_profile
 from runtime import manifest as names
-from runtime.bundle import TOKENIZER, Bundle, BundleWriter, load_bundle
+from runtime.bundle import TOKENIZER, Bundle, load_bundle
+from runtime.bundle_writer import BundleWriter
 from runtime.errors import PromptError
 from runtime.sessions import Chunk, open_session
 from runtime.sessions.portable import PortableSession

@@ -22,9 +22,10 @@ def command(
     from toolchain.console import Progress, human_bytes
 
     progress = Progress()
-    compiled = compile_bundle(
-        load_bundle(bundle), output, target=target, weights=weights, report=progress
-    )
+    with progress:
+        compiled = compile_bundle(
+            load_bundle(bundle), output, target=target, weights=weights, report=progress
+        )
     size = sum(entry.size for entry in compiled.manifest.files.values())
     kind = f"{compiled.manifest.target} {compiled.manifest.weights}"
     progress.done(f"wrote {output}: {kind}, {human_bytes(size)}")

@@ -1,17 +1,22 @@
 """toolchain export MODEL -o BUNDLE."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 __all__ = ["command"]
+
+LoadFormat = Literal["auto", "dummy"]
 
 
 def command(
     model: Annotated[Path, typer.Argument(help="Checkpoint directory, Hugging Face layout.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.")],
     profile: Annotated[str, typer.Option(help="Name, or path of a .toml file.")] = "cpu",
+    load_format: Annotated[
+        LoadFormat, typer.Option(help="dummy makes random weights from config.json alone.")
+    ] = "auto",
 ) -> None:
     """Turn a checkpoint into static-shape ONNX graphs."""
     from export.exporter import export_bundle
@@ -19,6 +24,7 @@ def command(
     from toolchain.console import Progress, human_bytes
 
     progress = Progress()
-    bundle = export_bundle(model, load_profile(profile), output, progress)
+    with progress:
+        bundle = export_bundle(model, load_profile(profile), output, progress, load_format)
     size = sum(entry.size for entry in bundle.manifest.files.values())
     progress.done(f"wrote {output}: {len(bundle.manifest.graphs)} graphs, {human_bytes(size)}")

@@ -16,5 +16,6 @@ def command(
     from toolchain.console import Progress
 
     progress = Progress()
-    make_miniature(directory, report=progress)
+    with progress:
+        make_miniature(directory, report=progress)
     progress.done(f"wrote {directory}")

@@ -40,7 +40,8 @@ def command(
     context = min(bundle.manifest.cache_len for bundle in loaded)
     sequences = [sequence[:context] for sequence in sequences]
     profile = exported_profile(loaded[0])
-    stages = verify(loaded, model, profile, sequences, report=progress)
+    with progress:
+        stages = verify(loaded, model, profile, sequences, report=progress)
     passed = all(stage.passed for stage in stages)
     progress.done(f"compared {len(stages)} stages on {len(sequences)} sequences")
     if json_file is None or str(json_file) != "-":

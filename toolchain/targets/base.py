@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from profiles import Profile
-from runtime.bundle import Bundle, BundleWriter
+from runtime.bundle import Bundle
+from runtime.bundle_writer import BundleWriter
 from runtime.manifest import Graph
 
 __all__ = ["Target"]
 
-Compile = Callable[[Bundle, Profile, str, BundleWriter, Callable[[str], None]], tuple[Graph, ...]]
+Compile = Callable[[Bundle, Profile, str, BundleWriter], tuple[Graph, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

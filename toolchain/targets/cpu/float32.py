@@ -3,6 +3,8 @@
 import numpy as np
 import onnx_ir as ir
 
+from toolchain.targets.cpu.streamed import column_blocks, register, row_blocks, streamed
+
 __all__ = ["Float32"]
 
 FLOATS = {ir.DataType.FLOAT16, ir.DataType.FLOAT}
@@ -59,16 +61,12 @@ def _weight(node: ir.Node) -> ir.ExternalTensor | None:
 def _transpose_ahead(graph: ir.Graph, node: ir.Node) -> None:
     tensor, result = _weight(node), node.outputs[0]
     assert tensor is not None, "the caller looked"
-    name, (rows, columns) = f"{tensor.name}.transposed", tensor.shape.numpy()
-    lazy = ir.LazyTensor(
-        lambda: ir.Tensor(np.ascontiguousarray(tensor.numpy().T.astype(np.float32))),
-        dtype=ir.DataType.FLOAT,
-        shape=ir.Shape((columns, rows)),
-        name=name,
+    rows, columns = tensor.shape.numpy()
+    [transposed] = streamed(
+        {f"{tensor.name}.transposed": (ir.DataType.FLOAT, (columns, rows))},
+        lambda: ((block.astype(np.float32),) for block in column_blocks(tensor)),
     )
-    value = ir.Value(name=name, shape=lazy.shape, type=ir.TensorType(lazy.dtype), const_value=lazy)
-    graph.register_initializer(value)
-    ir.convenience.replace_all_uses_with(result, value)
+    ir.convenience.replace_all_uses_with(result, register(graph, transposed))
     graph.remove(node, safe=True)
 
 
@@ -94,9 +92,8 @@ def _widen(value: ir.Value) -> None:
 def _float32_tensor(tensor: ir.TensorProtocol, name: str) -> ir.TensorProtocol:
     if not isinstance(tensor, ir.ExternalTensor):
         return ir.Tensor(tensor.numpy().astype(np.float32), name=name)
-    return ir.LazyTensor(
-        lambda: ir.Tensor(tensor.numpy().astype(np.float32)),
-        dtype=ir.DataType.FLOAT,
-        shape=tensor.shape,
-        name=name,
+    [widened] = streamed(
+        {name: (ir.DataType.FLOAT, tensor.shape.numpy())},
+        lambda: ((block.astype(np.float32),) for block in row_blocks(tensor)),
     )
+    return widened

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from runtime import manifest as names
 from runtime.manifest import ModelConfig
 from runtime.sessions.cpu import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
+from toolchain.targets.cpu.streamed import register, streamed
 
 __all__ = ["GroupedQueryAttention", "rotary_tables"]
 
@@ -97,19 +98,9 @@ class GroupedQueryAttention(ir.passes.InPlacePass):
 
     def _tables(self, graph: ir.Graph) -> list[ir.Value]:
         tables = rotary_tables(self.config, self.cache_rows)
-        values = []
-        for name, table in zip(("rotary_emb.cos", "rotary_emb.sin"), tables, strict=True):
-            value = _input(name, ir.DataType.FLOAT, table.shape)
-            value.const_value = _stored(table, name)
-            graph.register_initializer(value)
-            values.append(value)
-        return values
-
-
-def _stored(table: NDArray[np.float32], name: str) -> ir.LazyTensor:
-    """A tensor for the weight store, so that all graphs share one file."""
-    tensor = ir.Tensor(table, name=name)
-    return ir.LazyTensor(lambda: tensor, dtype=tensor.dtype, shape=tensor.shape, name=name)
+        kind = (ir.DataType.FLOAT, tables[0].shape)
+        made = streamed({"rotary_emb.cos": kind, "rotary_emb.sin": kind}, lambda: iter([tables]))
+        return [register(graph, tensor) for tensor in made]
 
 
 def _input(name: str, dtype: ir.DataType, shape: tuple[int, ...]) -> ir.Value:

@@ -1,20 +1,23 @@
 """Lowers each portable graph through the ordered passes and stores every weight once."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
 from profiles import Profile
-from runtime.bundle import GRAPHS_DIR, Bundle, BundleWriter
+from runtime.bundle import GRAPHS_DIR, Bundle
+from runtime.bundle_writer import BundleWriter, WeightJob
 from runtime.manifest import Graph, GraphSpec, Manifest, ModelConfig, TensorSpec
 from toolchain.errors import TargetError
 from toolchain.targets.cpu.float32 import Float32
 from toolchain.targets.cpu.grouped_query_attention import GroupedQueryAttention
 from toolchain.targets.cpu.quantize_weights import QuantizeWeights
+from toolchain.targets.cpu.streamed import StreamedTensor, row_blocks, streamed
 
 __all__ = ["compile_for_cpu", "cpu_passes"]
 
+StoredTensor = ir.ExternalTensor | StreamedTensor
 HEAD_DIM_MULTIPLE = 16  # of com.microsoft.GroupQueryAttention with do_rotary
 
 
@@ -34,27 +37,57 @@ def cpu_passes(manifest: Manifest, weights: str, block_size: int) -> list[ir.pas
 
 
 def compile_for_cpu(
-    bundle: Bundle,
-    profile: Profile,
-    weights: str,
-    writer: BundleWriter,
-    report: Callable[[str], None],
+    bundle: Bundle, profile: Profile, weights: str, writer: BundleWriter
 ) -> tuple[Graph, ...]:
     """See toolchain.compiler.compile_bundle."""
     manifest = bundle.manifest
     _check_head_dim(manifest.model)
     for graph in manifest.graphs:
         _check_kernel(graph.spec)
-    store = _WeightStore(writer, report)
-    lowered = []
+
+    # 1. Every graph goes through the passes; weights are only promised.
+    models = []
     for graph in manifest.graphs:
-        report(f"lowering {graph.spec.name}")
+        writer.report(f"lowering {graph.spec.name}")
         model = ir.load(bundle.file(graph.path))
         ir.passes.Sequential(*cpu_passes(manifest, weights, profile.block_size))(model)
-        store.externalise(model)
+        models.append(model)
+
+    # 2. Each promised weight is made once, whatever number of graphs wants it.
+    tensors = {name: tensor for model in models for name, tensor in _stored_tensors(model)}
+    jobs = {job.names: job for job in map(_job, tensors.values())}
+    num_bytes = sum(tensor.nbytes for tensor in tensors.values())
+    writer.require(num_bytes)
+    writer.report(f"weights: {len(tensors)} tensors")
+    writer.report.expect(num_bytes)
+    locations = writer.write_weights(list(jobs.values()))
+
+    # 3. The graphs, pointing at where the weights lie.
+    for graph, model in zip(manifest.graphs, models, strict=True):
+        for name, tensor in list(_stored_tensors(model)):
+            model.graph.initializers[name].const_value = ir.ExternalTensor(
+                locations[name], 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=name
+            )
         writer.write(graph.path, [ir.to_proto(model).SerializeToString()])
-        lowered.append(_describe(graph, model))
-    return tuple(lowered)
+    return tuple(map(_describe, manifest.graphs, models))
+
+
+def _stored_tensors(model: ir.Model) -> Iterator[tuple[str, StoredTensor]]:
+    """The initializers that live in files of their own, by name."""
+    for name, value in model.graph.initializers.items():
+        if isinstance(value.const_value, ir.ExternalTensor | StreamedTensor):
+            yield name, value.const_value
+
+
+def _job(tensor: StoredTensor) -> WeightJob:
+    """What makes a tensor; one that no pass has touched is copied."""
+    if isinstance(tensor, StreamedTensor):
+        return tensor.job
+    [copied] = streamed(
+        {tensor.name: (tensor.dtype, tensor.shape.numpy())},
+        lambda: ((rows,) for rows in row_blocks(tensor)),
+    )
+    return copied.job
 
 
 def _check_head_dim(config: ModelConfig) -> None:
@@ -73,33 +106,6 @@ def _check_kernel(spec: GraphSpec) -> None:
             got=f"batch_size {spec.batch_size}, seq_len {spec.seq_len}",
             next_step="set batch_size or seq_len to 1 in the profile",
         )
-
-
-class _WeightStore:
-    """Writes each weight the first time that a graph names it."""
-
-    def __init__(self, writer: BundleWriter, report: Callable[[str], None]) -> None:
-        self._writer = writer
-        self._report = report
-        self._locations: dict[str, str] = {}
-
-    def externalise(self, model: ir.Model) -> None:
-        """Replaces tensors that live outside the graph by references to the new files."""
-        for name, value in model.graph.initializers.items():
-            tensor = value.const_value
-            if not isinstance(tensor, ir.ExternalTensor | ir.LazyTensor):
-                continue
-            if name not in self._locations:
-                self._report(f"weights: {name}")
-                self._locations[name] = self._writer.write_weight(name, [tensor.tobytes()])
-            value.const_value = ir.ExternalTensor(
-                self._locations[name],
-                0,
-                tensor.nbytes,
-                tensor.dtype,
-                shape=tensor.shape,
-                name=name,
-            )
 
 
 def _describe(graph: Graph, model: ir.Model) -> Graph:

@@ -1,11 +1,10 @@
 """Weight-only quantisation: every linear layer, the LM head included, becomes MatMulNBits."""
 
-from collections.abc import Callable
-from functools import lru_cache
-
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+
+from toolchain.targets.cpu.streamed import register, row_blocks, streamed
 
 __all__ = ["QuantizeWeights", "dequantize_blocks", "quantize_blocks"]
 
@@ -14,7 +13,7 @@ ACCURACY_LEVEL = 4
 
 
 def quantize_blocks(
-    weight: NDArray[np.floating], bits: int, block_size: int
+    weight: NDArray[np.generic], bits: int, block_size: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Symmetric round-to-nearest quantisation in blocks along the input dimension.
 
@@ -97,15 +96,18 @@ class QuantizeWeights(ir.passes.InPlacePass):
     def _initializers(
         self, graph: ir.Graph, weight: ir.ExternalTensor, num_rows: int, num_blocks: int
     ) -> tuple[ir.Value, ir.Value]:
-        @lru_cache(maxsize=1)
-        def quantized() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-            return quantize_blocks(weight.numpy(), self.bits, self.block_size)
-
         blob = (num_rows, num_blocks, self.block_size * self.bits // 8)
         stem = f"{weight.name}.int{self.bits}"
-        levels = _lazy(graph, stem, ir.DataType.UINT8, blob, lambda: quantized()[0])
-        scales = _lazy(graph, f"{stem}.scales", ir.DataType.FLOAT, blob[:2], lambda: quantized()[1])
-        return levels, scales
+        levels, scales = streamed(
+            {
+                stem: (ir.DataType.UINT8, blob),
+                f"{stem}.scales": (ir.DataType.FLOAT, blob[:2]),
+            },
+            lambda: (
+                quantize_blocks(rows, self.bits, self.block_size) for rows in row_blocks(weight)
+            ),
+        )
+        return register(graph, levels), register(graph, scales)
 
 
 def _linear_weight(node: ir.Node) -> ir.ExternalTensor | None:
@@ -117,19 +119,3 @@ def _linear_weight(node: ir.Node) -> ir.ExternalTensor | None:
         return None
     tensor = transpose.inputs[0].const_value
     return tensor if isinstance(tensor, ir.ExternalTensor) else None
-
-
-def _lazy(
-    graph: ir.Graph,
-    name: str,
-    dtype: ir.DataType,
-    shape: tuple[int, ...],
-    evaluate: Callable[[], NDArray[np.generic]],
-) -> ir.Value:
-    """An initializer that is computed when it is written."""
-    tensor = ir.LazyTensor(
-        lambda: ir.Tensor(evaluate()), dtype=dtype, shape=ir.Shape(shape), name=name
-    )
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(dtype), const_value=tensor)
-    graph.register_initializer(value)
-    return value

@@ -1,0 +1,207 @@
+"""Writes bundles: in a hidden sibling, renamed when complete.
+
+Weights come as jobs that yield chunks, so that a tensor is read once, hashed and written on its
+way, and never whole in memory; jobs run on all cores.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from runtime.bundle import GRAPHS_DIR, MANIFEST, MANIFEST_DIGEST, WEIGHTS_DIR, Bundle, digest_line
+from runtime.errors import UserError
+from runtime.manifest import FileEntry, Manifest
+
+__all__ = ["Buffer", "BundleWriter", "Report", "WeightJob"]
+
+Buffer = bytes | memoryview
+
+
+class Report:
+    """Told what a long piece of work does; this one tells nobody."""
+
+    def __call__(self, text: str) -> None:
+        """A step begins."""
+
+    def expect(self, num_bytes: int) -> None:
+        """The step will write this many bytes."""
+
+    def advance(self, num_bytes: int) -> None:
+        """So many more bytes are written; called from several threads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightJob:
+    """Tensors that are made together from one reading of their source.
+
+    names: of the tensors.
+    chunks: yields a chunk of each tensor, in order, again and again until all are complete.
+    """
+
+    names: tuple[str, ...]
+    chunks: Callable[[], Iterator[tuple[Buffer, ...]]]
+
+
+@dataclass(slots=True)
+class BundleWriter:
+    """Writes a bundle so that it appears complete or not at all.
+
+    Use as a context manager; without `finish` nothing remains. An existing bundle at `path` is
+    replaced; any other directory that holds something is refused.
+
+    Raises:
+        UserError: `path` cannot be written or holds something that is not a bundle.
+    """
+
+    path: Path
+    report: Report = field(default_factory=Report)
+    directory: Path = field(init=False)
+    files: dict[str, FileEntry] = field(init=False, default_factory=dict)
+    _replaced: Path = field(init=False)
+    _by_digest: dict[str, str] = field(init=False, default_factory=dict)
+    _lock: int = field(init=False, default=-1)
+
+    def __post_init__(self) -> None:
+        """Refuses a destination before any work is done."""
+        self.path = self.path.resolve()
+        self.directory = self.path.parent / f".{self.path.name}.partial"
+        self._replaced = self.path.parent / f".{self.path.name}.replaced"
+        # Both names, since a manifest.json lies in many a directory that is no bundle.
+        is_bundle = all((self.path / name).is_file() for name in (MANIFEST, MANIFEST_DIGEST))
+        if self.path.is_mount():
+            raise UserError(
+                f"{self.path} is a mount point and cannot be renamed to",
+                next_step=f"give a directory in it, such as {self.path / 'bundle'}",
+            )
+        occupied = self.path.exists() and not is_bundle
+        if occupied and not (self.path.is_dir() and not any(self.path.iterdir())):
+            raise UserError(
+                f"{self.path} exists and is not a bundle",
+                next_step="give another output directory or remove it yourself",
+            )
+
+    def __enter__(self) -> Self:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.directory, os.O_RDONLY)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._clear_leftovers()
+            (self.directory / GRAPHS_DIR / WEIGHTS_DIR).mkdir(parents=True)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another run is writing {self.path}", next_step="wait for it"
+            ) from error
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {self.path.parent}", got=error.strerror, next_step="choose -o"
+            ) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+        os.close(self._lock)
+
+    def _clear_leftovers(self) -> None:
+        """Removes what an interrupted run left, and puts back the bundle it was replacing."""
+        for left in self.directory.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        if self._replaced.exists() and not self.path.exists():
+            self._replaced.rename(self.path)
+        shutil.rmtree(self._replaced, ignore_errors=True)
+
+    def require(self, num_bytes: int) -> None:
+        """Refuses a disk that has no room for so many bytes.
+
+        Raises:
+            UserError: too little is free.
+        """
+        free = shutil.disk_usage(self.directory).free
+        if free < num_bytes:
+            raise UserError(
+                f"the disk of {self.path.parent} is too full",
+                got=f"{free / 1e9:.1f} GB free",
+                allowed=f"{num_bytes / 1e9:.1f} GB or more",
+                next_step="free some or choose another -o",
+            )
+
+    def write(self, relative: str, chunks: Iterable[Buffer]) -> FileEntry:
+        """Writes one file, hashing the bytes on their way."""
+        [entry] = self._write_together([relative], ((chunk,) for chunk in chunks))
+        return entry
+
+    def write_weight(self, name: str, chunks: Iterable[Buffer]) -> str:
+        """Stores one tensor; see write_weights."""
+        job = WeightJob(names=(name,), chunks=lambda: ((chunk,) for chunk in chunks))
+        return self.write_weights([job])[name]
+
+    def write_weights(self, jobs: Sequence[WeightJob]) -> dict[str, str]:
+        """Runs jobs on all cores and stores equal tensors once, under the first one's name.
+
+        Returns:
+            Where graphs find each tensor: the path relative to the graphs directory.
+        """
+        locations: dict[str, str] = {}
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            try:
+                written = list(pool.map(self._run, jobs))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        for job, entries in zip(jobs, written, strict=True):
+            for name, entry in zip(job.names, entries, strict=True):
+                own = f"{WEIGHTS_DIR}/{name}"
+                locations[name] = self._by_digest.setdefault(entry.sha256, own)
+                if locations[name] != own:
+                    del self.files[f"{GRAPHS_DIR}/{own}"]
+                    (self.directory / GRAPHS_DIR / own).unlink()
+        return locations
+
+    def _run(self, job: WeightJob) -> list[FileEntry]:
+        relatives = [f"{GRAPHS_DIR}/{WEIGHTS_DIR}/{name}" for name in job.names]
+        return self._write_together(relatives, job.chunks())
+
+    def _write_together(
+        self, relatives: Sequence[str], chunks: Iterable[tuple[Buffer, ...]]
+    ) -> list[FileEntry]:
+        digests = [hashlib.sha256() for _ in relatives]
+        sizes = [0] * len(relatives)
+        with ExitStack() as stack:
+            streams = [
+                stack.enter_context((self.directory / relative).open("wb"))
+                for relative in relatives
+            ]
+            for buffers in chunks:
+                for i, buffer in enumerate(buffers):
+                    digests[i].update(buffer)
+                    sizes[i] += streams[i].write(buffer)
+                self.report.advance(sum(map(len, buffers)))
+        entries = [
+            FileEntry(size=size, sha256=digest.hexdigest())
+            for size, digest in zip(sizes, digests, strict=True)
+        ]
+        self.files |= dict(zip(relatives, entries, strict=True))
+        return entries
+
+    def finish(self, manifest: Manifest) -> Bundle:
+        """Writes the manifest and puts the bundle in its place."""
+        data = (manifest.model_dump_json(indent=2) + "\n").encode()
+        (self.directory / MANIFEST).write_bytes(data)
+        (self.directory / MANIFEST_DIGEST).write_bytes(digest_line(data))
+        if self.path.exists():
+            self.path.rename(self._replaced)
+        self.directory.rename(self.path)
+        shutil.rmtree(self._replaced, ignore_errors=True)
+        return Bundle(path=self.path, manifest=manifest)

@@ -1,0 +1,81 @@
+"""--load-format dummy: a model from config.json alone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.errors import CheckpointError
+from export.exporter import export_bundle
+from profiles import load_profile
+from runtime.bundle import TOKENIZER, Bundle, load_bundle
+from runtime.engine import Engine
+from runtime.generate import generate
+from runtime.sampling import SamplingParams
+from runtime.sessions import open_session
+from runtime.tokenizer import Tokenizer
+from tests.bundles import DATA, silent
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "vocab_size": 400,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
+
+
+@pytest.fixture(scope="module")
+def config_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = tmp_path_factory.mktemp("dummy") / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps(CONFIG))
+    return model
+
+
+def exported(model: Path) -> Bundle:
+    profile = load_profile(str(DATA / "small.toml"))
+    output = model.parent / "bundle"
+    return export_bundle(model, profile, output, silent, load_format="dummy")
+
+
+def weight(bundle: Bundle, name: str) -> np.ndarray:
+    return np.fromfile(bundle.file(f"graphs/weights/{name}.weight"), np.float16)
+
+
+def test_config_json_is_enough_to_generate(config_only: Path) -> None:
+    bundle = load_bundle(exported(config_only).path)
+    tokenizer = Tokenizer(bundle.file(TOKENIZER))
+    assert tokenizer.vocab_size == CONFIG["vocab_size"]
+    prompt = tokenizer.encode("Where is the box?", add_bos=True)
+    assert tokenizer.decode(prompt) == "Where is the box?"
+    params = SamplingParams(max_tokens=8, ignore_eos=True)
+    tokens = [token.id for token in generate(Engine(open_session(bundle)), prompt, params)]
+    assert len(tokens) == 8
+    tokenizer.decode(tokens)
+
+
+def test_weights_have_the_spread_of_a_fresh_llama_and_differ_from_each_other(
+    config_only: Path,
+) -> None:
+    bundle = exported(config_only)
+    first, second = (weight(bundle, f"layers.{i}.mlp.up_proj").astype(np.float32) for i in (0, 1))
+    assert first.size == 96 * 64
+    assert first.std() == pytest.approx(0.02, rel=0.05)
+    assert abs(first.mean()) < 0.001
+    assert not np.array_equal(first, second)
+    norm = "layers.0.input_layernorm"  # all norms are one tensor
+    assert (weight(bundle, norm) == 1).all()
+
+
+def test_the_same_config_gives_the_same_bytes(config_only: Path) -> None:
+    assert exported(config_only).manifest.files == exported(config_only).manifest.files
+
+
+def test_without_dummy_the_weights_are_missed(config_only: Path) -> None:
+    profile = load_profile(str(DATA / "small.toml"))
+    with pytest.raises(CheckpointError, match=r"no tokenizer\.model"):
+        export_bundle(config_only, profile, config_only.parent / "other", silent)
