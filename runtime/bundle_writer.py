@@ -171,7 +171,12 @@ class BundleWriter:
 
     def _run(self, job: WeightJob) -> list[FileEntry]:
         relatives = [f"{GRAPHS_DIR}/{WEIGHTS_DIR}/{name}" for name in job.names]
-        return self._write_together(relatives, job.chunks())
+        return self._write_together(relatives, self._counted(job))
+
+    def _counted(self, job: WeightJob) -> Iterator[tuple[Buffer, ...]]:
+        for buffers in job.chunks():
+            yield buffers
+            self.report.advance(sum(map(len, buffers)))
 
     def _write_together(
         self, relatives: Sequence[str], chunks: Iterable[tuple[Buffer, ...]]
@@ -187,7 +192,6 @@ class BundleWriter:
                 for i, buffer in enumerate(buffers):
                     digests[i].update(buffer)
                     sizes[i] += streams[i].write(buffer)
-                self.report.advance(sum(map(len, buffers)))
         entries = [
             FileEntry(size=size, sha256=digest.hexdigest())
             for size, digest in zip(sizes, digests, strict=True)

@@ -99,6 +99,8 @@ def stream_completion(
     watch = Stopwatch()
     prompt_ids = encode_prompt(tokenizer, prompt)
     watch.tokenized = now()
+    engine.prepare(len(prompt_ids))
+    watch.leave_out(now() - watch.tokenized)
     # A plain prompt is gone on with, so the space that parts it from the first word counts.
     detokenizer = StreamingDetokenizer(tokenizer, at_start=not isinstance(prompt, str))
     stop_strings = StopStrings(stop)

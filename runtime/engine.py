@@ -89,6 +89,11 @@ class Engine:
             slot.truncate(0)
             slot.append(best.token_ids[:shared])
 
+    def prepare(self, num_tokens: int) -> None:
+        """Loads the graphs that a prompt of this length and its answer will run."""
+        for seq_len in {1, *plan_chunks(num_tokens, list(self._prefill))} & set(self._prefill):
+            self._session.prepare(self._prefill[seq_len])
+
     def prefill(self, slot: Slot, token_ids: Sequence[int]) -> Logits:
         """Makes the slot hold these tokens, reusing the rows of a shared prefix.
 

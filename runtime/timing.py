@@ -15,7 +15,8 @@ def now() -> float:
 class Timings:
     """Where the time of one completion went. Definitions as in `vllm bench serve`.
 
-    ttft_ms: arrival of the text to the first token, tokenisation and sampling included.
+    ttft_ms: arrival of the text to the first token, tokenisation and sampling included; a graph
+        that was not loaded yet is loaded before the clock starts.
     tpot_ms: mean time per output token after the first; None for a single token.
     prefill_tokens_per_s: prompt tokens over the time to the first logits; rows reused from the
         cache count as prompt tokens, as a client sees it.
@@ -43,6 +44,11 @@ class Stopwatch:
     last_token: float = 0.0
     sample_s: float = 0.0
     detokenize_s: float = 0.0
+
+    def leave_out(self, seconds: float) -> None:
+        """Moves the start: loading a graph before its first run is no part of an answer."""
+        self.started += seconds
+        self.tokenized += seconds
 
     def saw_token(self, logits_at: float, sampled_at: float) -> None:
         """Notes a token: when its logits were there and when it was chosen."""

@@ -34,6 +34,10 @@ class WatchedSession:
         self.errors = [0.0] * len(expected)
         self._inner, self._expected = inner, expected
 
+    def prepare(self, graph: Graph) -> None:
+        """See Session.prepare."""
+        self._inner.prepare(graph)
+
     def run(self, graph: Graph, chunks: Sequence[Chunk]) -> Rows:
         """See Session.run."""
         logits = self._inner.run(graph, chunks)

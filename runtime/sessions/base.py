@@ -35,6 +35,10 @@ class Session(Protocol):
     hidden: dict[str, NDArray[np.float32]]
     """Outputs named hidden.{i} of the last run, (B, S, E); empty unless the graphs have them."""
 
+    def prepare(self, graph: Graph) -> None:
+        """Loads a graph, so that its first run takes no longer than the next."""
+        ...
+
     def run(self, graph: Graph, chunks: Sequence[Chunk]) -> Logits:
         """Runs the chunks and writes their rows into the cache.
 

@@ -51,6 +51,10 @@ class CpuSession:
         self.keys = [np.zeros(shape, np.float32) for _ in range(model.num_hidden_layers)]
         self.values = [np.zeros(shape, np.float32) for _ in range(model.num_hidden_layers)]
 
+    def prepare(self, graph: Graph) -> None:
+        """See Session.prepare."""
+        self._graphs.open(graph)
+
     def run(self, graph: Graph, chunks: Sequence[Chunk]) -> Logits:
         """See Session.run."""
         spec = graph.spec

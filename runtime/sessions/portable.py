@@ -47,6 +47,10 @@ class PortableSession:
         self.keys = np.zeros(shape, np.float16)  # (L, slots, G, C, D)
         self.values = np.zeros(shape, np.float16)
 
+    def prepare(self, graph: Graph) -> None:
+        """See Session.prepare."""
+        self._graphs.open(graph)
+
     def run(self, graph: Graph, chunks: Sequence[Chunk]) -> Logits:
         """See Session.run."""
         spec = graph.spec
