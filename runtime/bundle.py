@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from pydantic import ValidationError
 
 from runtime.errors import BundleError
-from runtime.manifest import FORMAT_VERSION, FileEntry, Graph, Manifest, first_problem
+from runtime.manifest import FORMAT_VERSION, FileEntry, Manifest, first_problem
 
 __all__ = [
     "GENERATION_CONFIG",
@@ -49,10 +49,6 @@ class Bundle:
     def file(self, relative: str) -> Path:
         """Absolute path of a file of the bundle."""
         return self.path / relative
-
-    def graph_bytes(self, graph: Graph) -> bytes:
-        """The serialised graph, without its external weights."""
-        return self.file(graph.path).read_bytes()
 
 
 def load_bundle(path: Path) -> Bundle:

@@ -67,10 +67,6 @@ class Engine:
             and graph.spec.cache_len == self.context_len
         }
 
-    def has(self, phase: Phase) -> bool:
-        """Whether the bundle has graphs of this phase for one sequence."""
-        return bool(self._by_seq_len(phase))
-
     @contextmanager
     def slot(self, prompt: Sequence[int]) -> Iterator[Slot]:
         """Lends a cache slot to a prompt, with all rows of it that any slot holds."""
