@@ -30,11 +30,11 @@ def replay(session: Session, graph: Graph, ids: Sequence[int]) -> NumberedRows:
 
 
 def _prefill(session: Session, graph: Graph, ids: Sequence[int]) -> NumberedRows:
-    """Prompts of several lengths, each from its first token; the end of every chunk counts."""
+    """Prompts of several lengths, each from its first token; the last row of each counts once."""
     for length in range(1, len(ids), max(1, len(ids) // PREFILL_LENGTHS)):
         for chunk in _chunks(graph, ids[:length]):
             logits = session.run(graph, [chunk])
-            yield chunk.start + len(chunk.token_ids) - 1, logits
+        yield chunk.start + len(chunk.token_ids) - 1, logits
 
 
 def _score(session: Session, graph: Graph, ids: Sequence[int]) -> NumberedRows:
