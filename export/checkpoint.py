@@ -36,7 +36,7 @@ LM_HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 # Buffers that old checkpoints saved; the decoder computes them.
 IGNORED_SUFFIX = ".self_attn.rotary_emb.inv_freq"
 
-CHUNK_ELEMENTS = 1 << 22  # 8 MB in float16: what one thread holds of a tensor
+CHUNK_ELEMENTS = 1 << 20  # 2 MB in float16: what one thread holds of a tensor
 
 Reader = Callable[[str], Tensor]
 

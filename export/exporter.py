@@ -62,19 +62,22 @@ def export_bundle(
     num_bytes = BYTES_PER_WEIGHT * sum(math.prod(parameter_shape(config, name)) for name in names)
 
     with BundleWriter(output, report) as writer:
-        # 2. Weights: read, hashed and written chunk by chunk on all cores.
+        # 2. Weights: read, hashed and written chunk by chunk on all cores, while ...
         writer.require(num_bytes)
         report(f"weights: {len(names)} tensors")
         report.expect(num_bytes)
-        locations = writer.write_weights([_job(source, name) for name in names])
+        weights = writer.start_weights([_job(source, name) for name in names])
 
-        # 3. Graphs, on fake tensors.
-        graphs = []
-        for i, spec in enumerate(profile.graphs, 1):
-            report(f"graph {i}/{len(profile.graphs)}: {spec.name}")
-            graph = _graph(config, spec)
-            writer.write(graph.path, [_serialise(trace(config, spec), locations)])
-            graphs.append(graph)
+        # 3. ... the graphs are traced on fake tensors.
+        graphs, traced = [_graph(config, spec) for spec in profile.graphs], []
+        for i, graph in enumerate(graphs, 1):
+            report(f"graph {i}/{len(graphs)}: {graph.spec.name}")
+            traced.append(trace(config, graph.spec))
+            weights.check()
+        report(f"weights: {len(names)} tensors")
+        locations = weights.locations()
+        for graph, built in zip(graphs, traced, strict=True):
+            writer.write(graph.path, [_serialise(built, locations)])
 
         # 4. What the runtime needs besides, and the manifest.
         writer.write(TOKENIZER, [tokenizer])
@@ -127,15 +130,15 @@ def float16_bytes(parameter: str, chunk: Tensor) -> memoryview:
     Raises:
         CheckpointError: a value is not finite in float16.
     """
-    half = chunk.to(torch.float16).contiguous()
-    # One sum finds any of them: infinities and NaNs do not cancel to a finite number.
-    if not math.isfinite(half.sum(dtype=torch.float32).item()):
+    half = chunk.to(torch.float16).contiguous().numpy()
+    # Without the sign, the bits of an infinity are 0x7C00 and those of a NaN are above.
+    if (half.view(np.uint16) & 0x7FFF).max() >= 0x7C00:
         raise CheckpointError(
             f"tensor {parameter} has values that are not finite in float16",
             got=f"{chunk.dtype}, largest {chunk.abs().max().item():g}",
             allowed="up to 65504",
         )
-    return half.numpy().view(np.uint8).data
+    return half.view(np.uint8).data
 
 
 def _graph(config: ModelConfig, spec: GraphSpec) -> Graph:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from runtime.bundle import GRAPHS_DIR, MANIFEST, MANIFEST_DIGEST, WEIGHTS_DIR, B
 from runtime.errors import UserError
 from runtime.manifest import FileEntry, Manifest
 
-__all__ = ["Buffer", "BundleWriter", "Report", "WeightJob"]
+__all__ = ["Buffer", "BundleWriter", "PendingWeights", "Report", "WeightJob"]
 
 Buffer = bytes | memoryview
 
@@ -66,8 +66,8 @@ class BundleWriter:
     directory: Path = field(init=False)
     files: dict[str, FileEntry] = field(init=False, default_factory=dict)
     _replaced: Path = field(init=False)
-    _by_digest: dict[str, str] = field(init=False, default_factory=dict)
     _lock: int = field(init=False, default=-1)
+    _pool: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
         """Refuses a destination before any work is done."""
@@ -103,6 +103,7 @@ class BundleWriter:
             raise UserError(
                 f"cannot write to {self.path.parent}", got=error.strerror, next_step="choose -o"
             ) from error
+        self._pool = ThreadPoolExecutor(max_workers=os.cpu_count())
         return self
 
     def __exit__(
@@ -111,6 +112,7 @@ class BundleWriter:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
+        self._pool.shutdown(cancel_futures=True)
         shutil.rmtree(self.directory, ignore_errors=True)
         os.close(self._lock)
 
@@ -142,32 +144,17 @@ class BundleWriter:
         [entry] = self._write_together([relative], ((chunk,) for chunk in chunks))
         return entry
 
-    def write_weight(self, name: str, chunks: Iterable[Buffer]) -> str:
-        """Stores one tensor; see write_weights."""
-        job = WeightJob(names=(name,), chunks=lambda: ((chunk,) for chunk in chunks))
-        return self.write_weights([job])[name]
-
     def write_weights(self, jobs: Sequence[WeightJob]) -> dict[str, str]:
         """Runs jobs on all cores and stores equal tensors once, under the first one's name.
 
         Returns:
             Where graphs find each tensor: the path relative to the graphs directory.
         """
-        locations: dict[str, str] = {}
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            try:
-                written = list(pool.map(self._run, jobs))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        for job, entries in zip(jobs, written, strict=True):
-            for name, entry in zip(job.names, entries, strict=True):
-                own = f"{WEIGHTS_DIR}/{name}"
-                locations[name] = self._by_digest.setdefault(entry.sha256, own)
-                if locations[name] != own:
-                    del self.files[f"{GRAPHS_DIR}/{own}"]
-                    (self.directory / GRAPHS_DIR / own).unlink()
-        return locations
+        return self.start_weights(jobs).locations()
+
+    def start_weights(self, jobs: Sequence[WeightJob]) -> "PendingWeights":
+        """Does the same in the background; other files may be written meanwhile."""
+        return PendingWeights(self, jobs, [self._pool.submit(self._run, job) for job in jobs])
 
     def _run(self, job: WeightJob) -> list[FileEntry]:
         relatives = [f"{GRAPHS_DIR}/{WEIGHTS_DIR}/{name}" for name in job.names]
@@ -209,3 +196,31 @@ class BundleWriter:
         self.directory.rename(self.path)
         shutil.rmtree(self._replaced, ignore_errors=True)
         return Bundle(path=self.path, manifest=manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingWeights:
+    """Tensors that are being written."""
+
+    writer: BundleWriter
+    jobs: Sequence[WeightJob]
+    written: Sequence[Future[list[FileEntry]]]
+
+    def check(self) -> None:
+        """Raises what a job has raised by now."""
+        for future in self.written:
+            if future.done():
+                future.result()
+
+    def locations(self) -> dict[str, str]:
+        """Waits for all; see BundleWriter.write_weights."""
+        locations: dict[str, str] = {}
+        first: dict[str, str] = {}  # digest -> where the first tensor with these bytes lies
+        for job, future in zip(self.jobs, self.written, strict=True):
+            for name, entry in zip(job.names, future.result(), strict=True):
+                own = f"{WEIGHTS_DIR}/{name}"
+                locations[name] = first.setdefault(entry.sha256, own)
+                if locations[name] != own:
+                    del self.writer.files[f"{GRAPHS_DIR}/{own}"]
+                    (self.writer.directory / GRAPHS_DIR / own).unlink()
+        return locations

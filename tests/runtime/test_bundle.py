@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from runtime.bundle import Bundle, load_bundle
-from runtime.bundle_writer import BundleWriter
+from runtime.bundle_writer import BundleWriter, WeightJob
 from runtime.errors import BundleError, UserError
 from runtime.manifest import Manifest
 
@@ -254,11 +254,12 @@ def test_a_bundle_that_a_killed_run_was_replacing_comes_back(bundles: Path, tmp_
 
 def test_equal_tensors_are_stored_once_and_both_names_lead_to_one_file(tmp_path: Path) -> None:
     with BundleWriter(tmp_path / "bundle") as writer:
-        places = [
-            writer.write_weight(name, chunks)
-            for name, chunks in {"a": [b"12", b"34"], "b": [b"1234"], "c": [b"123"]}.items()
+        jobs = [
+            WeightJob(names=("a", "c"), chunks=lambda: iter([(b"12", b"1"), (b"34", b"23")])),
+            WeightJob(names=("b",), chunks=lambda: iter([(b"1234",)])),
         ]
-        assert places == ["weights/a", "weights/a", "weights/c"]
+        places = writer.write_weights(jobs)
+        assert places == {"a": "weights/a", "c": "weights/c", "b": "weights/a"}
         stored = contents(writer.directory)
     assert stored == {"graphs/weights/a": b"1234", "graphs/weights/c": b"123"}
     assert writer.files.keys() == stored.keys()

@@ -15,7 +15,7 @@ from runtime.bundle_writer import WeightJob
 
 __all__ = ["StreamedTensor", "column_blocks", "register", "row_blocks", "streamed"]
 
-BLOCK_ELEMENTS = 1 << 22  # of a weight, in one thread's hands at a time
+BLOCK_ELEMENTS = 1 << 20  # of a weight, in one thread's hands at a time
 
 Arrays = tuple[NDArray[np.generic], ...]
 
