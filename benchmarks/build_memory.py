@@ -2,7 +2,8 @@
 
 Random weights (--load-format dummy), so no checkpoint is needed. The memory is sampled from
 /proc/PID/smaps_rollup of the command and its children through the whole run: anonymous memory is
-what the work needs, resident memory includes files that are only mapped.
+what the work needs, resident memory includes files that are only mapped. Written is all that went
+to disk, deleted files included, as the kernel counts it (on a tmpfs it counts nothing).
 
 Usage: build_memory.py [--layers 8 16 32] [--weights int4] [--directory DIR]
 """
@@ -10,6 +11,7 @@ Usage: build_memory.py [--layers 8 16 32] [--weights int4] [--directory DIR]
 import argparse
 import json
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 SAMPLE_SECONDS = 0.05
+BLOCK = 512  # bytes; the unit of ru_oublock
 SEVEN_B = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -39,18 +42,20 @@ SEVEN_B = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One command: wall seconds, peak bytes, bytes written."""
+    """One command: wall seconds, peak bytes, all bytes written, bytes in files afterwards."""
 
     seconds: float
     anonymous: int
     resident: int
     written: int
+    kept: int
 
 
-def measure(command: list[str], output: Path) -> Run:
-    """Runs a command to its end and watches its memory."""
-    started = time.monotonic()
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+def measure(command: list[str], output: Path, log: Path) -> Run:
+    """Runs a command to its end and watches its memory; what it prints goes to the log."""
+    started, written_before = time.monotonic(), written_by_children()
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
     anonymous = resident = 0
     while process.poll() is None:
         usage = [rollup(pid) for pid in family(process.pid)]
@@ -58,10 +63,19 @@ def measure(command: list[str], output: Path) -> Run:
         resident = max(resident, sum(one["Rss"] for one in usage))
         time.sleep(SAMPLE_SECONDS)
     if process.returncode:
-        sys.exit(f"{' '.join(command)} failed with {process.returncode}")
-    written = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
-    seconds = time.monotonic() - started
-    return Run(seconds=seconds, anonymous=anonymous, resident=resident, written=written)
+        sys.exit(f"{' '.join(command)} failed with {process.returncode}; see {log}")
+    return Run(
+        seconds=time.monotonic() - started,
+        anonymous=anonymous,
+        resident=resident,
+        written=written_by_children() - written_before,
+        kept=sum(file.stat().st_size for file in output.rglob("*") if file.is_file()),
+    )
+
+
+def written_by_children() -> int:
+    """Bytes that children which have ended wrote to disk."""
+    return BLOCK * resource.getrusage(resource.RUSAGE_CHILDREN).ru_oublock
 
 
 def family(pid: int) -> list[int]:
@@ -107,7 +121,7 @@ def main() -> None:
         export = ["export", str(model), "-o", str(exported), "--load-format", "dummy"]
         build = ["compile", str(exported), "-o", str(compiled), "--weights", arguments.weights]
         for step, output in ((export, exported), (build, compiled)):
-            run = measure(["toolchain", *step], output)
+            run = measure(["toolchain", *step], output, arguments.directory / f"{step[0]}.log")
             print(
                 f"| {layers} | {step[0]} | {run.seconds:.0f} | {run.anonymous / 1e6:.0f} "
                 f"| {run.resident / 1e6:.0f} | {run.written / 1e9:.2f} |",

@@ -64,20 +64,17 @@ def export_bundle(
     with BundleWriter(output, report) as writer:
         # 2. Weights: read, hashed and written chunk by chunk on all cores, while ...
         writer.require(num_bytes)
-        report(f"weights: {len(names)} tensors")
         report.expect(num_bytes)
-        weights = writer.start_weights([_job(source, name) for name in names])
+        writer.start_weights([_job(source, name) for name in names])
 
         # 3. ... the graphs are traced on fake tensors.
-        graphs, traced = [_graph(config, spec) for spec in profile.graphs], []
+        graphs = [_graph(config, spec) for spec in profile.graphs]
         for i, graph in enumerate(graphs, 1):
             report(f"graph {i}/{len(graphs)}: {graph.spec.name}")
-            traced.append(trace(config, graph.spec))
-            weights.check()
+            model_proto = ir.to_proto(trace(config, graph.spec))
+            writer.write(graph.path, [model_proto.SerializeToString()])
         report(f"weights: {len(names)} tensors")
-        locations = weights.locations()
-        for graph, built in zip(graphs, traced, strict=True):
-            writer.write(graph.path, [_serialise(built, locations)])
+        writer.wait()
 
         # 4. What the runtime needs besides, and the manifest.
         writer.write(TOKENIZER, [tokenizer])
@@ -148,23 +145,6 @@ def _graph(config: ModelConfig, spec: GraphSpec) -> Graph:
         inputs=graph_inputs(config, spec),
         outputs=graph_outputs(config, spec),
     )
-
-
-def _serialise(model: ir.Model, locations: dict[str, str]) -> bytes:
-    """The graph as protobuf, its weights pointing at where they were stored."""
-    for value in model.graph.initializers.values():
-        tensor = value.const_value
-        if isinstance(tensor, ir.ExternalTensor):
-            value.const_value = ir.ExternalTensor(
-                locations[value.name or ""],
-                0,
-                tensor.length,
-                tensor.dtype,
-                shape=tensor.shape,
-                name=value.name or "",
-            )
-    serialised: bytes = ir.to_proto(model).SerializeToString()
-    return serialised
 
 
 def _check_context(config: ModelConfig, profile: Profile) -> None:

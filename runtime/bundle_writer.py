@@ -20,7 +20,7 @@ from runtime.bundle import GRAPHS_DIR, MANIFEST, MANIFEST_DIGEST, WEIGHTS_DIR, B
 from runtime.errors import UserError
 from runtime.manifest import FileEntry, Manifest
 
-__all__ = ["Buffer", "BundleWriter", "PendingWeights", "Report", "WeightJob"]
+__all__ = ["Buffer", "BundleWriter", "Report", "WeightJob"]
 
 Buffer = bytes | memoryview
 
@@ -64,10 +64,12 @@ class BundleWriter:
     path: Path
     report: Report = field(default_factory=Report)
     directory: Path = field(init=False)
-    files: dict[str, FileEntry] = field(init=False, default_factory=dict)
+    _files: dict[str, FileEntry] = field(init=False, default_factory=dict)
     _replaced: Path = field(init=False)
     _lock: int = field(init=False, default=-1)
+    _finished: bool = field(init=False, default=False)
     _pool: ThreadPoolExecutor = field(init=False)
+    _pending: list[Future[None]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         """Refuses a destination before any work is done."""
@@ -113,7 +115,8 @@ class BundleWriter:
         tb: TracebackType | None,
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        if not self._finished:  # else the place may be the next run's already
+            shutil.rmtree(self.directory, ignore_errors=True)
         os.close(self._lock)
 
     def _clear_leftovers(self) -> None:
@@ -123,6 +126,11 @@ class BundleWriter:
         if self._replaced.exists() and not self.path.exists():
             self._replaced.rename(self.path)
         shutil.rmtree(self._replaced, ignore_errors=True)
+
+    @property
+    def files(self) -> dict[str, FileEntry]:
+        """What has been written, in an order that does not depend on which core was faster."""
+        return dict(sorted(self._files.items()))
 
     def require(self, num_bytes: int) -> None:
         """Refuses a disk that has no room for so many bytes.
@@ -140,25 +148,25 @@ class BundleWriter:
             )
 
     def write(self, relative: str, chunks: Iterable[Buffer]) -> FileEntry:
-        """Writes one file, hashing the bytes on their way."""
+        """Writes one file, hashing the bytes on their way; raises what a weight job has raised."""
+        for future in self._pending:
+            if future.done():
+                future.result()
         [entry] = self._write_together([relative], ((chunk,) for chunk in chunks))
         return entry
 
-    def write_weights(self, jobs: Sequence[WeightJob]) -> dict[str, str]:
-        """Runs jobs on all cores and stores equal tensors once, under the first one's name.
+    def start_weights(self, jobs: Sequence[WeightJob]) -> None:
+        """Starts to write tensors to graphs/weights/{name} on all cores, in the background."""
+        self._pending += [self._pool.submit(self._run, job) for job in jobs]
 
-        Returns:
-            Where graphs find each tensor: the path relative to the graphs directory.
-        """
-        return self.start_weights(jobs).locations()
+    def wait(self) -> None:
+        """Waits until every weight that was started is written; raises what its job raised."""
+        for future in self._pending:
+            future.result()
 
-    def start_weights(self, jobs: Sequence[WeightJob]) -> "PendingWeights":
-        """Does the same in the background; other files may be written meanwhile."""
-        return PendingWeights(self, jobs, [self._pool.submit(self._run, job) for job in jobs])
-
-    def _run(self, job: WeightJob) -> list[FileEntry]:
+    def _run(self, job: WeightJob) -> None:
         relatives = [f"{GRAPHS_DIR}/{WEIGHTS_DIR}/{name}" for name in job.names]
-        return self._write_together(relatives, self._counted(job))
+        self._write_together(relatives, self._counted(job))
 
     def _counted(self, job: WeightJob) -> Iterator[tuple[Buffer, ...]]:
         for buffers in job.chunks():
@@ -183,7 +191,7 @@ class BundleWriter:
             FileEntry(size=size, sha256=digest.hexdigest())
             for size, digest in zip(sizes, digests, strict=True)
         ]
-        self.files |= dict(zip(relatives, entries, strict=True))
+        self._files |= dict(zip(relatives, entries, strict=True))
         return entries
 
     def finish(self, manifest: Manifest) -> Bundle:
@@ -194,33 +202,6 @@ class BundleWriter:
         if self.path.exists():
             self.path.rename(self._replaced)
         self.directory.rename(self.path)
+        self._finished = True
         shutil.rmtree(self._replaced, ignore_errors=True)
         return Bundle(path=self.path, manifest=manifest)
-
-
-@dataclass(frozen=True, slots=True)
-class PendingWeights:
-    """Tensors that are being written."""
-
-    writer: BundleWriter
-    jobs: Sequence[WeightJob]
-    written: Sequence[Future[list[FileEntry]]]
-
-    def check(self) -> None:
-        """Raises what a job has raised by now."""
-        for future in self.written:
-            if future.done():
-                future.result()
-
-    def locations(self) -> dict[str, str]:
-        """Waits for all; see BundleWriter.write_weights."""
-        locations: dict[str, str] = {}
-        first: dict[str, str] = {}  # digest -> where the first tensor with these bytes lies
-        for job, future in zip(self.jobs, self.written, strict=True):
-            for name, entry in zip(job.names, future.result(), strict=True):
-                own = f"{WEIGHTS_DIR}/{name}"
-                locations[name] = first.setdefault(entry.sha256, own)
-                if locations[name] != own:
-                    del self.writer.files[f"{GRAPHS_DIR}/{own}"]
-                    (self.writer.directory / GRAPHS_DIR / own).unlink()
-        return locations

@@ -7,7 +7,7 @@ import hashlib
 import json
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +245,17 @@ def test_a_second_run_into_the_same_place_is_refused(tmp_path: Path) -> None:
         assert writer.directory.is_dir()
 
 
+def test_a_run_that_ends_leaves_the_next_one_alone(bundles: Path, tmp_path: Path) -> None:
+    manifest = load_bundle(bundles / "small-fp32").manifest.model_copy(
+        update={"files": {}, "graphs": ()}
+    )
+    with BundleWriter(tmp_path / "bundle") as first:
+        first.finish(manifest)
+        second = BundleWriter(tmp_path / "bundle").__enter__()
+    second.write("tokenizer.model", [b"text"])
+    second.__exit__(None, None, None)
+
+
 def test_a_bundle_that_a_killed_run_was_replacing_comes_back(bundles: Path, tmp_path: Path) -> None:
     shutil.copytree(bundles / "small-fp32", tmp_path / ".bundle.replaced")
     with BundleWriter(tmp_path / "bundle"):
@@ -252,14 +263,23 @@ def test_a_bundle_that_a_killed_run_was_replacing_comes_back(bundles: Path, tmp_
     assert load_bundle(tmp_path / "bundle").manifest.weights == "fp32"
 
 
-def test_equal_tensors_are_stored_once_and_both_names_lead_to_one_file(tmp_path: Path) -> None:
+def test_tensors_of_one_job_are_written_together_and_a_failing_job_stops_the_run(
+    tmp_path: Path,
+) -> None:
+    def fails() -> Iterator[tuple[bytes]]:
+        yield (b"12",)
+        raise UserError("no more")
+
     with BundleWriter(tmp_path / "bundle") as writer:
-        jobs = [
-            WeightJob(names=("a", "c"), chunks=lambda: iter([(b"12", b"1"), (b"34", b"23")])),
-            WeightJob(names=("b",), chunks=lambda: iter([(b"1234",)])),
-        ]
-        places = writer.write_weights(jobs)
-        assert places == {"a": "weights/a", "c": "weights/c", "b": "weights/a"}
-        stored = contents(writer.directory)
-    assert stored == {"graphs/weights/a": b"1234", "graphs/weights/c": b"123"}
-    assert writer.files.keys() == stored.keys()
+        chunks = [(b"12", b"1"), (b"34", b"23")]
+        writer.start_weights([WeightJob(names=("b", "a"), chunks=lambda: iter(chunks))])
+        writer.wait()
+        assert contents(writer.directory) == {
+            "graphs/weights/b": b"1234",
+            "graphs/weights/a": b"123",
+        }
+        assert list(writer.files) == ["graphs/weights/a", "graphs/weights/b"]
+        writer.start_weights([WeightJob(names=("c",), chunks=fails)])
+        with pytest.raises(UserError, match="no more"):
+            writer.wait()
+    assert list(tmp_path.iterdir()) == []

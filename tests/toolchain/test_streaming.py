@@ -20,7 +20,8 @@ def test_compiling_in_small_blocks_writes_the_same_files(
 ) -> None:
     exported = load_bundle(bundles / "small-exported")
     whole = compile_bundle(exported, tmp_path / "whole", weights=weights, report=silent)
-    monkeypatch.setattr(streamed, "BLOCK_ELEMENTS", 1000)  # a few rows, and a shorter last block
+    monkeypatch.setattr(streamed, "ROW_BLOCK", 1000)  # a few rows, and a shorter last block
+    monkeypatch.setattr(streamed, "COLUMN_BLOCK", 1000)
     pieces = compile_bundle(exported, tmp_path / "pieces", weights=weights, report=silent)
     assert pieces.manifest.files == whole.manifest.files
 

@@ -1,12 +1,12 @@
 """Lowers each portable graph through the ordered passes and stores every weight once."""
 
-from collections.abc import Iterator
+import gc
 
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
 from profiles import Profile
-from runtime.bundle import GRAPHS_DIR, Bundle
+from runtime.bundle import GRAPHS_DIR, WEIGHTS_DIR, Bundle
 from runtime.bundle_writer import BundleWriter, WeightJob
 from runtime.manifest import Graph, GraphSpec, Manifest, ModelConfig, TensorSpec
 from toolchain.errors import TargetError
@@ -45,38 +45,46 @@ def compile_for_cpu(
     for graph in manifest.graphs:
         _check_kernel(graph.spec)
 
-    # 1. Every graph goes through the passes; weights are only promised.
-    models = []
+    # 1. Every graph goes through the passes and is written; its weights are only promised.
+    graphs: list[Graph] = []
+    tensors: dict[str, StoredTensor] = {}
     for graph in manifest.graphs:
         writer.report(f"lowering {graph.spec.name}")
         model = ir.load(bundle.file(graph.path))
         ir.passes.Sequential(*cpu_passes(manifest, weights, profile.block_size))(model)
-        models.append(model)
+        tensors |= _promise_weights(model)
+        writer.write(graph.path, [ir.to_proto(model).SerializeToString()])
+        graphs.append(_describe(graph, model))
+        del model
+        gc.collect()  # nodes and values refer to each other; without it all graphs pile up
 
     # 2. Each promised weight is made once, whatever number of graphs wants it.
-    tensors = {name: tensor for model in models for name, tensor in _stored_tensors(model)}
     jobs = {job.names: job for job in map(_job, tensors.values())}
     num_bytes = sum(tensor.nbytes for tensor in tensors.values())
     writer.require(num_bytes)
     writer.report(f"weights: {len(tensors)} tensors")
     writer.report.expect(num_bytes)
-    locations = writer.write_weights(list(jobs.values()))
-
-    # 3. The graphs, pointing at where the weights lie.
-    for graph, model in zip(manifest.graphs, models, strict=True):
-        for name, tensor in list(_stored_tensors(model)):
-            model.graph.initializers[name].const_value = ir.ExternalTensor(
-                locations[name], 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=name
-            )
-        writer.write(graph.path, [ir.to_proto(model).SerializeToString()])
-    return tuple(map(_describe, manifest.graphs, models))
+    writer.start_weights(list(jobs.values()))
+    writer.wait()
+    return tuple(graphs)
 
 
-def _stored_tensors(model: ir.Model) -> Iterator[tuple[str, StoredTensor]]:
-    """The initializers that live in files of their own, by name."""
+def _promise_weights(model: ir.Model) -> dict[str, StoredTensor]:
+    """Points every large initializer at the file that it will have; returns what was there."""
+    promised: dict[str, StoredTensor] = {}
     for name, value in model.graph.initializers.items():
-        if isinstance(value.const_value, ir.ExternalTensor | StreamedTensor):
-            yield name, value.const_value
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor | StreamedTensor):
+            promised[name] = tensor
+            value.const_value = ir.ExternalTensor(
+                f"{WEIGHTS_DIR}/{name}",
+                0,
+                tensor.nbytes,
+                tensor.dtype,
+                shape=tensor.shape,
+                name=name,
+            )
+    return promised
 
 
 def _job(tensor: StoredTensor) -> WeightJob:

@@ -31,16 +31,19 @@ def quantize_blocks(
     """
     num_rows, num_columns = weight.shape
     padded = np.pad(weight.astype(np.float32), ((0, 0), (0, -num_columns % block_size)))
-    blocks = padded.reshape(num_rows, -1, block_size)
-    largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], axis=-1)
+    blocks = padded.reshape(-1, block_size)
+    columns = np.ascontiguousarray(blocks.T)  # numpy reduces long rows several times faster
+    highest, lowest = columns.max(0), columns.min(0)
     zero_point = 1 << (bits - 1)
-    scales = largest / -zero_point
+    scales = np.where(highest > -lowest, highest, lowest) / np.float32(-zero_point)
     inverse = np.divide(1.0, scales, out=np.zeros_like(scales), where=scales != 0)
-    levels = np.clip(np.rint(blocks * inverse) + zero_point, 0, 2 * zero_point - 1)
-    packed: NDArray[np.uint8] = levels.astype(np.uint8)
+    # From 0.5 to 2^bits + 0.5, so cutting the fraction off rounds to nearest.
+    shifted = blocks * inverse[:, None] + np.float32(zero_point + 0.5)
+    packed = np.minimum(shifted, 2 * zero_point - 1, out=shifted).astype(np.uint8)
     if bits == 4:
-        packed = np.bitwise_or(packed[..., 0::2], packed[..., 1::2] << np.uint8(4))
-    return packed, scales[..., 0].astype(np.float32)
+        pairs = packed.view("<u2")  # one nibble per byte, the lower one first
+        packed = (pairs | pairs >> np.uint16(4)).astype(np.uint8)
+    return packed.reshape(num_rows, -1, block_size * bits // 8), scales.reshape(num_rows, -1)
 
 
 def dequantize_blocks(

@@ -15,7 +15,9 @@ from runtime.bundle_writer import WeightJob
 
 __all__ = ["StreamedTensor", "column_blocks", "register", "row_blocks", "streamed"]
 
-BLOCK_ELEMENTS = 1 << 20  # of a weight, in one thread's hands at a time
+# Elements of a weight in one thread's hands at a time: rows that stay in a core's cache with all
+# that is computed from them, and columns wide enough for whole cache lines.
+ROW_BLOCK, COLUMN_BLOCK = 1 << 16, 1 << 20
 
 Arrays = tuple[NDArray[np.generic], ...]
 
@@ -67,7 +69,7 @@ def row_blocks(tensor: ir.ExternalTensor) -> Iterator[NDArray[np.generic]]:
     """The rows of a stored weight, some at a time; the file is mapped, not read whole."""
     array = tensor.numpy()
     width = math.prod(array.shape[1:])
-    step = max(1, BLOCK_ELEMENTS // width)
+    step = max(1, ROW_BLOCK // width)
     for start in range(0, len(array), step):
         yield array[start : start + step]
 
@@ -75,7 +77,7 @@ def row_blocks(tensor: ir.ExternalTensor) -> Iterator[NDArray[np.generic]]:
 def column_blocks(tensor: ir.ExternalTensor) -> Iterator[NDArray[np.generic]]:
     """The rows of a stored weight's transpose, some at a time."""
     array = tensor.numpy()
-    step = max(1, BLOCK_ELEMENTS // len(array))
+    step = max(1, COLUMN_BLOCK // len(array))
     for start in range(0, array.shape[1], step):
         yield array[:, start : start + step].T
 
