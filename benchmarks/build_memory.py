@@ -1,11 +1,15 @@
-"""Peak memory and time of export and compile, by depth, on the shape of Chinese-Alpaca-2-7B.
+"""Peak memory and time of export and compile, measured and planned, by depth.
 
-Random weights (--load-format dummy), so no checkpoint is needed. The memory is sampled from
-/proc/PID/smaps_rollup of the command and its children through the whole run: anonymous memory is
-what the work needs, resident memory includes files that are only mapped. Written is all that went
-to disk, deleted files included, as the kernel counts it (on a tmpfs it counts nothing).
+The model is the miniature, then the shape of Chinese-Alpaca-2-7B with random weights: made up on
+the way (--load-format dummy) or, with --checkpoint, read from two `.bin` shards that are written
+first, and then a plain copy and sha256 of the same shards is timed beside the export.
 
-Usage: build_memory.py [--layers 8 16 32] [--weights int4] [--directory DIR]
+The memory is sampled from /proc/PID/smaps_rollup of the command and its children through the whole
+run: anonymous memory is what the work needs, resident memory includes files that are only mapped.
+What `toolchain plan` said is in brackets. Written is all that went to disk, deleted files included,
+as the kernel counts it (on a tmpfs it counts nothing); kept is what lies there afterwards.
+
+Usage: build_memory.py [--layers 8 16 32] [--weights int4] [--checkpoint] [--directory DIR]
 """
 
 import argparse
@@ -20,24 +24,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from seven_b import write_checkpoint, write_config
+
 SAMPLE_SECONDS = 0.05
 BLOCK = 512  # bytes; the unit of ru_oublock
-SEVEN_B = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_act": "silu",
-    "vocab_size": 55296,
-    "hidden_size": 4096,
-    "intermediate_size": 11008,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 32,
-    "max_position_embeddings": 4096,
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 10000.0,
-    "tie_word_embeddings": False,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,32 +91,73 @@ def rollup(pid: int) -> dict[str, int]:
     return kinds
 
 
+def planned(model: Path, weights: str) -> dict[str, dict[str, float]]:
+    """Step -> line -> value, as `toolchain plan` has it; exit 1 means that the model does not fit
+    where it is to run, which is no matter here."""
+    command = ["toolchain", "plan", str(model), "--weights", weights, "--json"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    build = json.loads(answer)["build"]
+    return {step: {part["name"]: part["value"] for part in parts} for step, parts in build.items()}
+
+
+def build(name: str, model: Path, directory: Path, weights: str, load_format: str) -> None:
+    """Exports and compiles a model and prints a row for each."""
+    exported, compiled = directory / "exported", directory / weights
+    export = ["export", str(model), "-o", str(exported), "--load-format", load_format]
+    lower = ["compile", str(exported), "-o", str(compiled), "--weights", weights]
+    plan = planned(model, weights)
+    for (step, *arguments), output in ((export, exported), (lower, compiled)):
+        run = measure(["toolchain", step, *arguments], output, directory / f"{step}.log")
+        print(
+            f"| {name} | {step} | {run.seconds:.0f} | {run.anonymous / 1e6:.0f} "
+            f"({plan[step]['host memory'] / 1e6:.0f}) | {run.resident / 1e6:.0f} "
+            f"| {run.kept / 1e6:.1f} ({plan[step]['write'] / 1e6:.1f}) |",
+            flush=True,
+        )
+
+
+def copy_seconds(model: Path, directory: Path) -> float:
+    """Seconds that a plain copy and sha256 of the shards take."""
+    shards = [str(shard) for shard in sorted(model.glob("*.bin"))]
+    directory.mkdir()
+    started = time.monotonic()
+    subprocess.run(["cp", *shards, str(directory)], check=True)
+    copies = [str(copy) for copy in directory.iterdir()]
+    subprocess.run(["sha256sum", *copies], check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - started
+
+
 def main() -> None:
     """Prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--layers", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--layers", type=int, nargs="*", default=[8, 16, 32])
     parser.add_argument("--weights", default="int4")
+    parser.add_argument("--checkpoint", action="store_true")
     parser.add_argument("--directory", type=Path, default=Path("build/build_memory"))
     arguments = parser.parse_args()
     print(f"{platform.machine()}, Python {platform.python_version()}, torch {version('torch')}\n")
-    print("| layers | step | seconds | anonymous MB | resident MB | written GB |")
-    print("|--:|---|--:|--:|--:|--:|")
+    print("| model | step | seconds | anonymous MB | resident MB | kept MB |")
+    print("|---|---|--:|--:|--:|--:|")
+    directory = arguments.directory
+    model = directory / "model"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    subprocess.run(["toolchain", "miniature", str(model)], check=True, capture_output=True)
+    build("miniature", model, directory, arguments.weights, "auto")
     for layers in arguments.layers:
-        shutil.rmtree(arguments.directory, ignore_errors=True)
-        model, exported = arguments.directory / "model", arguments.directory / "exported"
-        compiled = arguments.directory / arguments.weights
-        model.mkdir(parents=True)
-        config = {**SEVEN_B, "num_hidden_layers": layers}
-        (model / "config.json").write_text(json.dumps(config))
-        export = ["export", str(model), "-o", str(exported), "--load-format", "dummy"]
-        build = ["compile", str(exported), "-o", str(compiled), "--weights", arguments.weights]
-        for step, output in ((export, exported), (build, compiled)):
-            run = measure(["toolchain", *step], output, arguments.directory / f"{step[0]}.log")
+        shutil.rmtree(directory)
+        if arguments.checkpoint:
+            write_checkpoint(model, layers)
+        else:
+            write_config(model, layers)
+        load_format = "auto" if arguments.checkpoint else "dummy"
+        build(f"{layers} layers", model, directory, arguments.weights, load_format)
+        if arguments.checkpoint:
+            shutil.rmtree(directory / "exported")
             print(
-                f"| {layers} | {step[0]} | {run.seconds:.0f} | {run.anonymous / 1e6:.0f} "
-                f"| {run.resident / 1e6:.0f} | {run.written / 1e9:.2f} |",
-                flush=True,
+                f"| {layers} layers | cp + sha256sum | {copy_seconds(model, directory / 'copy'):.0f} |"
             )
+    shutil.rmtree(directory)
 
 
 if __name__ == "__main__":

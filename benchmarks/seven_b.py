@@ -12,10 +12,9 @@ from pathlib import Path
 
 import torch
 
-from export.checkpoint import hf_name, parameter_shape
 from export.config import load_config
 from export.dummy import DummyCheckpoint, dummy_tokenizer
-from export.exporter import parameters
+from export.parameters import hf_name, parameter_shape, parameters
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],

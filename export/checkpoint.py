@@ -15,16 +15,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from export.errors import CheckpointError
+from export.parameters import EMBEDDING, LM_HEAD, expected_shapes, hf_name
 from runtime.manifest import ModelConfig
 
 __all__ = [
     "CHUNK_ELEMENTS",
     "Checkpoint",
     "TensorSource",
-    "expected_shapes",
-    "hf_name",
     "open_checkpoint",
-    "parameter_shape",
 ]
 
 # Index file and the name of a single file, in order of preference.
@@ -32,46 +30,12 @@ LAYOUTS = (
     ("model.safetensors.index.json", "model.safetensors"),
     ("pytorch_model.bin.index.json", "pytorch_model.bin"),
 )
-LM_HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 # Buffers that old checkpoints saved; the decoder computes them.
 IGNORED_SUFFIX = ".self_attn.rotary_emb.inv_freq"
 
 CHUNK_ELEMENTS = 1 << 20  # 2 MB in float16: what one thread holds of a tensor
 
 Reader = Callable[[str], Tensor]
-
-
-def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor that a checkpoint of this model holds."""
-    hidden, inner = config.hidden_size, config.intermediate_size
-    q_size = config.num_attention_heads * config.head_dim
-    kv_size = config.num_key_value_heads * config.head_dim
-    layer = {
-        "input_layernorm": (hidden,),
-        "self_attn.q_proj": (q_size, hidden),
-        "self_attn.k_proj": (kv_size, hidden),
-        "self_attn.v_proj": (kv_size, hidden),
-        "self_attn.o_proj": (hidden, q_size),
-        "post_attention_layernorm": (hidden,),
-        "mlp.gate_proj": (inner, hidden),
-        "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner),
-    }
-    shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocab_size, hidden)}
-    for i in range(config.num_hidden_layers):
-        shapes |= {f"model.layers.{i}.{name}.weight": shape for name, shape in layer.items()}
-    shapes |= {"model.norm.weight": (hidden,), LM_HEAD: (config.vocab_size, hidden)}
-    return shapes
-
-
-def hf_name(parameter: str) -> str:
-    """The checkpoint's name of a decoder parameter."""
-    return parameter if parameter == LM_HEAD else f"model.{parameter}"
-
-
-def parameter_shape(config: ModelConfig, parameter: str) -> tuple[int, ...]:
-    """The shape of a decoder parameter."""
-    return expected_shapes(config)[hf_name(parameter)]
 
 
 class TensorSource(Protocol):

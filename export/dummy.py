@@ -14,7 +14,8 @@ import torch
 from sentencepiece import sentencepiece_model_pb2
 from torch import Tensor
 
-from export.checkpoint import CHUNK_ELEMENTS, parameter_shape
+from export.checkpoint import CHUNK_ELEMENTS
+from export.parameters import parameter_shape
 from runtime.manifest import ModelConfig
 
 __all__ = ["DummyCheckpoint", "dummy_tokenizer"]

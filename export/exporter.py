@@ -15,11 +15,12 @@ import sentencepiece
 import torch
 from torch import Tensor
 
-from export.checkpoint import TensorSource, expected_shapes, open_checkpoint, parameter_shape
+from export.checkpoint import TensorSource, open_checkpoint
 from export.config import load_config
 from export.dummy import DummyCheckpoint, dummy_tokenizer
 from export.errors import CheckpointError, ConfigError
 from export.graphs import graph_inputs, graph_outputs
+from export.parameters import parameter_shape, parameters
 from export.trace import trace
 from profiles import Profile
 from runtime.bundle import GENERATION_CONFIG, GRAPHS_DIR, TOKENIZER, Bundle
@@ -113,12 +114,6 @@ def _job(source: TensorSource, parameter: str) -> WeightJob:
         return ((float16_bytes(parameter, chunk),) for chunk in source.chunks(parameter))
 
     return WeightJob(names=(parameter,), chunks=chunks)
-
-
-def parameters(config: ModelConfig) -> list[str]:
-    """Decoder parameters in checkpoint order; a tied head is the embedding."""
-    names = [name.removeprefix("model.") for name in expected_shapes(config)]
-    return [name for name in names if not (config.tie_word_embeddings and name.startswith("lm_"))]
 
 
 def float16_bytes(parameter: str, chunk: Tensor) -> memoryview:

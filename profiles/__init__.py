@@ -1,5 +1,13 @@
 """One TOML per deployment: chip facts with their sources, and choices. No measured results."""
 
-from profiles.profile import ChipFact, Limits, Profile, ProfileError, load_profile, profile_names
+from profiles.profile import (
+    Chip,
+    ChipFact,
+    Limits,
+    Profile,
+    ProfileError,
+    load_profile,
+    profile_names,
+)
 
-__all__ = ["ChipFact", "Limits", "Profile", "ProfileError", "load_profile", "profile_names"]
+__all__ = ["Chip", "ChipFact", "Limits", "Profile", "ProfileError", "load_profile", "profile_names"]

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveFloat, ValidationError, model_validator
 from runtime.errors import UserError
 from runtime.manifest import GraphSpec, Record, first_problem
 
-__all__ = ["ChipFact", "Limits", "Profile", "ProfileError", "Weights", "load_profile"]
+__all__ = ["Chip", "ChipFact", "Limits", "Profile", "ProfileError", "Weights", "load_profile"]
 
 Weights = Literal["fp32", "fp16", "int8", "int4"]
 
@@ -21,11 +21,22 @@ class ProfileError(UserError):
 
 
 class ChipFact(Record):
-    """A number about the chip, with where it is from."""
+    """A number about the chip in bytes, bytes/s or operations/s, with where it is from."""
 
-    value: float
-    unit: str
+    value: PositiveFloat
     source: str
+
+
+class Chip(Record):
+    """What the chip has. Efficiencies are the shares of the peaks that models reach on it."""
+
+    soc_name: str  # as ATC and acl.get_soc_name spell it
+    memory: ChipFact  # bytes that the driver shows
+    reserved: ChipFact  # bytes of it in use before anything is loaded
+    bandwidth: ChipFact  # bytes/s between memory and cores
+    fp16: ChipFact  # float16 operations/s, a multiplication and an addition being two
+    memory_efficiency: ChipFact
+    compute_efficiency: ChipFact
 
 
 class Limits(Record):
@@ -45,6 +56,16 @@ class Limits(Record):
     hidden: PositiveFloat
 
 
+# Float32 differs by rounding only; float16 by its own rounding; the others by what they drop.
+# Chosen on the miniature and a small trained checkpoint, which stay well within.
+DEFAULT_LIMITS: dict[Weights, Limits] = {
+    "fp32": Limits(argmax=0.999, top10=0.999, kl=1e-6, perplexity=1e-4, greedy=0.95, hidden=1e-3),
+    "fp16": Limits(argmax=0.98, top10=0.98, kl=1e-3, perplexity=0.005, greedy=0.7, hidden=0.02),
+    "int8": Limits(argmax=0.95, top10=0.93, kl=5e-3, perplexity=0.01, greedy=0.3, hidden=0.1),
+    "int4": Limits(argmax=0.75, top10=0.7, kl=0.1, perplexity=0.05, greedy=0.1, hidden=0.5),
+}
+
+
 class Profile(Record):
     """A deployment: the chip, the graph family to build and the precision."""
 
@@ -54,8 +75,8 @@ class Profile(Record):
     weights: Weights
     block_size: Literal[16, 32, 64, 128, 256] = 32  # what MatMulNBits takes
     graphs: tuple[GraphSpec, ...]
-    chip: dict[str, ChipFact | str] = Field(default_factory=dict)
-    limits: dict[Weights, Limits]
+    chip: Chip | None = None  # None: the machine that the work runs on
+    limits: dict[Weights, Limits] = Field(default_factory=lambda: dict(DEFAULT_LIMITS))
 
     def limits_for(self, weights: str) -> Limits:
         """The limits of a precision.

@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -93,10 +93,12 @@ class BundleWriter:
     def __enter__(self) -> Self:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.directory, os.O_RDONLY)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = os.open(self.directory, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = lock
             self._clear_leftovers()
             (self.directory / GRAPHS_DIR / WEIGHTS_DIR).mkdir(parents=True)
+            self._pool = ThreadPoolExecutor(max_workers=os.cpu_count())
         except BlockingIOError as error:
             raise UserError(
                 f"another run is writing {self.path}", next_step="wait for it"
@@ -105,7 +107,13 @@ class BundleWriter:
             raise UserError(
                 f"cannot write to {self.path.parent}", got=error.strerror, next_step="choose -o"
             ) from error
-        self._pool = ThreadPoolExecutor(max_workers=os.cpu_count())
+        except BaseException:  # a signal; `with` exits only what it has entered
+            if self._lock >= 0:
+                self._tidy()
+            else:
+                with suppress(OSError):  # another run's, which is not empty
+                    self.directory.rmdir()
+            raise
         return self
 
     def __exit__(
@@ -115,17 +123,26 @@ class BundleWriter:
         tb: TracebackType | None,
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
-        if not self._finished:  # else the place may be the next run's already
-            shutil.rmtree(self.directory, ignore_errors=True)
+        self._tidy()
         os.close(self._lock)
 
-    def _clear_leftovers(self) -> None:
-        """Removes what an interrupted run left, and puts back the bundle it was replacing."""
-        for left in self.directory.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    def _tidy(self) -> None:
+        """Leaves nothing but the output: the new bundle, or what was there before."""
+        if not self._finished:  # else the place may be the next run's already
+            shutil.rmtree(self.directory, ignore_errors=True)
+        self._settle_replaced()
+
+    def _settle_replaced(self) -> None:
+        """Puts back the bundle that was being replaced unless another took its place."""
         if self._replaced.exists() and not self.path.exists():
             self._replaced.rename(self.path)
         shutil.rmtree(self._replaced, ignore_errors=True)
+
+    def _clear_leftovers(self) -> None:
+        """Removes what a killed run left, and puts back the bundle it was replacing."""
+        for left in self.directory.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        self._settle_replaced()
 
     @property
     def files(self) -> dict[str, FileEntry]:
@@ -203,5 +220,5 @@ class BundleWriter:
             self.path.rename(self._replaced)
         self.directory.rename(self.path)
         self._finished = True
-        shutil.rmtree(self._replaced, ignore_errors=True)
+        self._settle_replaced()
         return Bundle(path=self.path, manifest=manifest)

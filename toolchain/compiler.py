@@ -4,19 +4,33 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from profiles import Profile
 from runtime.bundle import GENERATION_CONFIG, TOKENIZER, Bundle
 from runtime.bundle_writer import BundleWriter, Report
-from runtime.manifest import Manifest, Provenance
+from runtime.errors import BundleError
+from runtime.manifest import Manifest, Provenance, first_problem
 from toolchain.errors import TargetError
+from toolchain.machine import require_memory
 from toolchain.targets import TARGETS
 
 __all__ = ["compile_bundle", "exported_profile"]
 
 
 def exported_profile(bundle: Bundle) -> Profile:
-    """The profile that the bundle was exported with."""
-    return Profile.model_validate(bundle.manifest.profile, strict=False)
+    """The profile that the bundle was exported with.
+
+    Raises:
+        BundleError: a version with other profiles wrote the bundle.
+    """
+    try:
+        return Profile.model_validate(bundle.manifest.profile, strict=False)
+    except ValidationError as error:
+        raise BundleError(
+            f"{bundle.path}: profile: {first_problem(error)}",
+            next_step="export it again with this version",
+        ) from error
 
 
 def compile_bundle(
@@ -50,6 +64,12 @@ def compile_bundle(
         raise TargetError(f"{output} lies in the exported bundle", next_step="give another -o")
     if target not in TARGETS:
         raise TargetError("no compiler for target", got=target, allowed=", ".join(TARGETS))
+    lower = TARGETS[target].compile
+    if lower is None:
+        raise TargetError(
+            f"compiling for {target} is not built yet",
+            next_step=f"`toolchain plan --profile {profile.name}` tells what it will take",
+        )
     if weights not in TARGETS[target].weights:
         raise TargetError(
             f"target {target} has no such weights",
@@ -57,9 +77,14 @@ def compile_bundle(
             allowed=", ".join(TARGETS[target].weights),
         )
 
+    planned = TARGETS[target].footprint.compile(manifest.model, profile, weights)
+    [memory] = [part.value for part in planned if part.name == "host memory"]
+    mapped = sum(entry.size for entry in manifest.files.values())
+    require_memory(memory, mapped, f"compile {bundle.path}")
+
     with BundleWriter(output, report) as writer:
         # 2. Graphs and weights, the target's way.
-        graphs = TARGETS[target].compile(bundle, profile, weights, writer)
+        graphs = lower(bundle, profile, weights, writer)
 
         # 3. What the runtime needs besides, and the manifest.
         for name in (TOKENIZER, GENERATION_CONFIG):

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from export.checkpoint import expected_shapes, open_checkpoint
+from export.checkpoint import open_checkpoint
 from export.errors import CheckpointError
+from export.parameters import expected_shapes
 from runtime.manifest import ModelConfig
 
 CONFIG = ModelConfig(

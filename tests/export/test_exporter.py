@@ -14,9 +14,9 @@ from onnx.external_data_helper import ExternalDataInfo
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from export.checkpoint import expected_shapes
 from export.errors import CheckpointError, ConfigError
 from export.exporter import export_bundle
+from export.parameters import expected_shapes
 from profiles import Profile, load_profile
 from runtime.bundle import Bundle, load_bundle
 from runtime.bundle_writer import Report

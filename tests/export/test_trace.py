@@ -9,8 +9,8 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from export.exporter import parameters
 from export.graphs import graph_inputs, graph_outputs
+from export.parameters import parameters
 from export.passes.lower_opset import LowerOpset
 from export.trace import trace
 from runtime.manifest import GraphSpec, ModelConfig, Phase

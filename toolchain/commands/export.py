@@ -19,12 +19,21 @@ def command(
     ] = "auto",
 ) -> None:
     """Turn a checkpoint into static-shape ONNX graphs."""
-    from export.exporter import export_bundle
+    from export.config import load_config
     from profiles import load_profile
     from toolchain.console import Progress, human_bytes
+    from toolchain.machine import require_memory
+    from toolchain.planner import export_parts
+
+    deployment = load_profile(profile)
+    planned = {part.name: part.value for part in export_parts(load_config(model), deployment)}
+    mapped = planned["read"] if load_format == "auto" else 0
+    require_memory(planned["host memory"], mapped, f"export {model}")
+
+    from export.exporter import export_bundle  # torch, which takes a second and much memory
 
     progress = Progress()
     with progress:
-        bundle = export_bundle(model, load_profile(profile), output, progress, load_format)
+        bundle = export_bundle(model, deployment, output, progress, load_format)
     size = sum(entry.size for entry in bundle.manifest.files.values())
     progress.done(f"wrote {output}: {len(bundle.manifest.graphs)} graphs, {human_bytes(size)}")

@@ -1,4 +1,4 @@
-"""What a target is: precisions that it has, and one function that compiles."""
+"""What a target is: precisions that it has, how it compiles, and what that will take."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,16 +6,39 @@ from dataclasses import dataclass
 from profiles import Profile
 from runtime.bundle import Bundle
 from runtime.bundle_writer import BundleWriter
-from runtime.manifest import Graph
+from runtime.manifest import Graph, ModelConfig
+from toolchain.quantity import Quantity
 
-__all__ = ["Target"]
+__all__ = ["Footprint", "Target"]
 
 Compile = Callable[[Bundle, Profile, str, BundleWriter], tuple[Graph, ...]]
+Parts = Callable[[ModelConfig, Profile, str], list[Quantity]]  # the last is the precision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """What a target will take, from the model and the profile alone.
+
+    compile: lines named "write", "host memory" and "time".
+    weights: one copy of the weights on the device.
+    shares_weights: whether all graphs can use that one copy.
+    state: the rest of the device memory; "KV cache" is one line of it.
+    weights_read: bytes of weights read for every token.
+    """
+
+    compile: Parts
+    weights: Callable[[ModelConfig, Profile, str], Quantity]
+    shares_weights: bool
+    state: Parts
+    weights_read: Callable[[ModelConfig, Profile, str], int]
+    cache_bytes: int  # of one number in the KV cache
+    reads_whole_cache: bool  # attention reads every row of a static shape, valid or not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A way to lower the portable graphs."""
+    """A way to lower the portable graphs; compile is None where that is not built yet."""
 
     weights: tuple[str, ...]
-    compile: Compile
+    compile: Compile | None
+    footprint: Footprint

@@ -1,0 +1,70 @@
+"""toolchain plan MODEL."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from toolchain.quantity import Quantity
+
+__all__ = ["command"]
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="Directory with the model's config.json.")],
+    profile: Annotated[str, typer.Option(help="Name, or path of a .toml file.")] = "cpu",
+    weights: Annotated[
+        str | None, typer.Option(help="fp32, fp16, int8 or int4. Default: the profile's.")
+    ] = None,
+    share_weights: Annotated[
+        bool | None,
+        typer.Option(help="One copy of the weights for all graphs. Default: what the target can."),
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Print every formula.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Tell what a model will take and how fast it can be; exit 1 when it does not fit."""
+    from export.config import load_config
+    from profiles import load_profile
+    from toolchain.console import print_table
+    from toolchain.errors import PlanError
+    from toolchain.planner import make_plan
+
+    deployment = load_profile(profile)
+    plan = make_plan(load_config(model), deployment, weights, share_weights)
+    if as_json:
+        print(json.dumps(asdict(plan), indent=2))
+    else:
+        columns = ("", "value", "", *(["formula"] if explain else []))
+        for step, parts in plan.build.items():
+            print_table(f"{step}, on this machine", columns, _rows(parts, explain))
+        print_table(f"memory on {deployment.description}", columns, _rows(plan.device, explain))
+        print_table("speed", columns, _rows(plan.speed, explain))
+        for name, needed in plan.needs.items():
+            verdict = "fits" if needed <= plan.available else "does not fit"
+            print(f"{name}: {needed / 1e9:.1f} of {plan.available / 1e9:.1f} GB, {verdict}")
+    if not plan.fits:
+        raise PlanError(
+            f"the model does not fit {deployment.description}",
+            got=f"{sum(part.value for part in plan.device) / 1e9:.1f} GB",
+            allowed=f"{plan.available / 1e9:.1f} GB",
+            next_step=f"largest change that makes it fit: {plan.remedy}",
+        )
+
+
+def _rows(parts: "list[Quantity]", explain: bool) -> list[tuple[str, ...]]:
+    from toolchain.console import human_bytes
+
+    rows: list[tuple[str, ...]] = []
+    for part in parts:
+        value = human_bytes(round(part.value)) if part.unit == "B" else _seconds(part.value)
+        row = (part.name, value, "estimate" if part.estimate else "")
+        rows.append((*row, part.formula) if explain else row)
+    return rows
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.0f} s" if value >= 10 else f"{1000 * value:.1f} ms"

@@ -1,0 +1,119 @@
+"""The machine that the toolchain runs on: what memory it lets us have, how fast it reads it."""
+
+import os
+import resource
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from runtime.errors import UserError
+
+__all__ = [
+    "available_memory",
+    "multiply_rate",
+    "num_cores",
+    "read_bandwidth",
+    "require_memory",
+    "total_memory",
+]
+
+# Where a control group says its limit and its use: version 2, then version 1.
+CGROUP_FILES = (
+    ("/sys/fs/cgroup{}/memory.max", "/sys/fs/cgroup{}/memory.current"),
+    (
+        "/sys/fs/cgroup/memory{}/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory{}/memory.usage_in_bytes",
+    ),
+)
+READ_BYTES = 1 << 28  # more than the caches hold
+MULTIPLY_SIZE = 2048
+REPEATS = 3
+LIBRARY_BYTES = 0.75e9  # addresses that Python, numpy and torch map without using them
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def total_memory() -> int:
+    """Bytes of memory in the machine, or what the control group allows of it."""
+    return min([_meminfo("MemTotal"), *(limit for limit, _ in _groups())])
+
+
+def available_memory() -> int:
+    """Bytes that may still be taken without swapping or being killed."""
+    return min([_meminfo("MemAvailable"), *(max(0, limit - used) for limit, used in _groups())])
+
+
+def require_memory(num_bytes: float, mapped_bytes: float, work: str) -> None:
+    """Refuses work that the machine's memory, or a limit on it, is too small for.
+
+    Args:
+        num_bytes: memory that the work needs for itself.
+        mapped_bytes: files that it maps besides, which count only for a limit on addresses.
+        work: what it is, for the message.
+
+    Raises:
+        UserError: too little is free.
+    """
+    addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
+    limits = [("free memory", available_memory(), num_bytes)]
+    if addresses != resource.RLIM_INFINITY:
+        need = num_bytes + mapped_bytes + LIBRARY_BYTES
+        limits.append(("address space (ulimit -v)", addresses, need))
+    for name, have, need in limits:
+        if have < need:
+            raise UserError(
+                f"too little {name} to {work}",
+                got=f"{have / 1e9:.2f} GB",
+                allowed=f"{need / 1e9:.2f} GB or more",
+                next_step="close other programs or raise the limit",
+            )
+
+
+def read_bandwidth() -> float:
+    """Bytes/s that all cores together read from memory; the best of a few measurements."""
+    cores = num_cores()
+    arrays = [np.ones(READ_BYTES // 4 // cores, np.float32) for _ in range(cores)]
+    with ThreadPoolExecutor(cores) as pool:
+        best = float("inf")
+        for _ in range(REPEATS):
+            started = time.perf_counter()
+            list(pool.map(np.max, arrays))
+            best = min(best, time.perf_counter() - started)
+    return sum(array.nbytes for array in arrays) / best
+
+
+def multiply_rate() -> float:
+    """Float32 operations/s of a matrix product on all cores; the best of a few measurements."""
+    square = np.ones((MULTIPLY_SIZE, MULTIPLY_SIZE), np.float32)
+    best = float("inf")
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        square @ square
+        best = min(best, time.perf_counter() - started)
+    return 2 * MULTIPLY_SIZE**3 / best
+
+
+def _meminfo(key: str) -> int:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+
+
+def _groups() -> list[tuple[int, int]]:
+    """(limit, use) of every control group above this process that has a limit."""
+    found = []
+    own = [line.split(":", 2)[2] for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    for path in sorted({"", *(path.rstrip("/") for path in own)}):
+        for limit_file, use_file in CGROUP_FILES:
+            try:
+                limit = Path(limit_file.format(path)).read_text().strip()
+                used = Path(use_file.format(path)).read_text().strip()
+            except OSError:
+                continue
+            if limit.isdecimal():
+                found.append((int(limit), int(used)))
+    return found

@@ -1,0 +1,84 @@
+"""What is to be planned, and the parts of the device's memory that it takes."""
+
+from dataclasses import dataclass, replace
+
+from profiles import Profile
+from runtime.manifest import ModelConfig
+from toolchain.errors import TargetError
+from toolchain.quantity import Quantity
+from toolchain.sizes import serving_graphs
+from toolchain.targets import TARGETS, Target
+
+__all__ = ["Request", "device_parts", "make_request"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is to be planned.
+
+    share_weights: False plans one copy of the weights for every graph.
+    """
+
+    config: ModelConfig
+    profile: Profile
+    weights: str
+    share_weights: bool
+
+    @property
+    def target(self) -> Target:
+        """The profile's target."""
+        return TARGETS[self.profile.target]
+
+
+def make_request(
+    config: ModelConfig,
+    profile: Profile,
+    weights: str | None = None,
+    share_weights: bool | None = None,
+) -> Request:
+    """A request with the profile's and the target's defaults filled in.
+
+    Raises:
+        TargetError: no such target, or a precision or sharing that it lacks.
+    """
+    if profile.target not in TARGETS:
+        raise TargetError(
+            f"profile {profile.name}: no such target",
+            got=profile.target,
+            allowed=", ".join(TARGETS),
+        )
+    target = TARGETS[profile.target]
+    weights = weights or profile.weights
+    if weights not in target.weights:
+        raise TargetError(
+            f"target {profile.target} has no such weights",
+            got=weights,
+            allowed=", ".join(target.weights),
+        )
+    shares = target.footprint.shares_weights
+    if share_weights and not shares:
+        raise TargetError(
+            f"target {profile.target} cannot share the weights between graphs",
+            next_step="leave --share-weights out",
+        )
+    return Request(
+        config=config,
+        profile=profile,
+        weights=weights,
+        share_weights=shares if share_weights is None else share_weights,
+    )
+
+
+def device_parts(request: Request) -> list[Quantity]:
+    """Every part of the device's memory."""
+    footprint = request.target.footprint
+    arguments = (request.config, request.profile, request.weights)
+    weights = footprint.weights(*arguments)
+    if not request.share_weights:
+        graphs = len(serving_graphs(request.profile))
+        weights = replace(
+            weights,
+            value=graphs * weights.value,
+            formula=f"{graphs} graphs x ({weights.formula})",
+        )
+    return [weights, *footprint.state(*arguments)]

@@ -1,0 +1,106 @@
+"""The time of a step as the longer of two: moving its bytes and doing its arithmetic.
+
+Williams, Waterman, Patterson: Roofline, Communications of the ACM 52 (4), 2009.
+"""
+
+from dataclasses import dataclass
+
+from profiles import Chip, Profile
+from runtime.engine import plan_chunks
+from runtime.manifest import ModelConfig
+from toolchain.machine import multiply_rate, read_bandwidth
+from toolchain.quantity import Quantity
+from toolchain.sizes import cache_elements, linear_shapes, serving_graphs
+from toolchain.targets.base import Footprint
+
+__all__ = ["Rates", "Roofline", "rates"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """What the device reaches: bytes/s, operations/s, and how that is known."""
+
+    bandwidth: float
+    operations: float
+    source: str
+
+
+def rates(chip: Chip | None) -> Rates:
+    """The chip's peaks times what models reach of them; this machine's, measured, for None."""
+    if chip is None:
+        return Rates(
+            bandwidth=read_bandwidth(),
+            operations=multiply_rate(),
+            source="measured on this machine just now, float32 products",
+        )
+    return Rates(
+        bandwidth=chip.bandwidth.value * chip.memory_efficiency.value,
+        operations=chip.fp16.value * chip.compute_efficiency.value,
+        source=f"{chip.memory_efficiency.value:.0%} and {chip.compute_efficiency.value:.0%} of "
+        f"the peaks of {chip.soc_name}",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roofline:
+    """A model at one precision on one device."""
+
+    config: ModelConfig
+    profile: Profile
+    weights: str
+    footprint: Footprint
+    rates: Rates
+
+    def call(self, rows: int, cached: int) -> float:
+        """Seconds of one graph call over new rows of one sequence.
+
+        Bytes: every linear weight once, and the cached keys and values. Operations: two per
+        linear weight and row (the LM head for one row only), and four per query element and
+        column of attention.
+        """
+        config = self.config
+        head = config.vocab_size * config.hidden_size
+        linear = sum(n * k for n, k in linear_shapes(config)) - head
+        queries = config.num_hidden_layers * config.num_attention_heads * config.head_dim
+        cache = self.footprint.cache_bytes * cache_elements(config, cached)
+        num_bytes = self.footprint.weights_read(config, self.profile, self.weights) + cache
+        operations = 2 * (linear * rows + head) + 4 * queries * rows * (cached + rows)
+        return max(num_bytes / self.rates.bandwidth, operations / self.rates.operations)
+
+    def _cached(self, valid: int) -> int:
+        """Cached rows that attention reads: static shapes read them all, valid or not."""
+        longest = max(spec.cache_len for spec in self.profile.graphs)
+        return longest if self.footprint.reads_whole_cache else valid
+
+    def first_token(self, num_tokens: int) -> Quantity:
+        """Time to the first token of a prompt."""
+        graphs = serving_graphs(self.profile)
+        lengths = {spec.seq_len for spec in graphs if spec.batch_size == 1}
+        seconds, done = 0.0, 0
+        plan = plan_chunks(num_tokens, sorted(lengths))
+        for rows in plan:
+            seconds += self.call(rows, self._cached(done))
+            done += rows
+        return Quantity(
+            name=f"first token, {num_tokens} tokens of prompt",
+            value=seconds,
+            unit="s",
+            formula=f"calls of {'+'.join(map(str, plan))} rows, each the longer of bytes / "
+            f"{self.rates.bandwidth / 1e9:.0f} GB/s and operations / "
+            f"{self.rates.operations / 1e12:.2f} T/s ({self.rates.source})",
+            estimate=True,
+        )
+
+    def per_token(self, num_tokens: int) -> Quantity:
+        """Time of each further token at a context of this length."""
+        cached = self._cached(num_tokens)
+        read = self.footprint.weights_read(self.config, self.profile, self.weights)
+        cache = self.footprint.cache_bytes * cache_elements(self.config, cached)
+        return Quantity(
+            name=f"per token, {num_tokens} tokens of context",
+            value=self.call(1, cached),
+            unit="s",
+            formula=f"(weights {read:,} B + {cached} cached rows {cache:,} B) / "
+            f"{self.rates.bandwidth / 1e9:.0f} GB/s",
+            estimate=True,
+        )

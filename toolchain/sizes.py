@@ -1,0 +1,50 @@
+"""Sizes that follow from a model's shape, whatever the target."""
+
+import math
+
+from export.parameters import parameter_shape, parameters
+from profiles import Profile
+from runtime.manifest import GraphSpec, ModelConfig
+
+__all__ = [
+    "cache_elements",
+    "embedding_elements",
+    "linear_shapes",
+    "norm_elements",
+    "num_parameters",
+    "serving_graphs",
+]
+
+
+def linear_shapes(config: ModelConfig) -> list[tuple[int, int]]:
+    """(outputs, inputs) of every linear layer, the LM head included."""
+    names = [name for name in parameters(config) if not name.startswith("embed_")]
+    if config.tie_word_embeddings:
+        names.append("lm_head.weight")  # computed with, though not stored twice
+    shapes = [parameter_shape(config, name) for name in names]
+    return [(shape[0], shape[1]) for shape in shapes if len(shape) == 2]
+
+
+def embedding_elements(config: ModelConfig) -> int:
+    """V x E."""
+    return config.vocab_size * config.hidden_size
+
+
+def norm_elements(config: ModelConfig) -> int:
+    """Two norms per layer and the last."""
+    return config.hidden_size * (2 * config.num_hidden_layers + 1)
+
+
+def num_parameters(config: ModelConfig) -> int:
+    """Numbers in the checkpoint."""
+    return sum(math.prod(parameter_shape(config, name)) for name in parameters(config))
+
+
+def cache_elements(config: ModelConfig, rows: int) -> int:
+    """Keys and values of so many tokens in every layer."""
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * rows
+
+
+def serving_graphs(profile: Profile) -> list[GraphSpec]:
+    """The graphs that answer requests; score graphs serve `verify` alone."""
+    return [spec for spec in profile.graphs if spec.phase != "score"]

@@ -1,0 +1,148 @@
+"""What compiling with ATC takes, and what the compiled graphs take on an Ascend chip.
+
+Sizes follow from the graphs' shapes. What ATC and the chip need besides has never been measured
+here and is an estimate throughout.
+"""
+
+from profiles import Profile
+from runtime.manifest import GraphSpec, ModelConfig
+from toolchain.quantity import Quantity
+from toolchain.sizes import (
+    cache_elements,
+    embedding_elements,
+    linear_shapes,
+    norm_elements,
+    serving_graphs,
+)
+from toolchain.targets.base import Footprint
+
+__all__ = ["ASCEND_FOOTPRINT"]
+
+FLOAT16, FLOAT32, INT64 = 2, 4, 8
+GRAPH_BYTES_PER_LAYER = 300_000  # of an OM without its weights
+# ATC holds all weights as constants while it optimises, and again in the chip's own layout
+# (hicann/ge, docs/zh/design/features/external_weight.md); the kernels' compilers come on top.
+ATC_COPIES, ATC_BYTES = 2, 4e9
+ATC_SECONDS_PER_LAYER = 20
+
+
+def linear_bytes(config: ModelConfig, profile: Profile, weights: str) -> int:
+    """Linear layers in float16, or in int8 with a float16 scale per output channel (W8A16)."""
+    width = FLOAT16 if weights == "fp16" else 1
+    scales = 0 if weights == "fp16" else FLOAT16
+    return sum(rows * (columns * width + scales) for rows, columns in linear_shapes(config))
+
+
+def weights_part(config: ModelConfig, profile: Profile, weights: str) -> Quantity:
+    """See Footprint.weights."""
+    linears = linear_bytes(config, profile, weights)
+    rest = FLOAT16 * (embedding_elements(config) + norm_elements(config))
+    return Quantity(
+        name="weights",
+        value=linears + rest,
+        unit="B",
+        formula=f"linear layers {linears:,} in {weights} + embedding and norms {rest:,} in fp16",
+    )
+
+
+def compile_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Quantity]:
+    """See Footprint.compile."""
+    layers, graphs = config.num_hidden_layers, len(profile.graphs)
+    stored = weights_part(config, profile, weights).value
+    return [
+        Quantity(
+            name="write",
+            value=stored + graphs * layers * GRAPH_BYTES_PER_LAYER,
+            unit="B",
+            formula=f"weights {stored:,.0f}, once if all graphs keep one layout of them + "
+            f"{graphs} graphs x {layers} layers x {GRAPH_BYTES_PER_LAYER / 1e6} MB",
+            estimate=True,
+        ),
+        Quantity(
+            name="host memory",
+            value=ATC_COPIES * stored + ATC_BYTES,
+            unit="B",
+            formula=f"ATC, one graph at a time: {ATC_COPIES} x weights {stored:,.0f} + "
+            f"{ATC_BYTES / 1e9:.0f} GB; users report more where kernels compile in parallel",
+            estimate=True,
+        ),
+        Quantity(
+            name="time",
+            value=graphs * layers * ATC_SECONDS_PER_LAYER,
+            unit="s",
+            formula=f"{graphs} graphs x {layers} layers x {ATC_SECONDS_PER_LAYER} s; a guess",
+            estimate=True,
+        ),
+    ]
+
+
+def _workspace(config: ModelConfig, spec: GraphSpec) -> int:
+    """The largest that lives at once in a layer: attention's scores or the feed-forward's rows."""
+    rows, columns = spec.batch_size * spec.seq_len, spec.cache_len + spec.seq_len
+    scores = rows * config.num_attention_heads * columns * (FLOAT16 + 2 * FLOAT32)
+    joined = FLOAT16 * spec.batch_size * cache_elements(config, columns) // config.num_hidden_layers
+    inner = 3 * FLOAT16 * rows * config.intermediate_size
+    return max(scores + joined, inner) + 2 * FLOAT32 * rows * config.hidden_size
+
+
+def _io(config: ModelConfig, spec: GraphSpec) -> int:
+    rows = spec.batch_size * spec.seq_len
+    return rows * 2 * INT64 + FLOAT16 * cache_elements(config, rows)
+
+
+def state_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Quantity]:
+    """See Footprint.state."""
+    graphs = serving_graphs(profile)
+    slots, rows = max(g.batch_size for g in graphs), max(g.cache_len for g in graphs)
+    workspace, largest = max((_workspace(config, spec), spec.name) for spec in graphs)
+    masks = sum(
+        FLOAT32 * spec.batch_size * spec.seq_len * (spec.cache_len + spec.seq_len)
+        for spec in graphs
+    )
+    logits = FLOAT32 * config.vocab_size * sum(spec.batch_size for spec in graphs)
+    return [
+        Quantity(
+            name="KV cache",
+            value=FLOAT16 * slots * cache_elements(config, rows),
+            unit="B",
+            formula=f"{slots} slots x {rows} rows x {config.num_hidden_layers} layers x 2 x "
+            f"{config.num_key_value_heads * config.head_dim} x 2 B",
+        ),
+        Quantity(
+            name="masks",
+            value=masks,
+            unit="B",
+            formula="4 B x batch size x rows x (cached + rows) of every graph",
+        ),
+        Quantity(
+            name="workspace",
+            value=workspace,
+            unit="B",
+            formula=f"shared by all graphs, that of {largest}: attention's scores in fp16 and "
+            f"twice in fp32, joined keys and values of a layer, two fp32 residual streams",
+            estimate=True,
+        ),
+        Quantity(
+            name="ids and new rows",
+            value=sum(_io(config, spec) for spec in graphs),
+            unit="B",
+            formula="ids and positions in int64, new keys and values of every layer in fp16",
+        ),
+        Quantity(
+            name="logits",
+            value=logits,
+            unit="B",
+            formula=f"4 B x {config.vocab_size} pieces x batch size of every graph",
+        ),
+    ]
+
+
+ASCEND_FOOTPRINT = Footprint(
+    compile=compile_parts,
+    weights=weights_part,
+    shares_weights=True,  # aclmdlSetExternalWeightAddress, CANN 8.5 and newer
+    state=state_parts,
+    weights_read=linear_bytes,
+    cache_bytes=FLOAT16,
+    reads_whole_cache=True,
+)

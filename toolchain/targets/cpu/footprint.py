@@ -1,0 +1,139 @@
+"""What compiling for ONNX Runtime on CPU takes, and what running the bundle takes."""
+
+from profiles import Profile
+from runtime.manifest import ModelConfig
+from toolchain.machine import num_cores
+from toolchain.quantity import Quantity
+from toolchain.sizes import (
+    cache_elements,
+    embedding_elements,
+    linear_shapes,
+    norm_elements,
+    num_parameters,
+    serving_graphs,
+)
+from toolchain.targets.base import Footprint
+
+__all__ = ["CPU_FOOTPRINT"]
+
+BITS = {"int4": 4, "int8": 8}
+FLOAT32 = 4
+# As measured by benchmarks/build_memory.py.
+GRAPH_BYTES, GRAPH_BYTES_PER_LAYER = 4_600, 11_050  # a lowered graph and its part of the manifest
+COMPILE_BYTES, COMPILE_BYTES_PER_LAYER = 80e6, 0.6e6  # Python, numpy, onnx; one graph in memory
+COMPILE_BYTES_PER_CORE = 3e6
+QUANTIZED_PER_SECOND = 0.8e8  # weights, per core
+RUNTIME_BYTES = 60e6  # Python and ONNX Runtime
+
+
+def linear_bytes(config: ModelConfig, profile: Profile, weights: str) -> int:
+    """Every linear layer as it is stored: levels and float32 scales, or float32."""
+    shapes = linear_shapes(config)
+    if weights not in BITS:
+        return sum(FLOAT32 * rows * columns for rows, columns in shapes)
+    size, bits = profile.block_size, BITS[weights]
+    return sum(
+        rows * -(-columns // size) * (size * bits // 8 + FLOAT32) for rows, columns in shapes
+    )
+
+
+def cache_rows(profile: Profile) -> int:
+    """Rows of a slot's buffer: the cache, and room for the padding of its last chunk."""
+    longest = max(spec.cache_len for spec in profile.graphs)
+    return longest + max(spec.seq_len for spec in profile.graphs)
+
+
+def compile_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Quantity]:
+    """See Footprint.compile."""
+    layers, num_graphs, cores = config.num_hidden_layers, len(profile.graphs), num_cores()
+    linears = linear_bytes(config, profile, weights)
+    embedding = 2 * embedding_elements(config)
+    floats = FLOAT32 * (norm_elements(config) + cache_rows(profile) * config.head_dim)
+    graphs = num_graphs * (GRAPH_BYTES + layers * GRAPH_BYTES_PER_LAYER)
+    return [
+        Quantity(
+            name="write",
+            value=linears + embedding + floats + graphs,
+            unit="B",
+            formula=f"linear layers {linears:,} in {weights} with scales + embedding "
+            f"{embedding:,} in fp16 + norms and angles {floats:,} + graphs {graphs:,}",
+        ),
+        Quantity(
+            name="host memory",
+            value=COMPILE_BYTES + layers * COMPILE_BYTES_PER_LAYER + cores * COMPILE_BYTES_PER_CORE,
+            unit="B",
+            formula=f"{COMPILE_BYTES / 1e6:.0f} MB + {layers} layers x "
+            f"{COMPILE_BYTES_PER_LAYER / 1e6} MB of one graph + {cores} cores x "
+            f"{COMPILE_BYTES_PER_CORE / 1e6:.0f} MB of one piece of a weight",
+            estimate=True,
+        ),
+        Quantity(
+            name="time",
+            value=3 + num_parameters(config) / (QUANTIZED_PER_SECOND * cores),
+            unit="s",
+            formula=f"3 s + {num_parameters(config):,} weights / {cores} cores / "
+            f"{QUANTIZED_PER_SECOND:.1e} per second; slower where the disk is",
+            estimate=True,
+        ),
+    ]
+
+
+def weights_part(config: ModelConfig, profile: Profile, weights: str) -> Quantity:
+    """See Footprint.weights."""
+    linears, embedding = linear_bytes(config, profile, weights), 2 * embedding_elements(config)
+    return Quantity(
+        name="weights",
+        value=linears + embedding,
+        unit="B",
+        formula=f"linear layers {linears:,} in {weights} with scales + embedding {embedding:,}",
+    )
+
+
+def state_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Quantity]:
+    """See Footprint.state."""
+    slots = max(spec.batch_size for spec in profile.graphs)
+    rows, longest = cache_rows(profile), max(spec.seq_len for spec in serving_graphs(profile))
+    cache = FLOAT32 * slots * cache_elements(config, rows)
+    widest = 2 * config.intermediate_size + 4 * config.hidden_size
+    logits = FLOAT32 * slots * config.vocab_size
+    return [
+        Quantity(
+            name="KV cache",
+            value=cache,
+            unit="B",
+            formula=f"{slots} slots x {rows} rows x {config.num_hidden_layers} layers x 2 x "
+            f"{config.num_key_value_heads * config.head_dim} x 4 B; touched as it fills",
+        ),
+        Quantity(
+            name="workspace",
+            value=FLOAT32 * longest * widest,
+            unit="B",
+            formula=f"{longest} rows x (2 x {config.intermediate_size} + "
+            f"4 x {config.hidden_size}) x 4 B",
+            estimate=True,
+        ),
+        Quantity(
+            name="logits",
+            value=logits,
+            unit="B",
+            formula=f"{slots} slots x {config.vocab_size} pieces x 4 B",
+        ),
+        Quantity(
+            name="Python and ONNX Runtime",
+            value=RUNTIME_BYTES,
+            unit="B",
+            formula="measured with a model of a few MB",
+            estimate=True,
+        ),
+    ]
+
+
+CPU_FOOTPRINT = Footprint(
+    compile=compile_parts,
+    weights=weights_part,
+    shares_weights=False,  # ONNX Runtime packs them once more for every graph
+    state=state_parts,
+    weights_read=linear_bytes,
+    cache_bytes=FLOAT32,
+    reads_whole_cache=False,
+)
