@@ -92,8 +92,10 @@ def rollup(pid: int) -> dict[str, int]:
 
 
 def planned(model: Path, weights: str) -> dict[str, dict[str, float]]:
-    """Step -> line -> value, as `toolchain plan` has it; exit 1 means that the model does not fit
-    where it is to run, which is no matter here."""
+    """Step -> line -> value, as `toolchain plan` has it.
+
+    It exits with 1 where the model does not fit this machine, which is no matter here.
+    """
     command = ["toolchain", "plan", str(model), "--weights", weights, "--json"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     build = json.loads(answer)["build"]
@@ -154,9 +156,8 @@ def main() -> None:
         build(f"{layers} layers", model, directory, arguments.weights, load_format)
         if arguments.checkpoint:
             shutil.rmtree(directory / "exported")
-            print(
-                f"| {layers} layers | cp + sha256sum | {copy_seconds(model, directory / 'copy'):.0f} |"
-            )
+            seconds = copy_seconds(model, directory / "copy")
+            print(f"| {layers} layers | cp, sha256sum | {seconds:.0f} | | | |", flush=True)
     shutil.rmtree(directory)
 
 

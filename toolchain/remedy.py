@@ -16,25 +16,33 @@ Change = Callable[[Request], Request]
 
 
 def remedy(request: Request, available: float) -> str:
-    """The change, or the fewest together, that makes it fit and saves the most."""
+    """The fewest changes that make it fit, and of those the ones that save the most.
+
+    A shorter cache is halved no further than it must be.
+    """
+    longest = max(spec.cache_len for spec in request.profile.graphs)
     changes = _changes(request)
-    for count in range(1, len(changes) + 1):
-        fitting = []
+    candidates = []
+    for count in range(len(changes) + 1):
         for names in combinations(changes, count):
             changed = request
             for name in names:
                 changed = changes[name](changed)
-            needed = total(device_parts(changed))
+            length = longest
+            while (needed := total(device_parts(changed))) > available and length > SHORTEST_CACHE:
+                length //= 2
+                changed = _with_cache(length)(changed)
             if needed <= available:
-                fitting.append((needed, " and ".join(names)))
-        if fitting:
-            needed, joined = min(fitting)
-            return f"{joined}, which needs {needed / 1e9:.1f} GB"
-    return "none; take a smaller model or a larger device"
+                shorter = [f"cache_len {length} in the profile"] if length < longest else []
+                candidates.append((count + len(shorter), needed, [*names, *shorter]))
+    if not candidates:
+        return "none; take a smaller model or a larger device"
+    _, needed, said = min(candidates)
+    return f"{' and '.join(said)}, which needs {needed / 1e9:.1f} GB"
 
 
 def _changes(request: Request) -> dict[str, Change]:
-    """What could be given up, by how it is said."""
+    """What could be given up besides a long cache, by how it is said."""
     changes: dict[str, Change] = {}
     if request.target.footprint.shares_weights and not request.share_weights:
         changes["--share-weights"] = lambda r: replace(r, share_weights=True)
@@ -45,10 +53,6 @@ def _changes(request: Request) -> dict[str, Change]:
         changes["batch_size 1 in the profile"] = _with_graphs(
             lambda graphs: [spec for spec in graphs if spec.batch_size == 1]
         )
-    length = max(spec.cache_len for spec in request.profile.graphs) // 2
-    while length >= SHORTEST_CACHE:
-        changes[f"cache_len {length} in the profile"] = _with_cache(length)
-        length //= 2
     return changes
 
 

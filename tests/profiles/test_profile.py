@@ -9,6 +9,11 @@ from profiles import Profile, ProfileError, load_profile, profile_names
 
 SMALL = (Path(__file__).parents[1] / "data/small.toml").read_text()
 DECODE = '{ phase = "decode", batch_size = 1, seq_len = 1, cache_len = 40 }'
+FACTS = ("memory", "reserved", "bandwidth", "fp16", "memory_efficiency", "compute_efficiency")
+CHIP = '[chip]\nsoc_name = "x"\n' + "\n".join(
+    f'{fact} = {{ source = "x", value = {0.6 if fact == "memory_efficiency" else 1} }}'
+    for fact in FACTS
+)
 PREFILL = '{ phase = "prefill", batch_size = 1, seq_len = 8, cache_len = 40 }'
 
 
@@ -83,8 +88,8 @@ def test_a_directory_is_no_profile(tmp_path: Path) -> None:
         ("[limits.fp32]", "[limits.fp32]\nspeed = 1", "limits.fp32.speed"),
         (
             "[limits.fp32]",
-            '[chip]\nmemory = { value = 1, unit = "GB", source = "x", year = 2024 }\n[limits.fp32]',
-            "chip.memory.ChipFact.year",
+            f"{CHIP}\n[limits.fp32]".replace("0.6", "0.6, year = 2024"),
+            "chip.memory_efficiency.year",
         ),
     ],
 )
@@ -134,7 +139,7 @@ def test_a_profile_without_prefill_is_refused(tmp_path: Path) -> None:
     assert refusal(write(tmp_path, grid)).startswith("needs a prefill and a decode graph")
 
 
-@pytest.mark.parametrize("key", ["name", "description", "target", "weights", "graphs", "limits"])
+@pytest.mark.parametrize("key", ["name", "description", "target", "weights", "graphs"])
 def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
     values = {
         "name": 'name = "x"',
@@ -142,9 +147,8 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
         "target": 'target = "cpu"',
         "weights": 'weights = "int4"',
         "graphs": f"graphs = [{PREFILL}, {DECODE}]",
-        "limits": "limits = {}",
     }
-    assert load_profile(write(tmp_path, "\n".join(values.values()))).limits == {}
+    assert load_profile(write(tmp_path, "\n".join(values.values()))).limits_for("int4").kl > 0
     del values[key]
     assert refusal(write(tmp_path, "\n".join(values.values()))) == f"{key}: Field required"
 

@@ -18,7 +18,7 @@ COMMAND = "from toolchain.cli import main; main()"
 
 # The command line, which lists its changes to the disk on stdout and sends itself a signal just
 # before the n-th: what concerns .bundle.partial or .bundle.replaced, and whatever is removed.
-WATCHED = f"""
+WATCHED = """
 import itertools, os, sys
 
 moment, number = int(sys.argv.pop(1)), int(sys.argv.pop(1))
@@ -30,23 +30,23 @@ def watch(event, arguments):
     ):
         if next(count) == moment:
             os.kill(os.getpid(), number)
-        print(event, flush=True)
+        os.write(sys.stdout.fileno(), f"{event}\\n".encode())
 
 sys.addaudithook(watch)
-{COMMAND}
+from toolchain.cli import main; main()
 """
 
 # The command line on a disk that takes no file above 100 kB. No bytecode is written, since Python
 # would take what fits for the whole.
-FULL_DISK = f"""
+FULL_DISK = """
 import resource, sys
 
 sys.dont_write_bytecode = True
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-{COMMAND}
+from toolchain.cli import main; main()
 """
 
-NUM_KILLS = {"export": 5, "compile": 10}  # by each signal; an export takes seconds to start
+NUM_KILLS = {"export": 4, "compile": 11}  # with each signal; an export takes seconds to start
 
 PROFILE = """
 name = "two"
@@ -77,7 +77,9 @@ class Undisturbed:
             *(*self.arguments, "-o", str(output)),
         ]
 
-    def between_the_renames(self) -> int:
+    @property
+    def second_rename(self) -> int:
+        """Number of the change that puts the new bundle where the old one was."""
         return self.changes.index("os.rename") + 2
 
 
@@ -128,17 +130,17 @@ def held(output: Path) -> dict[str, str]:
     return file_hashes(output if output.exists() else output.with_name(".bundle.replaced"))
 
 
-def kill_at_time(run: Undisturbed, output: Path, number: signal.Signals, share: float) -> None:
+def kill_at_time(run: Undisturbed, output: Path, number: signal.Signals, seconds: float) -> None:
     process = subprocess.Popen(run.command(output), stderr=subprocess.DEVNULL)
     try:
-        process.wait(share * run.seconds)
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(number)
         process.wait()
 
 
-def kill_at_change(run: Undisturbed, output: Path, number: signal.Signals, moment: int) -> None:
-    command = run.command(output, WATCHED, moment, number)
+def kill_before_change(run: Undisturbed, output: Path, number: signal.Signals, change: int) -> None:
+    command = run.command(output, WATCHED, change, number)
     subprocess.run(command, check=False, capture_output=True)
 
 
@@ -147,18 +149,22 @@ def kill_at_change(run: Undisturbed, output: Path, number: signal.Signals, momen
 def test_a_run_killed_at_a_random_moment_leaves_the_old_bundle_or_the_new(
     command: str, number: signal.Signals, undisturbed: dict[str, Undisturbed], tmp_path: Path
 ) -> None:
-    """Every other time at any moment of the run, else while it writes."""
+    """First where there is nothing, then in place of an older bundle; each clears up for the next.
+
+    Every other kill comes at any time, the others, and the last, between two changes to the disk.
+    """
     run, output, random = undisturbed[command], tmp_path / "bundle", np.random.default_rng(number)
     for i in range(NUM_KILLS[command]):
+        replacing = i >= NUM_KILLS[command] // 2
         if output.exists():
             shutil.rmtree(output)
-        replacing = i >= NUM_KILLS[command] // 2
         if replacing and held(output) != run.old_files:
             shutil.copytree(run.old, output)
-        if i % 2:
-            kill_at_time(run, output, number, random.uniform())
+        if (NUM_KILLS[command] - i) % 2:
+            last = len(run.changes) if replacing else run.changes.index("os.rename") + 1
+            kill_before_change(run, output, number, random.integers(1, last + 1))
         else:
-            kill_at_change(run, output, number, random.integers(len(run.changes)) + 1)
+            kill_at_time(run, output, number, random.uniform(0, run.seconds))
         assert held(output) in (run.old_files if replacing else {}, run.new_files)
         if number == signal.SIGTERM:
             assert list(tmp_path.iterdir()) in ([], [output])
@@ -167,16 +173,46 @@ def test_a_run_killed_at_a_random_moment_leaves_the_old_bundle_or_the_new(
     assert list(tmp_path.iterdir()) == [output]
 
 
-def test_a_compile_killed_between_the_renames_is_made_good_by_the_next(
+def test_the_old_bundle_waits_beside_between_the_renames_until_the_next_run(
     undisturbed: dict[str, Undisturbed], tmp_path: Path
 ) -> None:
     run, output = undisturbed["compile"], tmp_path / "bundle"
     shutil.copytree(run.old, output)
-    kill_at_change(run, output, signal.SIGKILL, run.between_the_renames())
+    kill_before_change(run, output, signal.SIGKILL, run.second_rename)
     assert not output.exists()
     assert file_hashes(tmp_path / ".bundle.replaced") == run.old_files
     assert file_hashes(tmp_path / ".bundle.partial") == run.new_files
-    # The next one is stopped too, by a signal that lets it put the old bundle back.
-    kill_at_change(run, output, signal.SIGTERM, len(run.changes) // 2)
+    # The next one is stopped too, in time to put back what it found.
+    kill_before_change(run, output, signal.SIGTERM, run.second_rename)
     assert list(tmp_path.iterdir()) == [output]
     assert file_hashes(output) == run.old_files
+
+
+def test_sigterm_leaves_only_the_output_however_early_or_late(
+    undisturbed: dict[str, Undisturbed], tmp_path: Path
+) -> None:
+    """Once it left .partial from a run that was opening it, and .replaced from one that ended."""
+    run, output = undisturbed["compile"], tmp_path / "bundle"
+    early, late = [2, 3, 4], [run.second_rename, run.second_rename + 1, len(run.changes)]
+    for change in early + late:
+        shutil.rmtree(output, ignore_errors=True)
+        shutil.copytree(run.old, output)
+        kill_before_change(run, output, signal.SIGTERM, change)
+        assert list(tmp_path.iterdir()) == [output]
+        assert held(output) == (run.new_files if change > run.second_rename else run.old_files)
+
+
+@pytest.mark.parametrize("command", ["export", "compile"])
+def test_a_full_disk_is_an_error_in_one_line_that_keeps_the_old_bundle(
+    command: str, undisturbed: dict[str, Undisturbed], tmp_path: Path
+) -> None:
+    run, output = undisturbed[command], tmp_path / "bundle"
+    shutil.copytree(run.old, output)
+    result = subprocess.run(
+        run.command(output, FULL_DISK), check=False, capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1] == "error: [Errno 27] File too large"
+    assert list(tmp_path.iterdir()) == [output]
+    assert held(output) == run.old_files

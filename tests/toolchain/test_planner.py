@@ -1,0 +1,203 @@
+"""Claims about plans: what they promise is what is then written, and a refusal can be acted on."""
+
+import json
+import math
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from export.config import load_config
+from profiles import Profile, load_profile
+from runtime.bundle import Bundle, load_bundle
+from runtime.manifest import ModelConfig
+from toolchain.compiler import exported_profile
+from toolchain.errors import TargetError
+from toolchain.planner import Plan, make_plan
+from toolchain.quantity import Quantity, total
+
+COMMAND = [sys.executable, "-c", "from toolchain.cli import main; main()"]
+SEVEN_B = ModelConfig(
+    vocab_size=55296,
+    hidden_size=4096,
+    intermediate_size=11008,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=32,
+    head_dim=128,
+    max_position_embeddings=4096,
+    rms_norm_eps=1e-5,
+    rope_theta=10000.0,
+)
+PARAMETERS = 6_929_256_448  # of Chinese-Alpaca-2-7B
+MIB = 1 << 20
+
+
+def value(parts: list[Quantity], name: str) -> float:
+    return next(part.value for part in parts if part.name.startswith(name))
+
+
+def size(bundle: Bundle) -> int:
+    return sum(file.stat().st_size for file in bundle.path.rglob("*") if file.is_file())
+
+
+def command(*arguments: str, **limits: int) -> subprocess.CompletedProcess[str]:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (limits["addresses"],) * 2)
+
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limit if limits else None,
+    )
+
+
+def test_export_writes_what_was_planned(bundles: Path, miniature_dir: Path) -> None:
+    for name in ("small-exported", "talk-exported"):
+        bundle = load_bundle(bundles / name)
+        plan = make_plan(load_config(miniature_dir), exported_profile(bundle))
+        assert value(plan.build["export"], "write") == pytest.approx(size(bundle), rel=0.1)
+
+
+@pytest.mark.parametrize("weights", ["int4", "int8", "fp32"])
+def test_compile_writes_what_was_planned(weights: str, bundles: Path, miniature_dir: Path) -> None:
+    bundle = load_bundle(bundles / f"talk-{weights}")
+    plan = make_plan(load_config(miniature_dir), exported_profile(bundle), weights)
+    assert value(plan.build["compile"], "write") == pytest.approx(size(bundle), rel=0.1)
+
+
+def test_the_sizes_of_the_7b_are_the_known_ones() -> None:
+    plan = make_plan(SEVEN_B, load_profile("310p3"))
+    assert value(plan.build["export"], "read") == 2 * PARAMETERS
+    assert value(plan.device, "weights") == 2 * PARAMETERS
+    assert value(plan.device, "KV cache") == 524_288 * 2048  # bytes per token in float16
+
+
+def test_float16_fits_the_24_gb_card_with_shared_weights_only() -> None:
+    profile = load_profile("310p3")
+    shared = make_plan(SEVEN_B, profile, "fp16", share_weights=True)
+    unshared = make_plan(SEVEN_B, profile, "fp16", share_weights=False)
+    assert shared.available == pytest.approx((21_525 - 1_850) * MIB, rel=0.001)
+    assert (shared.fits, unshared.fits) == (True, False)
+    assert value(unshared.device, "weights") == 2 * value(shared.device, "weights")
+    assert unshared.remedy is not None
+    assert unshared.remedy.startswith("--share-weights")
+
+
+def long_context(length: int) -> Profile:
+    profile = load_profile("310p3")
+    graphs = tuple(spec.model_copy(update={"cache_len": length}) for spec in profile.graphs)
+    return profile.model_copy(update={"graphs": graphs})
+
+
+def test_a_remedy_is_the_change_that_saves_the_most_and_it_fits() -> None:
+    plan = make_plan(SEVEN_B, long_context(16_384))
+    assert not plan.fits
+    assert plan.remedy is not None
+    assert plan.remedy.startswith("--weights int8")
+    assert make_plan(SEVEN_B, long_context(16_384), "int8").fits
+    deep = SEVEN_B.model_copy(update={"num_hidden_layers": 64})
+    both = make_plan(deep, long_context(16_384))
+    assert both.remedy is not None
+    assert both.remedy.startswith("--weights int8 and cache_len 4096 in the profile")
+    assert make_plan(deep, long_context(4_096), "int8").fits
+    assert not make_plan(deep, long_context(8_192), "int8").fits
+
+
+def test_what_no_setting_makes_fit_is_said() -> None:
+    giant = SEVEN_B.model_copy(update={"num_hidden_layers": 320})
+    remedy = make_plan(giant, load_profile("310p3")).remedy
+    assert remedy is not None
+    assert remedy.startswith("none")
+
+
+def test_time_per_token_is_bytes_over_bandwidth() -> None:
+    plan = make_plan(SEVEN_B, load_profile("310p3"))
+    layer = 4 * 4096 * 4096 + 3 * 4096 * 11008
+    read = 2 * (32 * layer + 55296 * 4096) + 2048 * 524_288
+    assert value(plan.speed, "per token") == pytest.approx(read / (0.6 * 204.8e9))
+
+
+def test_a_long_prompt_s_first_token_is_bound_by_arithmetic() -> None:
+    plan = make_plan(SEVEN_B, load_profile("910b3"))
+    seconds = value(plan.speed, "first token, 1024")
+    assert seconds == pytest.approx(2 * 6.48e9 * 1024 / (0.7 * 294.9e12), rel=0.2)
+
+
+def test_int8_halves_the_weights_that_are_read() -> None:
+    plans = [make_plan(SEVEN_B, load_profile("310p3"), weights) for weights in ("fp16", "int8")]
+    weights = [value(plan.device, "weights") for plan in plans]
+    embedding = 2 * 55296 * 4096
+    assert (weights[1] - embedding) / (weights[0] - embedding) == pytest.approx(0.5, abs=0.001)
+
+
+def test_every_shipped_profile_can_be_planned_and_every_number_is_explained() -> None:
+    for name in ("cpu", "310p3", "910b3", "910b3-16k"):
+        plan: Plan = make_plan(SEVEN_B, load_profile(name))
+        for part in [*plan.build["export"], *plan.build["compile"], *plan.device, *plan.speed]:
+            assert part.formula
+            assert math.isfinite(part.value)
+            assert part.value > 0
+        assert plan.fits == (total(plan.device) <= plan.available)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": "int4"}, "target 310p3 has no such weights; got int4; allowed: fp16, int8"),
+        ({"profile": {"target": "tpu"}}, "no such target; got tpu; allowed: cpu, 310p3, 910b3"),
+    ],
+)
+def test_what_a_target_lacks_is_refused(change: dict[str, object], message: str) -> None:
+    profile = load_profile("310p3").model_copy(update=change.get("profile", {}))
+    weights = change.get("weights")
+    with pytest.raises(TargetError, match=message):
+        make_plan(SEVEN_B, profile, str(weights) if weights else None)
+
+
+@pytest.fixture
+def seven_b(tmp_path: Path) -> Path:
+    """A directory with nothing but the 7B's config.json."""
+    fields = SEVEN_B.model_dump(exclude={"rope_scaling_factor", "head_dim"})
+    kind = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    (tmp_path / "config.json").write_text(json.dumps(fields | kind))
+    return tmp_path
+
+
+def test_the_command_exits_1_when_the_model_does_not_fit(seven_b: Path) -> None:
+    fits = command("plan", str(seven_b), "--profile", "310p3", "--explain")
+    assert fits.returncode == 0
+    assert "one copy of the weights: 15.7 of 20.6 GB, fits" in fits.stdout
+    assert "one copy per graph: 29.5 of 20.6 GB, does not fit" in fits.stdout
+    refused = command("plan", str(seven_b), "--profile", "310p3", "--no-share-weights", "--json")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: the model does not fit Ascend 310P3")
+    assert "largest change that makes it fit: --share-weights" in refused.stderr
+    assert json.loads(refused.stdout)["fits"] is False
+
+
+def test_too_small_a_memory_limit_is_an_error_before_the_work(
+    bundles: Path, miniature_dir: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "bundle"
+    work = (["export", str(miniature_dir)], ["compile", str(bundles / "small-exported")])
+    for step in work:
+        run = command(*step, "-o", str(output), addresses=700_000_000)
+        assert run.returncode == 1, run.stderr
+        assert "too little address space (ulimit -v)" in run.stderr.splitlines()[-1]
+        assert os.listdir(tmp_path) == []
+
+
+def test_compiling_for_ascend_says_that_it_is_not_built_yet(bundles: Path, tmp_path: Path) -> None:
+    run = command(
+        "compile", str(bundles / "small-exported"), "-o", str(tmp_path / "om"), "--target", "310p3"
+    )
+    assert run.returncode == 1
+    assert "compiling for 310p3 is not built yet" in run.stderr
+    shutil.rmtree(tmp_path)
