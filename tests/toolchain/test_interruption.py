@@ -1,6 +1,7 @@
 """An export or compile that is killed leaves the old bundle or the new; the next one succeeds."""
 
 import hashlib
+import random
 import shutil
 import signal
 import subprocess
@@ -9,7 +10,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from runtime.bundle import load_bundle
@@ -17,18 +17,17 @@ from runtime.bundle import load_bundle
 COMMAND = "from toolchain.cli import main; main()"
 
 # The command line, which lists its changes to the disk on stdout and sends itself a signal just
-# before the n-th: what concerns .bundle.partial or .bundle.replaced, and whatever is removed.
+# before one of them. A change is what names .bundle.partial or .bundle.replaced, and any removal.
 WATCHED = """
 import itertools, os, sys
 
-moment, number = int(sys.argv.pop(1)), int(sys.argv.pop(1))
-count = itertools.count(1)
+change, number = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+changes = itertools.count(1)
 
 def watch(event, arguments):
-    if event in ("open", "os.mkdir", "os.rename") and ".bundle." in str(arguments) or event in (
-        "os.remove", "os.rmdir"
-    ):
-        if next(count) == moment:
+    writes = event in ("open", "os.mkdir", "os.rename") and ".bundle." in str(arguments)
+    if writes or event in ("os.remove", "os.rmdir"):
+        if next(changes) == change:
             os.kill(os.getpid(), number)
         os.write(sys.stdout.fileno(), f"{event}\\n".encode())
 
@@ -36,8 +35,8 @@ sys.addaudithook(watch)
 from toolchain.cli import main; main()
 """
 
-# The command line on a disk that takes no file above 100 kB. No bytecode is written, since Python
-# would take what fits for the whole.
+# The command line on a disk that takes no file above 100 kB; without bytecode, since Python would
+# take the part of a .pyc that fits for the whole.
 FULL_DISK = """
 import resource, sys
 
@@ -72,10 +71,8 @@ class Undisturbed:
     new_files: dict[str, str]
 
     def command(self, output: Path, program: str = COMMAND, *options: int) -> list[str]:
-        return [
-            *(sys.executable, "-c", program, *map(str, options)),
-            *(*self.arguments, "-o", str(output)),
-        ]
+        python = [sys.executable, "-c", program, *map(str, options)]
+        return [*python, *self.arguments, "-o", str(output)]
 
     @property
     def second_rename(self) -> int:
@@ -153,7 +150,7 @@ def test_a_run_killed_at_a_random_moment_leaves_the_old_bundle_or_the_new(
 
     Every other kill comes at any time, the others, and the last, between two changes to the disk.
     """
-    run, output, random = undisturbed[command], tmp_path / "bundle", np.random.default_rng(number)
+    run, output, rng = undisturbed[command], tmp_path / "bundle", random.Random(number)
     for i in range(NUM_KILLS[command]):
         replacing = i >= NUM_KILLS[command] // 2
         if output.exists():
@@ -162,9 +159,9 @@ def test_a_run_killed_at_a_random_moment_leaves_the_old_bundle_or_the_new(
             shutil.copytree(run.old, output)
         if (NUM_KILLS[command] - i) % 2:
             last = len(run.changes) if replacing else run.changes.index("os.rename") + 1
-            kill_before_change(run, output, number, random.integers(1, last + 1))
+            kill_before_change(run, output, number, rng.randint(1, last))
         else:
-            kill_at_time(run, output, number, random.uniform(0, run.seconds))
+            kill_at_time(run, output, number, rng.uniform(0, run.seconds))
         assert held(output) in (run.old_files if replacing else {}, run.new_files)
         if number == signal.SIGTERM:
             assert list(tmp_path.iterdir()) in ([], [output])
@@ -191,10 +188,10 @@ def test_the_old_bundle_waits_beside_between_the_renames_until_the_next_run(
 def test_sigterm_leaves_only_the_output_however_early_or_late(
     undisturbed: dict[str, Undisturbed], tmp_path: Path
 ) -> None:
-    """Once it left .partial from a run that was opening it, and .replaced from one that ended."""
+    """It once left .partial while that was made ready, and .replaced from the renames on."""
     run, output = undisturbed["compile"], tmp_path / "bundle"
-    early, late = [2, 3, 4], [run.second_rename, run.second_rename + 1, len(run.changes)]
-    for change in early + late:
+    early, late = (2, 3, 4), (run.second_rename, run.second_rename + 1, len(run.changes))
+    for change in (*early, *late):
         shutil.rmtree(output, ignore_errors=True)
         shutil.copytree(run.old, output)
         kill_before_change(run, output, signal.SIGTERM, change)
