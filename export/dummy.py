@@ -41,7 +41,8 @@ class DummyCheckpoint:
             if len(shape) == 1:
                 yield torch.ones(size, dtype=torch.float16)
             else:
-                yield torch.from_numpy(rng.standard_normal(size, np.float32)).mul_(STD).half()
+                normal = rng.standard_normal(size, np.float32) * np.float32(STD)
+                yield torch.from_numpy(normal.astype(np.float16))
 
 
 def dummy_tokenizer(vocab_size: int) -> bytes:

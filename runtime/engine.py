@@ -19,12 +19,13 @@ __all__ = ["Engine", "plan_chunks"]
 CALL_COST = 16
 
 
-def plan_chunks(num_tokens: int, seq_lens: Sequence[int]) -> list[int]:
+def plan_chunks(num_tokens: int, seq_lens: Sequence[int], static_shapes: bool) -> list[int]:
     """Cuts a prompt into graph lengths with the least work, padding included.
 
     Args:
         num_tokens: tokens to run.
         seq_lens: lengths of the graphs at hand.
+        static_shapes: whether a chunk shorter than its graph is padded.
 
     Returns:
         One graph length per chunk; only the last chunk may be shorter than its graph.
@@ -32,7 +33,10 @@ def plan_chunks(num_tokens: int, seq_lens: Sequence[int]) -> list[int]:
     # For every number of tokens left: the least cost, and the graph to start with (the longest).
     costs, starts = [0], [0]
     for left in range(1, num_tokens + 1):
-        cost, start = min((n + CALL_COST + costs[max(0, left - n)], -n) for n in seq_lens)
+        cost, start = min(
+            ((n if static_shapes else min(n, left)) + CALL_COST + costs[max(0, left - n)], -n)
+            for n in seq_lens
+        )
         costs.append(cost)
         starts.append(-start)
     plan: list[int] = []
@@ -87,7 +91,7 @@ class Engine:
 
     def prepare(self, num_tokens: int) -> None:
         """Loads the graphs that a prompt of this length and its answer will run."""
-        for seq_len in {1, *plan_chunks(num_tokens, list(self._prefill))} & set(self._prefill):
+        for seq_len in {1, *self._plan(num_tokens, self._prefill)} & set(self._prefill):
             self._session.prepare(self._prefill[seq_len])
 
     def prefill(self, slot: Slot, token_ids: Sequence[int]) -> Logits:
@@ -168,11 +172,14 @@ class Engine:
         ]
         return min(fitting, key=lambda graph: graph.spec.batch_size, default=None)
 
+    def _plan(self, num_tokens: int, graphs: dict[int, Graph]) -> list[int]:
+        return plan_chunks(num_tokens, list(graphs), self._session.static_shapes)
+
     def _chunks(
         self, graphs: dict[int, Graph], slot: Slot, token_ids: Sequence[int]
     ) -> Iterator[tuple[Graph, Chunk]]:
         start, done = slot.length, 0
-        for seq_len in plan_chunks(len(token_ids), list(graphs)):
+        for seq_len in self._plan(len(token_ids), graphs):
             part = token_ids[done : done + seq_len]
             yield graphs[seq_len], Chunk(slot=slot.index, start=start + done, token_ids=part)
             done += len(part)

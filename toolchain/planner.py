@@ -46,7 +46,7 @@ def make_plan(
     config: ModelConfig,
     profile: Profile,
     weights: str | None = None,
-    share_weights: bool | None = None,
+    share_weights: bool = True,
 ) -> Plan:
     """Plans a model on a deployment.
 
@@ -54,7 +54,7 @@ def make_plan(
         config: the model.
         profile: the deployment.
         weights: overrides the profile's precision.
-        share_weights: overrides whether the target shares one copy of the weights.
+        share_weights: False plans one copy of the weights for every graph.
 
     Raises:
         TargetError: no such target, or a precision or sharing that it lacks.
@@ -66,7 +66,7 @@ def make_plan(
     needs = {
         name: total(device_parts(replace(request, share_weights=shared)))
         for name, shared in copies.items()
-        if footprint.shares_weights or not shared
+        if shared or footprint.sharing == "optional"
     }
     fits = total(device_parts(request)) <= available
     roofline = Roofline(

@@ -44,7 +44,7 @@ def remedy(request: Request, available: float) -> str:
 def _changes(request: Request) -> dict[str, Change]:
     """What could be given up besides a long cache, by how it is said."""
     changes: dict[str, Change] = {}
-    if request.target.footprint.shares_weights and not request.share_weights:
+    if not request.share_weights:
         changes["--share-weights"] = lambda r: replace(r, share_weights=True)
     for other in request.target.weights:
         if other != request.weights:

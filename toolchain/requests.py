@@ -34,9 +34,9 @@ def make_request(
     config: ModelConfig,
     profile: Profile,
     weights: str | None = None,
-    share_weights: bool | None = None,
+    share_weights: bool = True,
 ) -> Request:
-    """A request with the profile's and the target's defaults filled in.
+    """A request with the profile's defaults filled in.
 
     Raises:
         TargetError: no such target, or a precision or sharing that it lacks.
@@ -55,17 +55,16 @@ def make_request(
             got=weights,
             allowed=", ".join(target.weights),
         )
-    shares = target.footprint.shares_weights
-    if share_weights and not shares:
+    if target.footprint.sharing == "always" and not share_weights:
         raise TargetError(
-            f"target {profile.target} cannot share the weights between graphs",
-            next_step="leave --share-weights out",
+            f"target {profile.target} always shares the weights between graphs",
+            next_step="leave --no-share-weights out",
         )
     return Request(
         config=config,
         profile=profile,
         weights=weights,
-        share_weights=shares if share_weights is None else share_weights,
+        share_weights=share_weights,
     )
 
 

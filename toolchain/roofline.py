@@ -70,15 +70,17 @@ class Roofline:
     def _cached(self, valid: int) -> int:
         """Cached rows that attention reads: static shapes read them all, valid or not."""
         longest = max(spec.cache_len for spec in self.profile.graphs)
-        return longest if self.footprint.reads_whole_cache else valid
+        return longest if self.footprint.static_shapes else valid
 
     def first_token(self, num_tokens: int) -> Quantity:
         """Time to the first token of a prompt."""
         graphs = serving_graphs(self.profile)
         lengths = {spec.seq_len for spec in graphs if spec.batch_size == 1}
         seconds, done = 0.0, 0
-        plan = plan_chunks(num_tokens, sorted(lengths))
-        for rows in plan:
+        plan = plan_chunks(num_tokens, sorted(lengths), self.footprint.static_shapes)
+        for seq_len in plan:
+            left = num_tokens - done
+            rows = seq_len if self.footprint.static_shapes else min(seq_len, left)
             seconds += self.call(rows, self._cached(done))
             done += rows
         return Quantity(

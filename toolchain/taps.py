@@ -30,6 +30,7 @@ class WatchedSession:
 
     def __init__(self, inner: Session, expected: Sequence[Rows]) -> None:
         self.manifest = inner.manifest
+        self.static_shapes = inner.static_shapes
         self.hidden: dict[str, Rows] = {}
         self.errors = [0.0] * len(expected)
         self._inner, self._expected = inner, expected

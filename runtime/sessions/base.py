@@ -32,6 +32,8 @@ class Session(Protocol):
     """Runs one graph of the family over a batch of chunks."""
 
     manifest: Manifest
+    static_shapes: bool
+    """Whether a chunk costs as much as the graph's whole seq_len, however short it is."""
     hidden: dict[str, NDArray[np.float32]]
     """Outputs named hidden.{i} of the last run, (B, S, E); empty unless the graphs have them."""
 
@@ -51,7 +53,7 @@ class Session(Protocol):
 
         Returns:
             float32 (len(chunks), V): logits of each chunk's last token; from a score graph
-            (len(chunks), seq_len, V). Valid until the next run.
+            (len(chunks), up to seq_len, V). Valid until the next run.
         """
         ...
 

@@ -1,7 +1,8 @@
 """Runs a bundle compiled for cpu on ONNX Runtime: the cache is updated in place.
 
-Each cache buffer is bound once as input and as output of the attention kernel, which appends the
-new rows where `seqlens_k` says. Arrays are bound once per graph and slot and refilled.
+One graph computes the whole family, since its dimensions are open, so the weights are packed once
+and a chunk costs what it has rows, not what the graph's seq_len is. Each cache buffer is bound as
+input and as output of the attention kernel, which appends the new rows where `seqlens_k` says.
 """
 
 from collections.abc import Sequence
@@ -14,39 +15,44 @@ from numpy.typing import NDArray
 
 from runtime import manifest as names
 from runtime.bundle import Bundle
-from runtime.manifest import Graph, GraphSpec
+from runtime.manifest import Graph
 from runtime.sessions.base import Chunk, Logits, batch_row, token_arrays
 from runtime.sessions.onnx_graphs import OnnxGraphs
 
-__all__ = ["SEQLENS_K", "TOTAL_SEQUENCE_LENGTH", "CpuSession"]
+__all__ = ["SEQLENS_K", "TOTAL_SEQUENCE_LENGTH", "CpuSession", "cache_rows"]
 
 # Inputs of com.microsoft.GroupQueryAttention, named as in its schema.
 SEQLENS_K = "seqlens_k"  # int32 (B,): rows of each sequence after the run, minus one
 TOTAL_SEQUENCE_LENGTH = "total_sequence_length"  # int32 (1,): the longest of them
 
 
-@dataclass(frozen=True, slots=True)
-class BoundGraph:
-    """A graph with its arrays bound: fill the inputs, run, read the outputs."""
+def cache_rows(cache_len: int) -> int:
+    """Rows of a slot's buffer: one more than the cache, for an idle sequence that is full."""
+    return cache_len + 1
 
-    session: ort.InferenceSession
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Arrays bound to the graph: fill the inputs, run, read the outputs."""
+
     binding: ort.IOBinding
     inputs: dict[str, NDArray[Any]]
     outputs: dict[str, NDArray[Any]]
 
 
 class CpuSession:
-    """Session over graphs whose present_key is the same buffer as past_key."""
+    """Session over one graph whose present_key is the same buffer as past_key."""
+
+    static_shapes = False
 
     def __init__(self, bundle: Bundle) -> None:
         self.manifest = bundle.manifest
         self.hidden: dict[str, NDArray[np.float32]] = {}
         self._graphs = OnnxGraphs(bundle)
-        self._bound: dict[tuple[str, int], BoundGraph] = {}
+        self._bound: dict[tuple[int, int, int, int], Bound] = {}
         model = self.manifest.model
         self._lengths = [0] * self.manifest.num_slots  # rows of each slot that may be valid
-        # Rows past cache_len take the padding of a chunk that ends near the last slot.
-        rows = self.manifest.cache_len + self.manifest.max_seq_len
+        rows = cache_rows(self.manifest.cache_len)
         shape = (self.manifest.num_slots, model.num_key_value_heads, rows, model.head_dim)
         self.keys = [np.zeros(shape, np.float32) for _ in range(model.num_hidden_layers)]
         self.values = [np.zeros(shape, np.float32) for _ in range(model.num_hidden_layers)]
@@ -58,45 +64,67 @@ class CpuSession:
     def run(self, graph: Graph, chunks: Sequence[Chunk]) -> Logits:
         """See Session.run."""
         spec = graph.spec
-        bound = self._bind(graph, chunks[0].slot if spec.batch_size == 1 else 0)
+        seq_len = max(len(chunk.token_ids) for chunk in chunks)
+        spec = spec.model_copy(update={"seq_len": seq_len})
         # An idle row of the batch writes where its slot is free, and attends to no more than that.
         input_ids, starts, logit_rows = token_arrays(spec, chunks, self._lengths)
+        if spec.phase == "score":
+            logit_rows = np.arange(spec.batch_size * seq_len)
         for chunk in chunks:
             self._lengths[chunk.slot] = chunk.start + len(chunk.token_ids)
-        _fill(bound, names.INPUT_IDS, input_ids)
-        _fill(bound, names.LOGIT_ROWS, logit_rows)
-        _fill(bound, SEQLENS_K, starts + spec.seq_len - 1)
-        _fill(bound, TOTAL_SEQUENCE_LENGTH, starts.max(keepdims=True) + spec.seq_len)
-        bound.session.run_with_iobinding(bound.binding)
+        first_slot = chunks[0].slot if spec.batch_size == 1 else 0
+        bound = self._bind(graph, first_slot, spec.batch_size, seq_len, len(logit_rows))
+        bound.inputs[names.INPUT_IDS][...] = input_ids
+        bound.inputs[names.LOGIT_ROWS][...] = logit_rows
+        bound.inputs[SEQLENS_K][...] = starts + seq_len - 1
+        bound.inputs[TOTAL_SEQUENCE_LENGTH][...] = starts.max() + seq_len
+        self._graphs.open(graph).run_with_iobinding(bound.binding)
         self.hidden = {k: v for k, v in bound.outputs.items() if k.startswith("hidden.")}
-        return bound.outputs[names.LOGITS][_rows(spec, chunks)]
+        logits: Logits = bound.outputs[names.LOGITS]
+        if spec.phase == "score":
+            logits = logits.reshape(spec.batch_size, seq_len, -1)
+        rows = [batch_row(spec, chunk) for chunk in chunks]
+        # All rows as a view where that is what was asked.
+        return logits if rows == list(range(spec.batch_size)) else logits[rows]
 
-    def _bind(self, graph: Graph, first_slot: int) -> BoundGraph:
-        key = (graph.spec.name, first_slot)
-        if key not in self._bound:
-            slots = slice(first_slot, first_slot + graph.spec.batch_size)
-            self._bound[key] = self._bind_arrays(graph, slots)
-        return self._bound[key]
-
-    def _bind_arrays(self, graph: Graph, slots: slice) -> BoundGraph:
-        caches: dict[str, NDArray[np.float32]] = {}
-        for i, (key, value) in enumerate(zip(self.keys, self.values, strict=True)):
-            caches[names.past_key(i)] = caches[names.new_key(i)] = key[slots]
-            caches[names.past_value(i)] = caches[names.new_value(i)] = value[slots]
-        session = self._graphs.open(graph)
-        binding = session.io_binding()
-        inputs: dict[str, NDArray[Any]] = {}
-        outputs: dict[str, NDArray[Any]] = {}
-        for bind, tensors, arrays in (
-            (binding.bind_input, graph.inputs, inputs),
-            (binding.bind_output, graph.outputs, outputs),
+    def _bind(
+        self, graph: Graph, first_slot: int, batch_size: int, seq_len: int, num_rows: int
+    ) -> Bound:
+        """Binds arrays of these sizes; those of decoding, which come back each token, are kept."""
+        key = (first_slot, batch_size, seq_len, num_rows)
+        if key in self._bound:
+            return self._bound[key]
+        model = self.manifest.model
+        inputs: dict[str, NDArray[Any]] = {
+            names.INPUT_IDS: np.zeros((batch_size, seq_len), np.int64),
+            names.LOGIT_ROWS: np.zeros(num_rows, np.int64),
+            SEQLENS_K: np.zeros(batch_size, np.int32),
+            TOTAL_SEQUENCE_LENGTH: np.zeros(1, np.int32),
+        }
+        outputs: dict[str, NDArray[Any]] = {
+            names.LOGITS: np.zeros((num_rows, model.vocab_size), np.float32)
+        }
+        for tensor in graph.outputs:
+            if tensor.name.startswith("hidden."):
+                shape = (batch_size, seq_len, model.hidden_size)
+                outputs[tensor.name] = np.zeros(shape, np.float32)
+        slots = slice(first_slot, first_slot + batch_size)
+        caches: dict[str, NDArray[Any]] = {}
+        presents: dict[str, NDArray[Any]] = {}
+        for i, (key_rows, value_rows) in enumerate(zip(self.keys, self.values, strict=True)):
+            caches[names.past_key(i)] = presents[names.new_key(i)] = key_rows[slots]
+            caches[names.past_value(i)] = presents[names.new_value(i)] = value_rows[slots]
+        binding = self._graphs.open(graph).io_binding()
+        for bind, arrays in (
+            (binding.bind_input, inputs | caches),
+            (binding.bind_output, outputs | presents),
         ):
-            for tensor in tensors:
-                array = caches.get(tensor.name)
-                if array is None:
-                    array = arrays[tensor.name] = np.zeros(tensor.shape, tensor.dtype)
-                bind(tensor.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        return BoundGraph(session=session, binding=binding, inputs=inputs, outputs=outputs)
+            for name, array in arrays.items():
+                bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        bound = Bound(binding=binding, inputs=inputs, outputs=outputs)
+        if seq_len == 1:
+            self._bound[key] = bound
+        return bound
 
     def copy_rows(self, source: int, target: int, num_rows: int) -> None:
         """See Session.copy_rows."""
@@ -105,17 +133,6 @@ class CpuSession:
         self._lengths[target] = num_rows
 
     def close(self) -> None:
-        """Drops the graphs and what is bound to them."""
+        """Drops the graph and what is bound to it."""
         self._bound = {}
         self._graphs.close()
-
-
-def _fill(bound: BoundGraph, name: str, values: NDArray[np.int64]) -> None:
-    if name in bound.inputs:
-        bound.inputs[name][...] = values
-
-
-def _rows(spec: GraphSpec, chunks: Sequence[Chunk]) -> slice | list[int]:
-    """All rows as a view where that is what was asked, else the chunks' rows."""
-    rows = [batch_row(spec, chunk) for chunk in chunks]
-    return slice(None) if rows == list(range(spec.batch_size)) else rows

@@ -32,6 +32,8 @@ def attention_mask(spec: GraphSpec, starts: NDArray[np.int64]) -> NDArray[np.flo
 class PortableSession:
     """Session over graphs with `past_key.{i}` in and `key.{i}` (new rows) out."""
 
+    static_shapes = True
+
     def __init__(self, bundle: Bundle) -> None:
         self.manifest = bundle.manifest
         self.hidden: dict[str, NDArray[np.float32]] = {}

@@ -168,7 +168,7 @@ def test_a_listed_path_that_leaves_the_bundle_is_refused_though_the_digests_are_
 @pytest.mark.parametrize("relative", ["../outside.onnx", "graphs/absent.onnx"])
 def test_a_graph_whose_file_is_not_listed_is_refused(relative: str, copied: Path) -> None:
     """With a right digest, a graph could name any file of the machine: only files was checked."""
-    shutil.copy(copied / "graphs/decode_b1.onnx", copied.parent / "outside.onnx")
+    shutil.copy(copied / "graphs/decoder.onnx", copied.parent / "outside.onnx")
     change_manifest(copied, lambda manifest: manifest["graphs"][0].update(path=relative))
     assert relative in refusal(copied)
 

@@ -14,6 +14,7 @@ from runtime.bundle import Bundle, load_bundle
 from runtime.manifest import Graph
 from runtime.sessions.portable import attention_mask
 from toolchain.targets.cpu.float32 import Float32
+from toolchain.targets.cpu.free_dimensions import FreeDimensions
 from toolchain.targets.cpu.grouped_query_attention import GroupedQueryAttention, rotary_tables
 from toolchain.targets.cpu.quantize_weights import (
     QuantizeWeights,
@@ -121,6 +122,32 @@ def test_grouped_query_attention_equals_the_written_out_attention(
         for kind in ("key", "value"):
             new = after[f"{kind}.{i}"][:, :, CACHED : CACHED + seq_len]
             np.testing.assert_allclose(new, before[f"{kind}.{i}"], atol=1e-4)
+
+
+@pytest.mark.parametrize("made_from", ["prefill_s8", "score_s8", "decode_b3"])
+@pytest.mark.parametrize("name", ["prefill_s4", "score_s8", "decode_b1", "decode_b3"])
+def test_any_graph_with_free_dimensions_computes_every_other_graph(
+    name: str, made_from: str, exported: Bundle, tmp_path: Path
+) -> None:
+    config = exported.manifest.model
+    fixed = [Float32(), GroupedQueryAttention(config, ROWS)]
+    graph = graph_of(exported, name)
+    spec = graph.spec
+    inputs = feeds(exported, graph)
+    for tensor in graph.inputs:
+        if tensor.name.startswith("past_"):
+            padding = ((0, 0), (0, 0), (0, ROWS - tensor.shape[2]), (0, 0))
+            inputs[tensor.name] = np.pad(inputs[tensor.name], padding)
+    inputs["seqlens_k"] = np.full(spec.batch_size, CACHED + spec.seq_len - 1)
+    inputs["total_sequence_length"] = np.array([CACHED + spec.seq_len])
+    expected = run(lowered(exported, graph, *fixed), inputs, tmp_path)
+    if "logit_rows" not in inputs:
+        inputs["logit_rows"] = np.arange(spec.batch_size * spec.seq_len)
+    free = lowered(exported, graph_of(exported, made_from), *fixed, FreeDimensions())
+    results = run(free, inputs, tmp_path)
+    logits = results["logits"].reshape(expected["logits"].shape)
+    np.testing.assert_allclose(logits, expected["logits"], atol=1e-4)
+    np.testing.assert_allclose(results["key.1"], expected["key.1"], atol=1e-5)
 
 
 @pytest.mark.parametrize("bits", [4, 8])

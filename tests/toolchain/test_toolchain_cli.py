@@ -95,7 +95,7 @@ def test_verify_prints_one_json_document_and_exits_1_past_a_limit(
         (("export", "{checkpoint}", "-o", "out", "--profile", "gpu"), "got gpu"),
         (("compile", "nowhere", "-o", "out"), "no bundle at nowhere"),
         (("compile", "{small-exported}", "-o", "out", "--weights", "int5"), "got int5"),
-        (("compile", "{small-exported}", "-o", "out", "--target", "910b3"), "got 910b3"),
+        (("compile", "{small-exported}", "-o", "out", "--target", "tpu"), "got tpu"),
         (("inspect", "{checkpoint}"), "is not a bundle"),
         (("verify", "{small-fp32}", "--model", "nowhere"), "no such directory"),
         (("miniature", "{checkpoint}"), "checkpoint"),

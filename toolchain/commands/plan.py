@@ -20,9 +20,8 @@ def command(
         str | None, typer.Option(help="fp32, fp16, int8 or int4. Default: the profile's.")
     ] = None,
     share_weights: Annotated[
-        bool | None,
-        typer.Option(help="One copy of the weights for all graphs. Default: what the target can."),
-    ] = None,
+        bool, typer.Option(help="Plan one copy of the weights for all graphs, or one for each.")
+    ] = True,
     explain: Annotated[bool, typer.Option("--explain", help="Print every formula.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from profiles import Profile
 from runtime.bundle import Bundle
@@ -21,18 +22,18 @@ class Footprint:
 
     compile: lines named "write", "host memory" and "time".
     weights: one copy of the weights on the device.
-    shares_weights: whether all graphs can use that one copy.
+    sharing: whether all graphs use that one copy, always or where the runtime can do it.
     state: the rest of the device memory; "KV cache" is one line of it.
     weights_read: bytes of weights read for every token.
     """
 
     compile: Parts
     weights: Callable[[ModelConfig, Profile, str], Quantity]
-    shares_weights: bool
+    sharing: Literal["always", "optional"]
     state: Parts
     weights_read: Callable[[ModelConfig, Profile, str], int]
     cache_bytes: int  # of one number in the KV cache
-    reads_whole_cache: bool  # attention reads every row of a static shape, valid or not
+    static_shapes: bool  # every row of a chunk and of the cache costs time, valid or not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -140,9 +140,9 @@ def state_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Qua
 ASCEND_FOOTPRINT = Footprint(
     compile=compile_parts,
     weights=weights_part,
-    shares_weights=True,  # aclmdlSetExternalWeightAddress, CANN 8.5 and newer
+    sharing="optional",  # aclmdlSetExternalWeightAddress, CANN 8.5 and newer
     state=state_parts,
     weights_read=linear_bytes,
     cache_bytes=FLOAT16,
-    reads_whole_cache=True,
+    static_shapes=True,
 )

@@ -2,6 +2,7 @@
 
 from profiles import Profile
 from runtime.manifest import ModelConfig
+from runtime.sessions.cpu import cache_rows
 from toolchain.machine import num_cores
 from toolchain.quantity import Quantity
 from toolchain.sizes import (
@@ -19,7 +20,8 @@ __all__ = ["CPU_FOOTPRINT"]
 BITS = {"int4": 4, "int8": 8}
 FLOAT32 = 4
 # As measured by benchmarks/build_memory.py.
-GRAPH_BYTES, GRAPH_BYTES_PER_LAYER = 4_600, 11_050  # a lowered graph and its part of the manifest
+GRAPH_BYTES, GRAPH_BYTES_PER_LAYER = 11_000, 11_850  # the graph and the manifest
+DESCRIPTION_BYTES_PER_LAYER = 740  # of each member of the family in the manifest
 COMPILE_BYTES, COMPILE_BYTES_PER_LAYER = 80e6, 0.6e6  # Python, numpy, onnx; one graph in memory
 COMPILE_BYTES_PER_CORE = 3e6
 QUANTIZED_PER_SECOND = 0.8e8  # weights, per core
@@ -37,26 +39,22 @@ def linear_bytes(config: ModelConfig, profile: Profile, weights: str) -> int:
     )
 
 
-def cache_rows(profile: Profile) -> int:
-    """Rows of a slot's buffer: the cache, and room for the padding of its last chunk."""
-    longest = max(spec.cache_len for spec in profile.graphs)
-    return longest + max(spec.seq_len for spec in profile.graphs)
-
-
 def compile_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Quantity]:
     """See Footprint.compile."""
     layers, num_graphs, cores = config.num_hidden_layers, len(profile.graphs), num_cores()
     linears = linear_bytes(config, profile, weights)
     embedding = 2 * embedding_elements(config)
-    floats = FLOAT32 * (norm_elements(config) + cache_rows(profile) * config.head_dim)
-    graphs = num_graphs * (GRAPH_BYTES + layers * GRAPH_BYTES_PER_LAYER)
+    rows = cache_rows(max(spec.cache_len for spec in profile.graphs))
+    floats = FLOAT32 * (norm_elements(config) + rows * config.head_dim)
+    described = GRAPH_BYTES_PER_LAYER + num_graphs * DESCRIPTION_BYTES_PER_LAYER
+    graphs = GRAPH_BYTES + layers * described
     return [
         Quantity(
             name="write",
             value=linears + embedding + floats + graphs,
             unit="B",
             formula=f"linear layers {linears:,} in {weights} with scales + embedding "
-            f"{embedding:,} in fp16 + norms and angles {floats:,} + graphs {graphs:,}",
+            f"{embedding:,} in fp16 + norms and angles {floats:,} + graph and manifest {graphs:,}",
         ),
         Quantity(
             name="host memory",
@@ -81,18 +79,24 @@ def compile_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Q
 def weights_part(config: ModelConfig, profile: Profile, weights: str) -> Quantity:
     """See Footprint.weights."""
     linears, embedding = linear_bytes(config, profile, weights), 2 * embedding_elements(config)
+    sums = 0
+    if weights in BITS:  # packed for the kernel, which adds a float32 to every scale
+        shapes = linear_shapes(config)
+        sums = sum(FLOAT32 * rows * -(-columns // profile.block_size) for rows, columns in shapes)
     return Quantity(
         name="weights",
-        value=linears + embedding,
+        value=linears + sums + embedding,
         unit="B",
-        formula=f"linear layers {linears:,} in {weights} with scales + embedding {embedding:,}",
+        formula=f"linear layers {linears:,} in {weights} with scales + sums of blocks {sums:,} + "
+        f"embedding {embedding:,}",
     )
 
 
 def state_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Quantity]:
     """See Footprint.state."""
     slots = max(spec.batch_size for spec in profile.graphs)
-    rows, longest = cache_rows(profile), max(spec.seq_len for spec in serving_graphs(profile))
+    rows = cache_rows(max(spec.cache_len for spec in profile.graphs))
+    longest = max(spec.seq_len for spec in serving_graphs(profile))
     cache = FLOAT32 * slots * cache_elements(config, rows)
     widest = 2 * config.intermediate_size + 4 * config.hidden_size
     logits = FLOAT32 * slots * config.vocab_size
@@ -131,9 +135,9 @@ def state_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Qua
 CPU_FOOTPRINT = Footprint(
     compile=compile_parts,
     weights=weights_part,
-    shares_weights=False,  # ONNX Runtime packs them once more for every graph
+    sharing="always",  # one graph computes the whole family
     state=state_parts,
     weights_read=linear_bytes,
     cache_bytes=FLOAT32,
-    reads_whole_cache=False,
+    static_shapes=False,
 )

@@ -1,6 +1,4 @@
-"""Lowers each portable graph through the ordered passes and stores every weight once."""
-
-import gc
+"""Lowers the portable graphs through the ordered passes to one that computes them all."""
 
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
@@ -9,8 +7,15 @@ from profiles import Profile
 from runtime.bundle import GRAPHS_DIR, WEIGHTS_DIR, Bundle
 from runtime.bundle_writer import BundleWriter, WeightJob
 from runtime.manifest import Graph, GraphSpec, Manifest, ModelConfig, TensorSpec
+from runtime.sessions.cpu import cache_rows
 from toolchain.errors import TargetError
 from toolchain.targets.cpu.float32 import Float32
+from toolchain.targets.cpu.free_dimensions import (
+    BATCH_SIZE,
+    NUM_LOGIT_ROWS,
+    SEQ_LEN,
+    FreeDimensions,
+)
 from toolchain.targets.cpu.grouped_query_attention import GroupedQueryAttention
 from toolchain.targets.cpu.quantize_weights import QuantizeWeights
 from toolchain.targets.cpu.streamed import StreamedTensor, row_blocks, streamed
@@ -18,6 +23,7 @@ from toolchain.targets.cpu.streamed import StreamedTensor, row_blocks, streamed
 __all__ = ["compile_for_cpu", "cpu_passes"]
 
 StoredTensor = ir.ExternalTensor | StreamedTensor
+DECODER = f"{GRAPHS_DIR}/decoder.onnx"
 HEAD_DIM_MULTIPLE = 16  # of com.microsoft.GroupQueryAttention with do_rotary
 
 
@@ -26,11 +32,11 @@ def cpu_passes(manifest: Manifest, weights: str, block_size: int) -> list[ir.pas
     quantized: list[ir.passes.InPlacePass] = []
     if weights in ("int4", "int8"):
         quantized = [QuantizeWeights(bits=4 if weights == "int4" else 8, block_size=block_size)]
-    cache_rows = manifest.cache_len + manifest.max_seq_len
     return [
         *quantized,
         Float32(),
-        GroupedQueryAttention(manifest.model, cache_rows),
+        GroupedQueryAttention(manifest.model, cache_rows(manifest.cache_len)),
+        FreeDimensions(),
         RemoveUnusedNodesPass(),
         TopologicalSortPass(),
     ]
@@ -45,20 +51,14 @@ def compile_for_cpu(
     for graph in manifest.graphs:
         _check_kernel(graph.spec)
 
-    # 1. Every graph goes through the passes and is written; its weights are only promised.
-    graphs: list[Graph] = []
-    tensors: dict[str, StoredTensor] = {}
-    for graph in manifest.graphs:
-        writer.report(f"lowering {graph.spec.name}")
-        model = ir.load(bundle.file(graph.path))
-        ir.passes.Sequential(*cpu_passes(manifest, weights, profile.block_size))(model)
-        tensors |= _promise_weights(model)
-        writer.write(graph.path, [ir.to_proto(model).SerializeToString()])
-        graphs.append(_describe(graph, model))
-        del model
-        gc.collect()  # nodes and values refer to each other; without it all graphs pile up
+    # 1. Any graph of the family, since its dimensions are freed; its weights are only promised.
+    writer.report("lowering")
+    model = ir.load(bundle.file(manifest.graphs[0].path))
+    ir.passes.Sequential(*cpu_passes(manifest, weights, profile.block_size))(model)
+    tensors = _promise_weights(model)
+    writer.write(DECODER, [ir.to_proto(model).SerializeToString()])
 
-    # 2. Each promised weight is made once, whatever number of graphs wants it.
+    # 2. Each promised weight is made.
     jobs = {job.names: job for job in map(_job, tensors.values())}
     num_bytes = sum(tensor.nbytes for tensor in tensors.values())
     writer.require(num_bytes)
@@ -66,7 +66,7 @@ def compile_for_cpu(
     writer.report.expect(num_bytes)
     writer.start_weights(list(jobs.values()))
     writer.wait()
-    return tuple(graphs)
+    return tuple(_describe(graph.spec, model) for graph in manifest.graphs)
 
 
 def _promise_weights(model: ir.Model) -> dict[str, StoredTensor]:
@@ -116,22 +116,21 @@ def _check_kernel(spec: GraphSpec) -> None:
         )
 
 
-def _describe(graph: Graph, model: ir.Model) -> Graph:
+def _describe(spec: GraphSpec, model: ir.Model) -> Graph:
+    """The graph in the sizes of one member of the family."""
+    num_rows = spec.batch_size * (spec.seq_len if spec.phase == "score" else 1)
+    sizes = {BATCH_SIZE: spec.batch_size, SEQ_LEN: spec.seq_len, NUM_LOGIT_ROWS: num_rows}
     return Graph(
-        spec=graph.spec,
-        path=f"{GRAPHS_DIR}/{graph.spec.name}.onnx",
-        inputs=tuple(map(_tensor_spec, model.graph.inputs)),
-        outputs=tuple(map(_tensor_spec, model.graph.outputs)),
+        spec=spec,
+        path=DECODER,
+        inputs=tuple(_tensor_spec(value, sizes) for value in model.graph.inputs),
+        outputs=tuple(_tensor_spec(value, sizes) for value in model.graph.outputs),
     )
 
 
-def _tensor_spec(value: ir.Value) -> TensorSpec:
+def _tensor_spec(value: ir.Value, sizes: dict[str, int]) -> TensorSpec:
     assert value.dtype is not None, "every graph input and output is typed"
-    assert value.shape is not None, "every graph input and output is static"
-    return TensorSpec.model_validate(
-        {
-            "name": value.name,
-            "dtype": value.dtype.numpy().name,
-            "shape": value.shape.numpy(),
-        }
-    )
+    assert value.shape is not None, "every graph input and output has a shape"
+    shape = [dim if isinstance(dim, int) else sizes[str(dim.value)] for dim in value.shape]
+    fields = {"name": value.name, "dtype": value.dtype.numpy().name, "shape": tuple(shape)}
+    return TensorSpec.model_validate(fields)

@@ -1,0 +1,73 @@
+"""One graph for every batch size and length, so that its weights are packed once."""
+
+import numpy as np
+import onnx_ir as ir
+
+from runtime.manifest import INPUT_IDS, LOGIT_ROWS, LOGITS
+from runtime.sessions.cpu import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
+
+__all__ = ["BATCH_SIZE", "NUM_LOGIT_ROWS", "SEQ_LEN", "FreeDimensions"]
+
+BATCH_SIZE, SEQ_LEN, NUM_LOGIT_ROWS = "batch_size", "seq_len", "num_logit_rows"
+OPEN = {
+    INPUT_IDS: [BATCH_SIZE, SEQ_LEN],
+    LOGIT_ROWS: [NUM_LOGIT_ROWS],
+    SEQLENS_K: [BATCH_SIZE],
+}
+LM_HEAD, LAST_NORM = "lm_head/MatMul", "norm/Mul_2"
+
+
+class FreeDimensions(ir.passes.InPlacePass):
+    """Any graph of the family -> the graph that computes them all.
+
+    ONNX Runtime packs the weights of every graph that it opens and gains nothing from static
+    shapes on a CPU, so the family becomes one graph:
+
+    1. The LM head runs on the rows that `logit_rows` names, of the flattened (B * S).
+    2. The sizes of the batch, of the chunk and of the chosen rows are left open.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrites in place."""
+        graph = model.graph
+        by_name = {node.name: node for node in graph}
+        self._choose_rows(graph, by_name[LAST_NORM].outputs[0], by_name[LM_HEAD])
+        for node in graph:
+            for value in node.outputs:
+                if not value.is_graph_output():
+                    value.shape = None
+        for value in (*graph.inputs, *graph.outputs):
+            if value.name == LOGITS:
+                continue
+            if value.name in OPEN:
+                value.shape = ir.Shape(OPEN[value.name])
+            elif value.name != TOTAL_SEQUENCE_LENGTH:  # a cache: rows and heads stay
+                assert value.shape is not None, "the portable graph is static"
+                value.shape = ir.Shape([BATCH_SIZE, *value.shape.dims[1:]])
+        return ir.passes.PassResult(model, modified=True)
+
+    def _choose_rows(self, graph: ir.Graph, normed: ir.Value, head: ir.Node) -> None:
+        rows = next((value for value in graph.inputs if value.name == LOGIT_ROWS), None)
+        if rows is None:
+            rows = ir.Value(name=LOGIT_ROWS, type=ir.TensorType(ir.DataType.INT64))
+            graph.inputs.insert(1, rows)
+        shape = ir.Value(
+            name="logit_rows/flat",
+            const_value=ir.Tensor(np.array([-1, _width(normed)]), name="logit_rows/flat"),
+        )
+        graph.register_initializer(shape)
+        flat = ir.node("Reshape", [normed, shape], name="logit_rows/Reshape")
+        chosen = ir.node("Gather", [flat.outputs[0], rows], {"axis": 0}, name="logit_rows/Gather")
+        graph.insert_before(head, [flat, chosen])
+        head.replace_input_with(0, chosen.outputs[0])
+        old, logits = graph.outputs[0], head.outputs[0]
+        old.name, graph.outputs[0] = f"{LOGITS}.static", logits
+        logits.name, logits.type = LOGITS, old.type
+        logits.shape = ir.Shape([NUM_LOGIT_ROWS, _width(old)])
+
+
+def _width(value: ir.Value) -> int:
+    assert value.shape is not None, "the portable graph is static"
+    width = value.shape[-1]
+    assert isinstance(width, int), "the portable graph is static"
+    return width
