@@ -60,7 +60,7 @@ class Roofline:
         """
         config = self.config
         head = config.vocab_size * config.hidden_size
-        linear = sum(n * k for n, k in linear_shapes(config)) - head
+        linear = sum(n * k for n, k in linear_shapes(config).values()) - head
         queries = config.num_hidden_layers * config.num_attention_heads * config.head_dim
         cache = self.footprint.cache_bytes * cache_elements(config, cached)
         num_bytes = self.footprint.weights_read(config, self.profile, self.weights) + cache

@@ -2,7 +2,7 @@
 
 import math
 
-from export.parameters import parameter_shape, parameters
+from export.parameters import LM_HEAD, parameter_shape, parameters
 from profiles import Profile
 from runtime.manifest import GraphSpec, ModelConfig
 
@@ -16,13 +16,13 @@ __all__ = [
 ]
 
 
-def linear_shapes(config: ModelConfig) -> list[tuple[int, int]]:
-    """(outputs, inputs) of every linear layer, the LM head included."""
+def linear_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
+    """(outputs, inputs) of every linear layer by name, the LM head included."""
     names = [name for name in parameters(config) if not name.startswith("embed_")]
     if config.tie_word_embeddings:
-        names.append("lm_head.weight")  # computed with, though not stored twice
-    shapes = [parameter_shape(config, name) for name in names]
-    return [(shape[0], shape[1]) for shape in shapes if len(shape) == 2]
+        names.append(LM_HEAD)  # computed with, though not stored twice
+    shapes = {name: parameter_shape(config, name) for name in names}
+    return {name: (shape[0], shape[1]) for name, shape in shapes.items() if len(shape) == 2}
 
 
 def embedding_elements(config: ModelConfig) -> int:

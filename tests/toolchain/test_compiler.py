@@ -76,12 +76,15 @@ def test_the_manifest_lists_the_inputs_and_outputs_that_the_graphs_have(
         assert len(dict(open_sizes)) == len(open_sizes), "one size for each open dimension"
 
 
-def test_int4_takes_four_bits_and_a_scale_per_block_for_every_linear_weight(
+def test_int4_takes_four_bits_and_a_scale_per_block_and_eight_for_the_lm_head(
     bundles: Path,
 ) -> None:
     manifest = load_bundle(bundles / "talk-int4").manifest
     config = manifest.model
     e, f, v = config.hidden_size, config.intermediate_size, config.vocab_size
-    linear = config.num_hidden_layers * (4 * e * e + 3 * e * f) + v * e
-    quantized = sum(entry.size for path, entry in manifest.files.items() if ".weight.int4" in path)
-    assert quantized == linear // 2 + linear // 32 * 4
+    layers, head = config.num_hidden_layers * (4 * e * e + 3 * e * f), v * e
+    sizes = {
+        kind: sum(entry.size for path, entry in manifest.files.items() if f".weight.{kind}" in path)
+        for kind in ("int4", "int8")
+    }
+    assert sizes == {"int4": layers // 2 + layers // 32 * 4, "int8": head + head // 32 * 4}

@@ -30,7 +30,9 @@ def linear_bytes(config: ModelConfig, profile: Profile, weights: str) -> int:
     """Linear layers in float16, or in int8 with a float16 scale per output channel (W8A16)."""
     width = FLOAT16 if weights == "fp16" else 1
     scales = 0 if weights == "fp16" else FLOAT16
-    return sum(rows * (columns * width + scales) for rows, columns in linear_shapes(config))
+    return sum(
+        rows * (columns * width + scales) for rows, columns in linear_shapes(config).values()
+    )
 
 
 def weights_part(config: ModelConfig, profile: Profile, weights: str) -> Quantity:

@@ -1,5 +1,6 @@
 """What compiling for ONNX Runtime on CPU takes, and what running the bundle takes."""
 
+from export.parameters import LM_HEAD
 from profiles import Profile
 from runtime.manifest import ModelConfig
 from runtime.sessions.cpu import cache_rows
@@ -14,10 +15,10 @@ from toolchain.sizes import (
     serving_graphs,
 )
 from toolchain.targets.base import Footprint
+from toolchain.targets.cpu.quantize_weights import BITS
 
 __all__ = ["CPU_FOOTPRINT"]
 
-BITS = {"int4": 4, "int8": 8}
 FLOAT32 = 4
 # As measured by benchmarks/build_memory.py.
 GRAPH_BYTES, GRAPH_BYTES_PER_LAYER = 11_000, 11_850  # the graph and the manifest
@@ -30,12 +31,12 @@ RUNTIME_BYTES = 60e6  # Python and ONNX Runtime
 
 def linear_bytes(config: ModelConfig, profile: Profile, weights: str) -> int:
     """Every linear layer as it is stored: levels and float32 scales, or float32."""
-    shapes = linear_shapes(config)
+    shapes, size = linear_shapes(config), profile.block_size
     if weights not in BITS:
-        return sum(FLOAT32 * rows * columns for rows, columns in shapes)
-    size, bits = profile.block_size, BITS[weights]
+        return sum(FLOAT32 * rows * columns for rows, columns in shapes.values())
     return sum(
-        rows * -(-columns // size) * (size * bits // 8 + FLOAT32) for rows, columns in shapes
+        rows * -(-columns // size) * (size * BITS[weights][name == LM_HEAD] // 8 + FLOAT32)
+        for name, (rows, columns) in shapes.items()
     )
 
 
@@ -81,7 +82,7 @@ def weights_part(config: ModelConfig, profile: Profile, weights: str) -> Quantit
     linears, embedding = linear_bytes(config, profile, weights), 2 * embedding_elements(config)
     sums = 0
     if weights in BITS:  # packed for the kernel, which adds a float32 to every scale
-        shapes = linear_shapes(config)
+        shapes = linear_shapes(config).values()
         sums = sum(FLOAT32 * rows * -(-columns // profile.block_size) for rows, columns in shapes)
     return Quantity(
         name="weights",

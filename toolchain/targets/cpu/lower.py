@@ -16,8 +16,10 @@ from toolchain.targets.cpu.free_dimensions import (
     SEQ_LEN,
     FreeDimensions,
 )
+from toolchain.targets.cpu.fuse_norms import FuseNorms
 from toolchain.targets.cpu.grouped_query_attention import GroupedQueryAttention
-from toolchain.targets.cpu.quantize_weights import QuantizeWeights
+from toolchain.targets.cpu.pack_qkv import PackQkv
+from toolchain.targets.cpu.quantize_weights import BITS, QuantizeWeights
 from toolchain.targets.cpu.streamed import StreamedTensor, row_blocks, streamed
 
 __all__ = ["compile_for_cpu", "cpu_passes"]
@@ -30,13 +32,16 @@ HEAD_DIM_MULTIPLE = 16  # of com.microsoft.GroupQueryAttention with do_rotary
 def cpu_passes(manifest: Manifest, weights: str, block_size: int) -> list[ir.passes.InPlacePass]:
     """The rewrites in the order in which they run."""
     quantized: list[ir.passes.InPlacePass] = []
-    if weights in ("int4", "int8"):
-        quantized = [QuantizeWeights(bits=4 if weights == "int4" else 8, block_size=block_size)]
+    if weights in BITS:
+        bits, head_bits = BITS[weights]
+        quantized = [QuantizeWeights(bits, block_size, head_bits)]
     return [
         *quantized,
         Float32(),
         GroupedQueryAttention(manifest.model, cache_rows(manifest.cache_len)),
+        PackQkv(),
         FreeDimensions(),
+        FuseNorms(),
         RemoveUnusedNodesPass(),
         TopologicalSortPass(),
     ]

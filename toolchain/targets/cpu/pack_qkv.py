@@ -1,0 +1,73 @@
+"""Query, key and value as one product."""
+
+from collections.abc import Iterator
+from itertools import chain
+
+import onnx_ir as ir
+
+from runtime.bundle_writer import Buffer, WeightJob
+from toolchain.targets.cpu.streamed import StreamedTensor, register
+
+__all__ = ["PackQkv"]
+
+
+class PackQkv(ir.passes.InPlacePass):
+    """Three MatMulNBits of one input -> one, which GroupQueryAttention takes apart itself.
+
+    The rows of the three weights follow each other, so the bytes of the joined levels and scales
+    are those of the parts one after the other.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrites in place."""
+        graph = model.graph
+        kernels = [node for node in graph if node.op_type == "GroupQueryAttention"]
+        for attention in kernels:
+            parts = [value.producer() for value in attention.inputs[:3] if value is not None]
+            products = [node for node in parts if node is not None and _is_quantized(node)]
+            if len(products) == 3:
+                _join(graph, attention, products)
+        return ir.passes.PassResult(model, modified=bool(kernels))
+
+
+def _is_quantized(node: ir.Node) -> bool:
+    return node.op_type == "MatMulNBits"
+
+
+def _join(graph: ir.Graph, attention: ir.Node, products: list[ir.Node]) -> None:
+    scope = str(attention.name).rpartition("/")[0]
+    levels, scales = _joined(f"{scope}.qkv_proj.weight", products)
+    attributes = {name: value for name, value in products[0].attributes.items() if name != "N"}
+    num_rows = sum(node.attributes["N"].as_int() for node in products)
+    joined = ir.node(
+        "MatMulNBits",
+        [products[0].inputs[0], register(graph, levels), register(graph, scales)],
+        {**{name: value.value for name, value in attributes.items()}, "N": num_rows},
+        domain="com.microsoft",
+        name=f"{scope}.qkv_proj/MatMul",
+    )
+    result = joined.outputs[0]
+    result.name, result.type = f"{scope}.qkv_proj/MatMul", products[0].outputs[0].type
+    graph.insert_before(attention, joined)
+    attention.replace_input_with(0, result)
+    attention.replace_input_with(1, None)
+    attention.replace_input_with(2, None)
+
+
+def _joined(name: str, products: list[ir.Node]) -> tuple[StreamedTensor, StreamedTensor]:
+    """Levels and scales of all parts, made together."""
+    parts = [node.inputs[1].const_value for node in products if node.inputs[1] is not None]
+    levels = [part for part in parts if isinstance(part, StreamedTensor)]
+    jobs = [part.job for part in levels]
+
+    def chunks() -> Iterator[tuple[Buffer, ...]]:
+        return chain.from_iterable(job.chunks() for job in jobs)
+
+    bits = str(jobs[0].names[0]).rpartition(".")[2]
+    job = WeightJob(names=(f"{name}.{bits}", f"{name}.{bits}.scales"), chunks=chunks)
+    num_rows = sum(part.shape.numpy()[0] for part in levels)
+    _, num_blocks, width = levels[0].shape.numpy()
+    return (
+        StreamedTensor(job, 0, ir.DataType.UINT8, (num_rows, num_blocks, width)),
+        StreamedTensor(job, 1, ir.DataType.FLOAT, (num_rows, num_blocks)),
+    )
