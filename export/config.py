@@ -7,9 +7,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from export.errors import ConfigError
+from profiles import Profile
 from runtime.manifest import ModelConfig, first_problem
 
-__all__ = ["load_config"]
+__all__ = ["check_context", "load_config", "num_positions"]
 
 ARCHITECTURE = "LlamaForCausalLM"
 # Keys that change what the model computes, with the only value that the decoder implements.
@@ -113,3 +114,25 @@ def _rope(file: Path, raw: dict[str, Any]) -> tuple[Any, Any]:
     for key in sorted(set(scaling) - ROPE_KEYS):
         raise ConfigError(f"{file}: rope setting {key}", allowed=", ".join(sorted(ROPE_KEYS)))
     return theta, scaling.get("factor") if kind == "linear" else 1.0
+
+
+def num_positions(config: ModelConfig) -> int:
+    """Positions that the model has; linear scaling packs more of them into the trained range."""
+    return int(config.max_position_embeddings * config.rope_scaling_factor)
+
+
+def check_context(config: ModelConfig, profile: Profile) -> None:
+    """Refuses a profile that caches more than the model was trained for.
+
+    Raises:
+        ConfigError: naming both numbers.
+    """
+    longest = max(spec.cache_len for spec in profile.graphs)
+    positions = num_positions(config)
+    if longest > positions:
+        raise ConfigError(
+            f"profile {profile.name} caches more positions than the model has",
+            got=longest,
+            allowed=f"up to {positions}",
+            next_step="lower cache_len in the profile",
+        )

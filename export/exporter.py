@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from export.checkpoint import TensorSource, open_checkpoint
-from export.config import load_config
+from export.config import check_context, load_config
 from export.dummy import DummyCheckpoint, dummy_tokenizer
-from export.errors import CheckpointError, ConfigError
+from export.errors import CheckpointError
 from export.graphs import graph_inputs, graph_outputs
 from export.parameters import parameter_shape, parameters
 from export.trace import trace
@@ -56,7 +56,7 @@ def export_bundle(
     """
     # 1. Everything that config and names tell is refused before the first byte is written.
     config = load_config(model)
-    _check_context(config, profile)
+    check_context(config, profile)
     source, tokenizer = _open(model, config, load_format)
     generation = _generation_config(model)
     names = parameters(config)
@@ -140,18 +140,6 @@ def _graph(config: ModelConfig, spec: GraphSpec) -> Graph:
         inputs=graph_inputs(config, spec),
         outputs=graph_outputs(config, spec),
     )
-
-
-def _check_context(config: ModelConfig, profile: Profile) -> None:
-    longest = max(spec.cache_len for spec in profile.graphs)
-    positions = int(config.max_position_embeddings * config.rope_scaling_factor)
-    if longest > positions:
-        raise ConfigError(
-            f"profile {profile.name} caches more positions than the model has",
-            got=longest,
-            allowed=f"up to {positions}",
-            next_step="lower cache_len in the profile",
-        )
 
 
 def _generation_config(model: Path) -> bytes:

@@ -1,5 +1,7 @@
 """Names and shapes of a model's tensors: the checkpoint's table and the decoder's. No torch."""
 
+from functools import cache
+
 from runtime.manifest import ModelConfig
 
 __all__ = ["EMBEDDING", "LM_HEAD", "expected_shapes", "hf_name", "parameter_shape", "parameters"]
@@ -7,6 +9,7 @@ __all__ = ["EMBEDDING", "LM_HEAD", "expected_shapes", "hf_name", "parameter_shap
 LM_HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 
+@cache
 def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor that a checkpoint of this model holds."""
     hidden, inner = config.hidden_size, config.intermediate_size

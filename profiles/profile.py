@@ -23,8 +23,14 @@ class ProfileError(UserError):
 class ChipFact(Record):
     """A number about the chip in bytes, bytes/s or operations/s, with where it is from."""
 
-    value: PositiveFloat
+    value: float = Field(gt=0, allow_inf_nan=False)
     source: str
+
+
+class Share(ChipFact):
+    """A part of one."""
+
+    value: float = Field(gt=0, le=1)
 
 
 class Chip(Record):
@@ -35,8 +41,14 @@ class Chip(Record):
     reserved: ChipFact  # bytes of it in use before anything is loaded
     bandwidth: ChipFact  # bytes/s between memory and cores
     fp16: ChipFact  # float16 operations/s, a multiplication and an addition being two
-    memory_efficiency: ChipFact
-    compute_efficiency: ChipFact
+    memory_efficiency: Share
+    compute_efficiency: Share
+
+    @model_validator(mode="after")
+    def _check_reserved(self) -> Self:
+        if self.reserved.value >= self.memory.value:
+            raise ValueError("reserved must be less than memory")
+        return self
 
 
 class Limits(Record):

@@ -35,7 +35,7 @@ __all__ = [
     "past_value",
 ]
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 Phase = Literal["prefill", "decode", "score"]
 Stage = Literal["exported", "compiled"]
@@ -168,7 +168,7 @@ class Provenance(Record):
 class Manifest(Record):
     """All that the runtime knows about a bundle."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[2] = FORMAT_VERSION
     stage: Stage
     target: str  # "portable" for an exported bundle, else the compiler target
     weights: str  # fp16 for an exported bundle, else what --weights chose

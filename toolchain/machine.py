@@ -4,7 +4,7 @@ import os
 import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -107,13 +107,22 @@ def _groups() -> list[tuple[int, int]]:
     """(limit, use) of every control group above this process that has a limit."""
     found = []
     own = [line.split(":", 2)[2] for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    for path in sorted({"", *(path.rstrip("/") for path in own)}):
+    groups = {str(group) for path in own for group in (PurePath(path), *PurePath(path).parents)}
+    for path in sorted(group.rstrip("/") for group in groups):
         for limit_file, use_file in CGROUP_FILES:
             try:
                 limit = Path(limit_file.format(path)).read_text().strip()
-                used = Path(use_file.format(path)).read_text().strip()
-            except OSError:
+                used = int(Path(use_file.format(path)).read_text())
+                cached = _page_cache(Path(use_file.format(path)).parent)
+            except (OSError, ValueError, KeyError):  # no such group, or nothing to read in it
                 continue
             if limit.isdecimal():
-                found.append((int(limit), int(used)))
+                found.append((int(limit), max(0, used - cached)))
     return found
+
+
+def _page_cache(group: Path) -> int:
+    """Bytes of files that count as used and that the kernel takes back first."""
+    lines = (group / "memory.stat").read_text().splitlines()
+    stat = dict(line.split() for line in lines)
+    return int(stat.get("total_inactive_file", stat["inactive_file"]))  # version 1, version 2

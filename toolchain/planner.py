@@ -27,12 +27,16 @@ PROMPTS, CONTEXTS = (128, 512, 1024), (512, 1024, 2048)
 class Plan:
     """The answer.
 
+    build: what export and compile take, on this machine.
     device: parts of the device's memory, all of them resident at once.
-    needs: bytes of the device with one copy of the weights, and with one per graph.
+    needs: bytes of the device with one copy of the weights, "shared", and with one "per_graph".
     available: bytes that the device has for them.
     remedy: the largest change that makes it fit, where it does not.
     """
 
+    profile: str
+    weights: str
+    share_weights: bool
     build: dict[str, list[Quantity]]
     device: list[Quantity]
     needs: dict[str, float]
@@ -62,12 +66,9 @@ def make_plan(
     request = make_request(config, profile, weights, share_weights)
     footprint, chip = request.target.footprint, profile.chip
     available = total_memory() if chip is None else chip.memory.value - chip.reserved.value
-    copies = {"one copy of the weights": True, "one copy per graph": False}
-    needs = {
-        name: total(device_parts(replace(request, share_weights=shared)))
-        for name, shared in copies.items()
-        if shared or footprint.sharing == "optional"
-    }
+    needs = {"shared": total(device_parts(replace(request, share_weights=True)))}
+    if footprint.sharing == "optional":
+        needs["per_graph"] = total(device_parts(replace(request, share_weights=False)))
     fits = total(device_parts(request)) <= available
     roofline = Roofline(
         config=config,
@@ -78,6 +79,9 @@ def make_plan(
     )
     context = max(spec.cache_len for spec in profile.graphs)
     return Plan(
+        profile=profile.name,
+        weights=request.weights,
+        share_weights=share_weights,
         build={
             "export": export_parts(config, profile),
             "compile": footprint.compile(config, profile, request.weights),
@@ -86,12 +90,17 @@ def make_plan(
         needs=needs,
         available=available,
         speed=[
-            *(roofline.first_token(prompt) for prompt in PROMPTS if prompt <= context),
-            *(roofline.per_token(length) for length in CONTEXTS if length <= context),
+            *(roofline.first_token(length) for length in _up_to(PROMPTS, context)),
+            *(roofline.per_token(length) for length in _up_to(CONTEXTS, context)),
         ],
         fits=fits,
         remedy=None if fits else remedy(request, available),
     )
+
+
+def _up_to(lengths: tuple[int, ...], context: int) -> list[int]:
+    """Those that the cache holds, or the whole of it where it is shorter than all."""
+    return [length for length in lengths if length <= context] or [context]
 
 
 def export_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:

@@ -29,7 +29,9 @@ def remedy(request: Request, available: float) -> str:
             for name in names:
                 changed = changes[name](changed)
             length = longest
-            while (needed := total(device_parts(changed))) > available and length > SHORTEST_CACHE:
+            while (
+                needed := total(device_parts(changed))
+            ) > available and length // 2 >= SHORTEST_CACHE:
                 length //= 2
                 changed = _with_cache(length)(changed)
             if needed <= available:

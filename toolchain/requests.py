@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from export.config import check_context
 from profiles import Profile
 from runtime.manifest import ModelConfig
 from toolchain.errors import TargetError
@@ -39,7 +40,8 @@ def make_request(
     """A request with the profile's defaults filled in.
 
     Raises:
-        TargetError: no such target, or a precision or sharing that it lacks.
+        ConfigError: the profile caches more positions than the model has.
+        TargetError: no such target, or something that it lacks or cannot do.
     """
     if profile.target not in TARGETS:
         raise TargetError(
@@ -55,6 +57,14 @@ def make_request(
             got=weights,
             allowed=", ".join(target.weights),
         )
+    if target.footprint.needs_chip != (profile.chip is not None):
+        raise TargetError(
+            f"profile {profile.name}: chip",
+            got="none" if profile.chip is None else profile.chip.soc_name,
+            allowed="facts of the chip" if target.footprint.needs_chip else "none for this target",
+        )
+    check_context(config, profile)
+    target.check(config, profile.graphs)
     if target.footprint.sharing == "always" and not share_weights:
         raise TargetError(
             f"target {profile.target} always shares the weights between graphs",

@@ -51,12 +51,12 @@ class Roofline:
     footprint: Footprint
     rates: Rates
 
-    def call(self, rows: int, cached: int) -> float:
-        """Seconds of one graph call over new rows of one sequence.
+    def call(self, rows: int, cached: int) -> tuple[float, float]:
+        """Bytes and operations of one graph call over new rows of one sequence.
 
         Bytes: every linear weight once, and the cached keys and values. Operations: two per
         linear weight and row (the LM head for one row only), and four per query element and
-        column of attention.
+        column of attention. Copies of the cache and scores in memory are left out.
         """
         config = self.config
         head = config.vocab_size * config.hidden_size
@@ -65,7 +65,25 @@ class Roofline:
         cache = self.footprint.cache_bytes * cache_elements(config, cached)
         num_bytes = self.footprint.weights_read(config, self.profile, self.weights) + cache
         operations = 2 * (linear * rows + head) + 4 * queries * rows * (cached + rows)
-        return max(num_bytes / self.rates.bandwidth, operations / self.rates.operations)
+        return num_bytes, operations
+
+    def _quantity(self, name: str, calls: list[tuple[float, float]]) -> Quantity:
+        """Calls one after the other, each as long as the longer of its two."""
+        bandwidth, rate = self.rates.bandwidth, self.rates.operations
+        terms = [
+            f"{num_bytes / 1e9:.2f} GB / {bandwidth / 1e9:.0f} GB/s"
+            if num_bytes / bandwidth > operations / rate
+            else f"{operations / 1e12:.3f} T / {rate / 1e12:.2f} T/s"
+            for num_bytes, operations in calls
+        ]
+        seconds = sum(max(moved / bandwidth, computed / rate) for moved, computed in calls)
+        return Quantity(
+            name=name,
+            value=seconds,
+            unit="s",
+            formula=f"{' + '.join(terms)} ({self.rates.source})",
+            estimate=True,
+        )
 
     def _cached(self, valid: int) -> int:
         """Cached rows that attention reads: static shapes read them all, valid or not."""
@@ -73,36 +91,17 @@ class Roofline:
         return longest if self.footprint.static_shapes else valid
 
     def first_token(self, num_tokens: int) -> Quantity:
-        """Time to the first token of a prompt."""
+        """Time to the first token of a prompt, in calls of the lengths that the engine takes."""
         graphs = serving_graphs(self.profile)
         lengths = {spec.seq_len for spec in graphs if spec.batch_size == 1}
-        seconds, done = 0.0, 0
-        plan = plan_chunks(num_tokens, sorted(lengths), self.footprint.static_shapes)
-        for seq_len in plan:
-            left = num_tokens - done
-            rows = seq_len if self.footprint.static_shapes else min(seq_len, left)
-            seconds += self.call(rows, self._cached(done))
+        calls, done = [], 0
+        for seq_len in plan_chunks(num_tokens, sorted(lengths), self.footprint.static_shapes):
+            rows = seq_len if self.footprint.static_shapes else min(seq_len, num_tokens - done)
+            calls.append(self.call(rows, self._cached(done)))
             done += rows
-        return Quantity(
-            name=f"first token, {num_tokens} tokens of prompt",
-            value=seconds,
-            unit="s",
-            formula=f"calls of {'+'.join(map(str, plan))} rows, each the longer of bytes / "
-            f"{self.rates.bandwidth / 1e9:.0f} GB/s and operations / "
-            f"{self.rates.operations / 1e12:.2f} T/s ({self.rates.source})",
-            estimate=True,
-        )
+        return self._quantity(f"first token, {num_tokens} tokens of prompt", calls)
 
     def per_token(self, num_tokens: int) -> Quantity:
         """Time of each further token at a context of this length."""
-        cached = self._cached(num_tokens)
-        read = self.footprint.weights_read(self.config, self.profile, self.weights)
-        cache = self.footprint.cache_bytes * cache_elements(self.config, cached)
-        return Quantity(
-            name=f"per token, {num_tokens} tokens of context",
-            value=self.call(1, cached),
-            unit="s",
-            formula=f"(weights {read:,} B + {cached} cached rows {cache:,} B) / "
-            f"{self.rates.bandwidth / 1e9:.0f} GB/s",
-            estimate=True,
-        )
+        call = self.call(1, self._cached(num_tokens))
+        return self._quantity(f"per token, {num_tokens} tokens of context", [call])

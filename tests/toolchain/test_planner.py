@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from export.config import load_config
+from export.errors import ConfigError
 from profiles import Profile, load_profile
 from runtime.bundle import Bundle, load_bundle
+from runtime.errors import UserError
 from runtime.manifest import ModelConfig
+from toolchain import machine
 from toolchain.compiler import exported_profile
 from toolchain.errors import TargetError
 from toolchain.planner import Plan, make_plan
@@ -33,6 +36,7 @@ SEVEN_B = ModelConfig(
     rms_norm_eps=1e-5,
     rope_theta=10000.0,
 )
+LONG = SEVEN_B.model_copy(update={"rope_scaling_factor": 4.0})  # 16,384 positions
 PARAMETERS = 6_929_256_448  # of Chinese-Alpaca-2-7B
 MIB = 1 << 20
 
@@ -97,12 +101,12 @@ def long_context(length: int) -> Profile:
 
 
 def test_a_remedy_is_the_change_that_saves_the_most_and_it_fits() -> None:
-    plan = make_plan(SEVEN_B, long_context(16_384))
+    plan = make_plan(LONG, long_context(16_384))
     assert not plan.fits
     assert plan.remedy is not None
     assert plan.remedy.startswith("--weights int8")
-    assert make_plan(SEVEN_B, long_context(16_384), "int8").fits
-    deep = SEVEN_B.model_copy(update={"num_hidden_layers": 64})
+    assert make_plan(LONG, long_context(16_384), "int8").fits
+    deep = LONG.model_copy(update={"num_hidden_layers": 64})
     both = make_plan(deep, long_context(16_384))
     assert both.remedy is not None
     assert both.remedy.startswith("--weights int8 and cache_len 4096 in the profile")
@@ -139,12 +143,43 @@ def test_int8_halves_the_weights_that_are_read() -> None:
 
 def test_every_shipped_profile_can_be_planned_and_every_number_is_explained() -> None:
     for name in ("cpu", "310p3", "910b3", "910b3-16k"):
-        plan: Plan = make_plan(SEVEN_B, load_profile(name))
+        plan: Plan = make_plan(LONG, load_profile(name))
         for part in [*plan.build["export"], *plan.build["compile"], *plan.device, *plan.speed]:
             assert part.formula
             assert math.isfinite(part.value)
             assert part.value > 0
         assert plan.fits == (total(plan.device) <= plan.available)
+
+
+def test_what_export_or_compile_would_refuse_is_refused_before() -> None:
+    with pytest.raises(ConfigError, match="caches more positions than the model has; got 16384"):
+        make_plan(SEVEN_B, load_profile("910b3-16k"))
+    narrow = SEVEN_B.model_copy(update={"head_dim": 24})
+    with pytest.raises(TargetError, match="head_dim 24"):
+        make_plan(narrow, load_profile("cpu"))
+    for name, other in (("310p3", "cpu"), ("cpu", "310p3")):
+        swapped = load_profile(name).model_copy(update={"chip": load_profile(other).chip})
+        with pytest.raises(TargetError, match=f"profile {name}: chip"):
+            make_plan(SEVEN_B, swapped)
+
+
+def test_files_in_memory_are_not_counted_as_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an export the page cache fills a container's limit, which refused the compile."""
+    own = Path("/proc/self/cgroup").read_text().splitlines()[0].split(":", 2)[2].strip("/")
+    group = tmp_path / own
+    group.mkdir(parents=True, exist_ok=True)
+    (group / "memory.max").write_text("4000000000\n")
+    (group / "memory.current").write_text("3900000000\n")
+    (group / "memory.stat").write_text("anon 200000000\ninactive_file 3700000000\n")
+    files = (f"{tmp_path}{{}}/memory.max", f"{tmp_path}{{}}/memory.current")
+    monkeypatch.setattr(machine, "CGROUP_FILES", (files,))
+    assert machine.available_memory() == 3_800_000_000
+    assert machine.total_memory() == 4_000_000_000
+    (group / "memory.stat").write_text("anon 3900000000\ninactive_file 0\n")
+    with pytest.raises(UserError, match="too little free memory to build; got 0.10 GB"):
+        machine.require_memory(2e9, 0, "build")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+COPIES = {"shared": "one copy of the weights", "per_graph": "one copy per graph"}
+
 
 def command(
     model: Annotated[Path, typer.Argument(help="Directory with the model's config.json.")],
@@ -34,20 +36,23 @@ def command(
 
     deployment = load_profile(profile)
     plan = make_plan(load_config(model), deployment, weights, share_weights)
+    device = "this machine" if deployment.chip is None else deployment.description
     if as_json:
         print(json.dumps(asdict(plan), indent=2))
     else:
         columns = ("", "value", "", *(["formula"] if explain else []))
         for step, parts in plan.build.items():
             print_table(f"{step}, on this machine", columns, _rows(parts, explain))
-        print_table(f"memory on {deployment.description}", columns, _rows(plan.device, explain))
-        print_table("speed", columns, _rows(plan.speed, explain))
-        for name, needed in plan.needs.items():
+        print_table(f"memory on {device}", columns, _rows(plan.device, explain))
+        print_table("speed at best", columns, _rows(plan.speed, explain))
+        for copies, needed in plan.needs.items():
             verdict = "fits" if needed <= plan.available else "does not fit"
-            print(f"{name}: {needed / 1e9:.1f} of {plan.available / 1e9:.1f} GB, {verdict}")
+            print(
+                f"{COPIES[copies]}: {needed / 1e9:.1f} of {plan.available / 1e9:.1f} GB, {verdict}"
+            )
     if not plan.fits:
         raise PlanError(
-            f"the model does not fit {deployment.description}",
+            f"the model does not fit {device}",
             got=f"{sum(part.value for part in plan.device) / 1e9:.1f} GB",
             allowed=f"{plan.available / 1e9:.1f} GB",
             next_step=f"largest change that makes it fit: {plan.remedy}",

@@ -1,13 +1,13 @@
 """What a target is: precisions that it has, how it compiles, and what that will take."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from profiles import Profile
 from runtime.bundle import Bundle
 from runtime.bundle_writer import BundleWriter
-from runtime.manifest import Graph, ModelConfig
+from runtime.manifest import Graph, GraphSpec, ModelConfig
 from toolchain.quantity import Quantity
 
 __all__ = ["Footprint", "Target"]
@@ -33,13 +33,18 @@ class Footprint:
     state: Parts
     weights_read: Callable[[ModelConfig, Profile, str], int]
     cache_bytes: int  # of one number in the KV cache
+    needs_chip: bool  # facts of the chip in the profile; else this machine's are taken
     static_shapes: bool  # every row of a chunk and of the cache costs time, valid or not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A way to lower the portable graphs; compile is None where that is not built yet."""
+    """A way to lower the portable graphs; compile is None where that is not built yet.
+
+    check raises TargetError for a model or a graph that it cannot lower.
+    """
 
     weights: tuple[str, ...]
+    check: Callable[[ModelConfig, Sequence[GraphSpec]], None]
     compile: Compile | None
     footprint: Footprint

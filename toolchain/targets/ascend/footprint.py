@@ -146,5 +146,6 @@ ASCEND_FOOTPRINT = Footprint(
     state=state_parts,
     weights_read=linear_bytes,
     cache_bytes=FLOAT16,
+    needs_chip=True,
     static_shapes=True,
 )

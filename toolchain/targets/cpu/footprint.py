@@ -54,7 +54,7 @@ def compile_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Q
             name="write",
             value=linears + embedding + floats + graphs,
             unit="B",
-            formula=f"linear layers {linears:,} in {weights} with scales + embedding "
+            formula=f"linear layers {linears:,} in {weights} + embedding "
             f"{embedding:,} in fp16 + norms and angles {floats:,} + graph and manifest {graphs:,}",
         ),
         Quantity(
@@ -88,8 +88,8 @@ def weights_part(config: ModelConfig, profile: Profile, weights: str) -> Quantit
         name="weights",
         value=linears + sums + embedding,
         unit="B",
-        formula=f"linear layers {linears:,} in {weights} with scales + sums of blocks {sums:,} + "
-        f"embedding {embedding:,}",
+        formula=f"linear layers {linears:,} in {weights} + sums of blocks {sums:,} + embedding "
+        f"{embedding:,}",
     )
 
 
@@ -140,5 +140,6 @@ CPU_FOOTPRINT = Footprint(
     state=state_parts,
     weights_read=linear_bytes,
     cache_bytes=FLOAT32,
+    needs_chip=False,
     static_shapes=False,
 )

@@ -6,9 +6,9 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 from profiles import Profile
 from runtime.bundle import GRAPHS_DIR, WEIGHTS_DIR, Bundle
 from runtime.bundle_writer import BundleWriter, WeightJob
-from runtime.manifest import Graph, GraphSpec, Manifest, ModelConfig, TensorSpec
+from runtime.manifest import Graph, GraphSpec, Manifest, TensorSpec
 from runtime.sessions.cpu import cache_rows
-from toolchain.errors import TargetError
+from toolchain.targets.cpu.check import check_for_cpu
 from toolchain.targets.cpu.float32 import Float32
 from toolchain.targets.cpu.free_dimensions import (
     BATCH_SIZE,
@@ -26,7 +26,6 @@ __all__ = ["compile_for_cpu", "cpu_passes"]
 
 StoredTensor = ir.ExternalTensor | StreamedTensor
 DECODER = f"{GRAPHS_DIR}/decoder.onnx"
-HEAD_DIM_MULTIPLE = 16  # of com.microsoft.GroupQueryAttention with do_rotary
 
 
 def cpu_passes(manifest: Manifest, weights: str, block_size: int) -> list[ir.passes.InPlacePass]:
@@ -52,9 +51,7 @@ def compile_for_cpu(
 ) -> tuple[Graph, ...]:
     """See toolchain.compiler.compile_bundle."""
     manifest = bundle.manifest
-    _check_head_dim(manifest.model)
-    for graph in manifest.graphs:
-        _check_kernel(graph.spec)
+    check_for_cpu(manifest.model, [graph.spec for graph in manifest.graphs])
 
     # 1. Any graph of the family, since its dimensions are freed; its weights are only promised.
     writer.report("lowering")
@@ -101,24 +98,6 @@ def _job(tensor: StoredTensor) -> WeightJob:
         lambda: ((rows,) for rows in row_blocks(tensor)),
     )
     return copied.job
-
-
-def _check_head_dim(config: ModelConfig) -> None:
-    if config.head_dim % HEAD_DIM_MULTIPLE:
-        raise TargetError(
-            "ONNX Runtime's attention cannot rotate heads of this size",
-            got=f"head_dim {config.head_dim}",
-            allowed=f"multiples of {HEAD_DIM_MULTIPLE}",
-        )
-
-
-def _check_kernel(spec: GraphSpec) -> None:
-    if spec.batch_size > 1 and spec.seq_len > 1:
-        raise TargetError(
-            f"graph {spec.name}: ONNX Runtime appends several rows to one sequence only",
-            got=f"batch_size {spec.batch_size}, seq_len {spec.seq_len}",
-            next_step="set batch_size or seq_len to 1 in the profile",
-        )
 
 
 def _describe(spec: GraphSpec, model: ir.Model) -> Graph:
