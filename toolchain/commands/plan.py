@@ -30,8 +30,9 @@ def command(
     """Tell what a model will take and how fast it can be; exit 1 when it does not fit."""
     from export.config import load_config
     from profiles import load_profile
-    from toolchain.console import print_table
+    from toolchain.console import human_bytes, print_table
     from toolchain.errors import PlanError
+    from toolchain.machine import total_memory
     from toolchain.planner import make_plan
 
     deployment = load_profile(profile)
@@ -41,8 +42,9 @@ def command(
         print(json.dumps(asdict(plan), indent=2))
     else:
         columns = ("", "value", "", *(["formula"] if explain else []))
+        memory = human_bytes(total_memory())
         for step, parts in plan.build.items():
-            print_table(f"{step}, on this machine", columns, _rows(parts, explain))
+            print_table(f"{step}, on this machine with {memory} of memory", columns, _rows(parts, explain))
         print_table(f"memory on {device}", columns, _rows(plan.device, explain))
         print_table("speed at best", columns, _rows(plan.speed, explain))
         for copies, needed in plan.needs.items():
