@@ -44,8 +44,8 @@ def command(
         columns = ("", "value", "", *(["formula"] if explain else []))
         memory = human_bytes(total_memory())
         for step, parts in plan.build.items():
-            print_table(f"{step}, on this machine with {memory} of memory", columns, _rows(parts, explain))
-        print_table(f"memory on {device}", columns, _rows(plan.device, explain))
+            print_table(f"{step} (host of {memory})", columns, _rows(parts, explain))
+        print_table("memory of the device", columns, _rows(plan.device, explain))
         print_table("speed at best", columns, _rows(plan.speed, explain))
         for copies, needed in plan.needs.items():
             verdict = "fits" if needed <= plan.available else "does not fit"
