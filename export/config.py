@@ -127,7 +127,7 @@ def check_context(config: ModelConfig, profile: Profile) -> None:
     Raises:
         ConfigError: naming both numbers.
     """
-    longest = max(spec.cache_len for spec in profile.graphs)
+    longest = profile.cache_len
     positions = num_positions(config)
     if longest > positions:
         raise ConfigError(

@@ -90,6 +90,11 @@ class Profile(Record):
     chip: Chip | None = None  # None: the machine that the work runs on
     limits: dict[Weights, Limits] = Field(default_factory=lambda: dict(DEFAULT_LIMITS))
 
+    @property
+    def cache_len(self) -> int:
+        """Rows of one cache slot: the longest sequence that fits."""
+        return max(spec.cache_len for spec in self.graphs)
+
     def limits_for(self, weights: str) -> Limits:
         """The limits of a precision.
 

@@ -13,7 +13,7 @@ from runtime.errors import BundleError
 from runtime.manifest import Manifest, Provenance, first_problem
 from toolchain.errors import TargetError
 from toolchain.machine import require_memory
-from toolchain.targets import TARGETS
+from toolchain.targets import find_target
 
 __all__ = ["compile_bundle", "exported_profile"]
 
@@ -62,29 +62,21 @@ def compile_bundle(
         raise TargetError(f"{bundle.path} is compiled already", next_step="give an exported bundle")
     if output.resolve().is_relative_to(bundle.path.resolve()):
         raise TargetError(f"{output} lies in the exported bundle", next_step="give another -o")
-    if target not in TARGETS:
-        raise TargetError("no compiler for target", got=target, allowed=", ".join(TARGETS))
-    lower = TARGETS[target].compile
-    if lower is None:
+    chosen = find_target(target, weights)
+    if chosen.compile is None:
         raise TargetError(
             f"compiling for {target} is not built yet",
             next_step=f"`toolchain plan --profile {profile.name}` tells what it will take",
         )
-    if weights not in TARGETS[target].weights:
-        raise TargetError(
-            f"target {target} has no such weights",
-            got=weights,
-            allowed=", ".join(TARGETS[target].weights),
-        )
-
-    planned = TARGETS[target].footprint.compile(manifest.model, profile, weights)
+    chosen.check(manifest.model, [graph.spec for graph in manifest.graphs])
+    planned = chosen.footprint.compile(manifest.model, profile, weights)
     [memory] = [part.value for part in planned if part.name == "host memory"]
     mapped = sum(entry.size for entry in manifest.files.values())
     require_memory(memory, mapped, f"compile {bundle.path}")
 
     with BundleWriter(output, report) as writer:
         # 2. Graphs and weights, the target's way.
-        graphs = lower(bundle, profile, weights, writer)
+        graphs = chosen.compile(bundle, profile, weights, writer)
 
         # 3. What the runtime needs besides, and the manifest.
         for name in (TOKENIZER, GENERATION_CONFIG):

@@ -20,7 +20,7 @@ def remedy(request: Request, available: float) -> str:
 
     A shorter cache is halved no further than it must be.
     """
-    longest = max(spec.cache_len for spec in request.profile.graphs)
+    longest = request.profile.cache_len
     changes = _changes(request)
     candidates = []
     for count in range(len(changes) + 1):

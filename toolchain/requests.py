@@ -8,7 +8,7 @@ from runtime.manifest import ModelConfig
 from toolchain.errors import TargetError
 from toolchain.quantity import Quantity
 from toolchain.sizes import serving_graphs
-from toolchain.targets import TARGETS, Target
+from toolchain.targets import TARGETS, Target, find_target
 
 __all__ = ["Request", "device_parts", "make_request"]
 
@@ -43,20 +43,8 @@ def make_request(
         ConfigError: the profile caches more positions than the model has.
         TargetError: no such target, or something that it lacks or cannot do.
     """
-    if profile.target not in TARGETS:
-        raise TargetError(
-            f"profile {profile.name}: no such target",
-            got=profile.target,
-            allowed=", ".join(TARGETS),
-        )
-    target = TARGETS[profile.target]
     weights = weights or profile.weights
-    if weights not in target.weights:
-        raise TargetError(
-            f"target {profile.target} has no such weights",
-            got=weights,
-            allowed=", ".join(target.weights),
-        )
+    target = find_target(profile.target, weights)
     if target.footprint.needs_chip != (profile.chip is not None):
         raise TargetError(
             f"profile {profile.name}: chip",

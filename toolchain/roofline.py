@@ -87,8 +87,7 @@ class Roofline:
 
     def _cached(self, valid: int) -> int:
         """Cached rows that attention reads: static shapes read them all, valid or not."""
-        longest = max(spec.cache_len for spec in self.profile.graphs)
-        return longest if self.footprint.static_shapes else valid
+        return self.profile.cache_len if self.footprint.static_shapes else valid
 
     def first_token(self, num_tokens: int) -> Quantity:
         """Time to the first token of a prompt, in calls of the lengths that the engine takes."""

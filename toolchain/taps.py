@@ -45,7 +45,9 @@ class WatchedSession:
         for chunk in chunks:
             length = len(chunk.token_ids)
             for i, stream in enumerate(self._expected):
-                seen = self._inner.hidden[hidden_name(i)][batch_row(graph.spec, chunk), :length]
+                seen = self._inner.hidden[hidden_name(i)][
+                    batch_row(graph.spec.batch_size, chunk), :length
+                ]
                 error = relative_error(stream[chunk.start : chunk.start + length], seen)
                 self.errors[i] = float(np.maximum(self.errors[i], error))  # keeps a NaN
         return logits

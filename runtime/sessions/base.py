@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.manifest import Graph, GraphSpec, Manifest
+from runtime.manifest import Graph, Manifest
 
 __all__ = ["Chunk", "Session", "batch_row", "token_arrays"]
 
@@ -66,18 +66,19 @@ class Session(Protocol):
         ...
 
 
-def batch_row(spec: GraphSpec, chunk: Chunk) -> int:
+def batch_row(batch_size: int, chunk: Chunk) -> int:
     """Row of the batch that computes a chunk: its slot, or 0 where there is one row only."""
-    return chunk.slot if spec.batch_size > 1 else 0
+    return chunk.slot if batch_size > 1 else 0
 
 
 def token_arrays(
-    spec: GraphSpec, chunks: Sequence[Chunk], idle_starts: Sequence[int]
+    batch_size: int, seq_len: int, chunks: Sequence[Chunk], idle_starts: Sequence[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Lays chunks out as the graph wants them, padded on the right.
 
     Args:
-        spec: the graph.
+        batch_size: sequences that the graph runs.
+        seq_len: rows of each.
         chunks: what to run.
         idle_starts: per row of the batch, the position it has where no chunk uses it.
 
@@ -85,12 +86,12 @@ def token_arrays(
         input_ids (B, S), the first position of each row (B,), and logit_rows (B,): the row of
         the flattened (B * S) that holds the last token.
     """
-    input_ids = np.zeros((spec.batch_size, spec.seq_len), np.int64)
-    starts = np.array(idle_starts[: spec.batch_size], np.int64)
-    logit_rows = np.arange(spec.batch_size, dtype=np.int64) * spec.seq_len
+    input_ids = np.zeros((batch_size, seq_len), np.int64)
+    starts = np.array(idle_starts[:batch_size], np.int64)
+    logit_rows = np.arange(batch_size, dtype=np.int64) * seq_len
     for chunk in chunks:
-        row, length = batch_row(spec, chunk), len(chunk.token_ids)
-        assert 1 <= length <= spec.seq_len, "the engine cuts chunks to the graph"
+        row, length = batch_row(batch_size, chunk), len(chunk.token_ids)
+        assert 1 <= length <= seq_len, "the engine cuts chunks to the graph"
         input_ids[row, :length] = chunk.token_ids
         starts[row] = chunk.start
         logit_rows[row] += length - 1

@@ -65,9 +65,10 @@ class CpuSession:
         """See Session.run."""
         spec = graph.spec
         seq_len = max(len(chunk.token_ids) for chunk in chunks)
-        spec = spec.model_copy(update={"seq_len": seq_len})
         # An idle row of the batch writes where its slot is free, and attends to no more than that.
-        input_ids, starts, logit_rows = token_arrays(spec, chunks, self._lengths)
+        input_ids, starts, logit_rows = token_arrays(
+            spec.batch_size, seq_len, chunks, self._lengths
+        )
         if spec.phase == "score":
             logit_rows = np.arange(spec.batch_size * seq_len)
         for chunk in chunks:
@@ -83,7 +84,7 @@ class CpuSession:
         logits: Logits = bound.outputs[names.LOGITS]
         if spec.phase == "score":
             logits = logits.reshape(spec.batch_size, seq_len, -1)
-        rows = [batch_row(spec, chunk) for chunk in chunks]
+        rows = [batch_row(spec.batch_size, chunk) for chunk in chunks]
         # All rows as a view where that is what was asked.
         return logits if rows == list(range(spec.batch_size)) else logits[rows]
 

@@ -56,7 +56,9 @@ class PortableSession:
     def run(self, graph: Graph, chunks: Sequence[Chunk]) -> Logits:
         """See Session.run."""
         spec = graph.spec
-        input_ids, starts, logit_rows = token_arrays(spec, chunks, [0] * spec.batch_size)
+        input_ids, starts, logit_rows = token_arrays(
+            spec.batch_size, spec.seq_len, chunks, [0] * spec.batch_size
+        )
         available: dict[str, NDArray[np.generic]] = {
             names.INPUT_IDS: input_ids,
             names.POSITION_IDS: starts[:, None] + np.arange(spec.seq_len),
@@ -74,13 +76,13 @@ class PortableSession:
         self._write_rows(spec, chunks, outputs)
         self.hidden = {k: v for k, v in outputs.items() if k.startswith("hidden.")}
         logits: Logits = outputs[names.LOGITS]
-        return logits[[batch_row(spec, chunk) for chunk in chunks]]
+        return logits[[batch_row(spec.batch_size, chunk) for chunk in chunks]]
 
     def _write_rows(
         self, spec: GraphSpec, chunks: Sequence[Chunk], outputs: dict[str, NDArray[np.float16]]
     ) -> None:
         for chunk in chunks:
-            row, length = batch_row(spec, chunk), len(chunk.token_ids)
+            row, length = batch_row(spec.batch_size, chunk), len(chunk.token_ids)
             rows = slice(chunk.start, chunk.start + length)
             for i in range(self.manifest.model.num_hidden_layers):
                 self.keys[i, chunk.slot, :, rows] = outputs[names.new_key(i)][row, :, :length]

@@ -34,6 +34,7 @@ def command(
     from toolchain.errors import PlanError
     from toolchain.machine import total_memory
     from toolchain.planner import make_plan
+    from toolchain.quantity import total
 
     deployment = load_profile(profile)
     plan = make_plan(load_config(model), deployment, weights, share_weights)
@@ -55,7 +56,7 @@ def command(
     if not plan.fits:
         raise PlanError(
             f"the model does not fit {device}",
-            got=f"{sum(part.value for part in plan.device) / 1e9:.1f} GB",
+            got=f"{total(plan.device) / 1e9:.1f} GB",
             allowed=f"{plan.available / 1e9:.1f} GB",
             next_step=f"largest change that makes it fit: {plan.remedy}",
         )

@@ -45,7 +45,7 @@ def compile_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Q
     layers, num_graphs, cores = config.num_hidden_layers, len(profile.graphs), num_cores()
     linears = linear_bytes(config, profile, weights)
     embedding = 2 * embedding_elements(config)
-    rows = cache_rows(max(spec.cache_len for spec in profile.graphs))
+    rows = cache_rows(profile.cache_len)
     floats = FLOAT32 * (norm_elements(config) + rows * config.head_dim)
     described = GRAPH_BYTES_PER_LAYER + num_graphs * DESCRIPTION_BYTES_PER_LAYER
     graphs = GRAPH_BYTES + layers * described
@@ -96,7 +96,7 @@ def weights_part(config: ModelConfig, profile: Profile, weights: str) -> Quantit
 def state_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Quantity]:
     """See Footprint.state."""
     slots = max(spec.batch_size for spec in profile.graphs)
-    rows = cache_rows(max(spec.cache_len for spec in profile.graphs))
+    rows = cache_rows(profile.cache_len)
     longest = max(spec.seq_len for spec in serving_graphs(profile))
     cache = FLOAT32 * slots * cache_elements(config, rows)
     widest = 2 * config.intermediate_size + 4 * config.hidden_size

@@ -5,6 +5,7 @@ import onnx_ir as ir
 
 from runtime.manifest import INPUT_IDS, LOGIT_ROWS, LOGITS
 from runtime.sessions.cpu import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
+from toolchain.targets.cpu.quantize_weights import LM_HEAD
 
 __all__ = ["BATCH_SIZE", "NUM_LOGIT_ROWS", "SEQ_LEN", "FreeDimensions"]
 
@@ -14,7 +15,7 @@ OPEN = {
     LOGIT_ROWS: [NUM_LOGIT_ROWS],
     SEQLENS_K: [BATCH_SIZE],
 }
-LM_HEAD, LAST_NORM = "lm_head/MatMul", "norm/Mul_2"
+LAST_NORM = "norm/Mul_2"
 
 
 class FreeDimensions(ir.passes.InPlacePass):

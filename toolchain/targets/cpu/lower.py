@@ -8,7 +8,6 @@ from runtime.bundle import GRAPHS_DIR, WEIGHTS_DIR, Bundle
 from runtime.bundle_writer import BundleWriter, WeightJob
 from runtime.manifest import Graph, GraphSpec, Manifest, TensorSpec
 from runtime.sessions.cpu import cache_rows
-from toolchain.targets.cpu.check import check_for_cpu
 from toolchain.targets.cpu.float32 import Float32
 from toolchain.targets.cpu.free_dimensions import (
     BATCH_SIZE,
@@ -51,7 +50,6 @@ def compile_for_cpu(
 ) -> tuple[Graph, ...]:
     """See toolchain.compiler.compile_bundle."""
     manifest = bundle.manifest
-    check_for_cpu(manifest.model, [graph.spec for graph in manifest.graphs])
 
     # 1. Any graph of the family, since its dimensions are freed; its weights are only promised.
     writer.report("lowering")

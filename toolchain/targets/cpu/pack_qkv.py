@@ -24,14 +24,10 @@ class PackQkv(ir.passes.InPlacePass):
         kernels = [node for node in graph if node.op_type == "GroupQueryAttention"]
         for attention in kernels:
             parts = [value.producer() for value in attention.inputs[:3] if value is not None]
-            products = [node for node in parts if node is not None and _is_quantized(node)]
+            products = [node for node in parts if node and node.op_type == "MatMulNBits"]
             if len(products) == 3:
                 _join(graph, attention, products)
         return ir.passes.PassResult(model, modified=bool(kernels))
-
-
-def _is_quantized(node: ir.Node) -> bool:
-    return node.op_type == "MatMulNBits"
 
 
 def _join(graph: ir.Graph, attention: ir.Node, products: list[ir.Node]) -> None:

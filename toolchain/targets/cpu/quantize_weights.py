@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from toolchain.targets.cpu.streamed import register, row_blocks, streamed
 
-__all__ = ["BITS", "QuantizeWeights", "dequantize_blocks", "quantize_blocks"]
+__all__ = ["BITS", "LM_HEAD", "QuantizeWeights", "dequantize_blocks", "quantize_blocks"]
 
 # Activations are quantised to int8 inside the kernel: the fastest form on AVX-512 VNNI.
 ACCURACY_LEVEL = 4
