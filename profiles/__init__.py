@@ -3,6 +3,7 @@
 from profiles.profile import (
     Chip,
     ChipFact,
+    KVCache,
     Limits,
     Profile,
     ProfileError,
@@ -10,4 +11,13 @@ from profiles.profile import (
     profile_names,
 )
 
-__all__ = ["Chip", "ChipFact", "Limits", "Profile", "ProfileError", "load_profile", "profile_names"]
+__all__ = [
+    "Chip",
+    "ChipFact",
+    "KVCache",
+    "Limits",
+    "Profile",
+    "ProfileError",
+    "load_profile",
+    "profile_names",
+]

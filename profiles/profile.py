@@ -11,9 +11,19 @@ from pydantic import Field, PositiveFloat, ValidationError, model_validator
 from runtime.errors import UserError
 from runtime.manifest import GraphSpec, Record, first_problem
 
-__all__ = ["Chip", "ChipFact", "Limits", "Profile", "ProfileError", "Weights", "load_profile"]
+__all__ = [
+    "Chip",
+    "ChipFact",
+    "KVCache",
+    "Limits",
+    "Profile",
+    "ProfileError",
+    "Weights",
+    "load_profile",
+]
 
 Weights = Literal["fp32", "fp16", "int8", "int4"]
+KVCache = Literal["float", "int8"]  # float: in the type that attention is computed in
 
 
 class ProfileError(UserError):
@@ -86,6 +96,7 @@ class Profile(Record):
     target: str
     weights: Weights
     block_size: Literal[16, 32, 64, 128, 256] = 32  # what MatMulNBits takes
+    kv_cache: KVCache = "float"
     graphs: tuple[GraphSpec, ...]
     chip: Chip | None = None  # None: the machine that the work runs on
     limits: dict[Weights, Limits] = Field(default_factory=lambda: dict(DEFAULT_LIMITS))

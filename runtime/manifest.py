@@ -184,6 +184,13 @@ class Manifest(Record):
         return max(graph.spec.cache_len for graph in self.graphs)
 
     @property
+    def cache_dtype(self) -> DType:
+        """Type of the numbers in the KV cache."""
+        names = (past_key(0), past_value(0))
+        inputs = (tensor for graph in self.graphs for tensor in graph.inputs)
+        return next(tensor.dtype for tensor in inputs if tensor.name in names)
+
+    @property
     def num_slots(self) -> int:
         """Sequences that can be cached side by side."""
         return max(graph.spec.batch_size for graph in self.graphs)

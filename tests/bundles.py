@@ -13,7 +13,7 @@ silent = Report()  # tells nobody
 
 
 def make_bundles(directory: Path) -> Path:
-    """Writes checkpoint, {small,talk}-exported, small-fp32 and talk-{fp32,int8,int4}."""
+    """Writes checkpoint, {small,talk}-exported, small-fp32 and talk-{fp32,int8,int4,int4-kv8}."""
     from export.exporter import export_bundle
     from export.miniature import make_miniature
     from profiles import load_profile
@@ -30,6 +30,8 @@ def make_bundles(directory: Path) -> Path:
             compile_bundle(
                 exported, directory / f"{name}-{weights}", weights=weights, report=silent
             )
+    cached = directory / "talk-int4-kv8"
+    compile_bundle(exported, cached, weights="int4", kv_cache="int8", report=silent)
     return directory
 
 

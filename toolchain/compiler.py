@@ -1,6 +1,7 @@
 """exported bundle -> compiled bundle for one target."""
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,6 +40,8 @@ def compile_bundle(
     *,
     target: str | None = None,
     weights: str | None = None,
+    kv_cache: str | None = None,
+    without: Sequence[str] = (),
     report: Report,
 ) -> Bundle:
     """Compiles every graph of an exported bundle.
@@ -48,6 +51,8 @@ def compile_bundle(
         output: the bundle to write; an existing bundle is replaced.
         target: overrides the profile's target.
         weights: overrides the profile's precision.
+        kv_cache: overrides the profile's precision of the KV cache.
+        without: rewrites to leave out, to find a fault.
         report: told each step and the bytes written.
 
     Raises:
@@ -57,26 +62,27 @@ def compile_bundle(
     """
     # 1. Refuse what cannot be compiled.
     manifest, profile = bundle.manifest, exported_profile(bundle)
-    target, weights = target or profile.target, weights or profile.weights
+    chosen_here = {"target": target, "weights": weights, "kv_cache": kv_cache}
+    profile = profile.model_copy(update={k: v for k, v in chosen_here.items() if v is not None})
     if manifest.stage != "exported":
         raise TargetError(f"{bundle.path} is compiled already", next_step="give an exported bundle")
     if output.resolve().is_relative_to(bundle.path.resolve()):
         raise TargetError(f"{output} lies in the exported bundle", next_step="give another -o")
-    chosen = find_target(target, weights)
+    chosen = find_target(profile.target, profile.weights, profile.kv_cache)
     if chosen.compile is None:
         raise TargetError(
-            f"compiling for {target} is not built yet",
+            f"compiling for {profile.target} is not built yet",
             next_step=f"`toolchain plan --profile {profile.name}` tells what it will take",
         )
     chosen.check(manifest.model, [graph.spec for graph in manifest.graphs])
-    planned = chosen.footprint.compile(manifest.model, profile, weights)
+    planned = chosen.footprint.compile(manifest.model, profile, profile.weights)
     [memory] = [part.value for part in planned if part.name == "host memory"]
     mapped = sum(entry.size for entry in manifest.files.values())
     require_memory(memory, mapped, f"compile {bundle.path}")
 
     with BundleWriter(output, report) as writer:
         # 2. Graphs and weights, the target's way.
-        graphs = chosen.compile(bundle, profile, weights, writer)
+        graphs = chosen.compile(bundle, profile, without, writer)
 
         # 3. What the runtime needs besides, and the manifest.
         for name in (TOKENIZER, GENERATION_CONFIG):
@@ -84,18 +90,18 @@ def compile_bundle(
         return writer.finish(
             Manifest(
                 stage="compiled",
-                target=target,
-                weights=weights,
+                target=profile.target,
+                weights=profile.weights,
                 model=manifest.model,
                 graphs=graphs,
                 files=writer.files,
-                provenance=_provenance(manifest.provenance, target, weights),
-                profile=manifest.profile,
+                provenance=_provenance(manifest.provenance, profile, without),
+                profile=profile.model_dump(mode="json"),
             )
         )
 
 
-def _provenance(exported: Provenance, target: str, weights: str) -> Provenance:
+def _provenance(exported: Provenance, profile: Profile, without: Sequence[str]) -> Provenance:
     return Provenance(
         source_files=exported.source_files,
         tool_versions={
@@ -103,5 +109,12 @@ def _provenance(exported: Provenance, target: str, weights: str) -> Provenance:
             "compile: python": platform.python_version(),
             "compile: onnx-ir": version("onnx-ir"),
         },
-        options={**exported.options, "command": "compile", "target": target, "weights": weights},
+        options={
+            **exported.options,
+            "command": "compile",
+            "target": profile.target,
+            "weights": profile.weights,
+            "kv_cache": profile.kv_cache,
+            "without": list(without),
+        },
     )

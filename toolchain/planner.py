@@ -43,6 +43,7 @@ def make_plan(
     config: ModelConfig,
     profile: Profile,
     weights: str | None = None,
+    kv_cache: str | None = None,
     share_weights: bool = True,
 ) -> Plan:
     """Plans a model on a deployment.
@@ -51,12 +52,14 @@ def make_plan(
         config: the model.
         profile: the deployment.
         weights: overrides the profile's precision.
+        kv_cache: overrides the profile's precision of the KV cache.
         share_weights: False plans one copy of the weights for every graph.
 
     Raises:
         TargetError: no such target, or a precision or sharing that it lacks.
     """
-    request = make_request(config, profile, weights, share_weights)
+    request = make_request(config, profile, weights, kv_cache, share_weights)
+    profile = request.profile
     footprint, chip = request.target.footprint, profile.chip
     available = total_memory() if chip is None else chip.memory.value - chip.reserved.value
     needs = {"shared": total(device_parts(replace(request, share_weights=True)))}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 
+from profiles import KVCache
 from runtime.manifest import GraphSpec
 from toolchain.quantity import total
 from toolchain.requests import Request, device_parts
@@ -51,6 +52,9 @@ def _changes(request: Request) -> dict[str, Change]:
     for other in request.target.weights:
         if other != request.weights:
             changes[f"--weights {other}"] = _with_weights(other)
+    for other in request.target.kv_caches:
+        if other != request.profile.kv_cache:
+            changes[f"--kv-cache {other}"] = _with_kv_cache(other)
     if any(spec.batch_size > 1 for spec in request.profile.graphs):
         changes["batch_size 1 in the profile"] = _with_graphs(
             lambda graphs: [spec for spec in graphs if spec.batch_size == 1]
@@ -60,6 +64,12 @@ def _changes(request: Request) -> dict[str, Change]:
 
 def _with_weights(weights: str) -> Change:
     return lambda request: replace(request, weights=weights)
+
+
+def _with_kv_cache(kv_cache: KVCache) -> Change:
+    return lambda request: replace(
+        request, profile=request.profile.model_copy(update={"kv_cache": kv_cache})
+    )
 
 
 def _with_cache(length: int) -> Change:

@@ -35,6 +35,7 @@ def make_request(
     config: ModelConfig,
     profile: Profile,
     weights: str | None = None,
+    kv_cache: str | None = None,
     share_weights: bool = True,
 ) -> Request:
     """A request with the profile's defaults filled in.
@@ -44,7 +45,8 @@ def make_request(
         TargetError: no such target, or something that it lacks or cannot do.
     """
     weights = weights or profile.weights
-    target = find_target(profile.target, weights)
+    profile = profile.model_copy(update={"kv_cache": kv_cache or profile.kv_cache})
+    target = find_target(profile.target, weights, profile.kv_cache)
     if target.footprint.needs_chip != (profile.chip is not None):
         raise TargetError(
             f"profile {profile.name}: chip",

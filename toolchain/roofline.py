@@ -62,7 +62,7 @@ class Roofline:
         head = config.vocab_size * config.hidden_size
         linear = sum(n * k for n, k in linear_shapes(config).values()) - head
         queries = config.num_hidden_layers * config.num_attention_heads * config.head_dim
-        cache = self.footprint.cache_bytes * cache_elements(config, cached)
+        cache = self.footprint.cache_bytes(self.profile) * cache_elements(config, cached)
         num_bytes = self.footprint.weights_read(config, self.profile, self.weights) + cache
         operations = 2 * (linear * rows + head) + 4 * queries * rows * (cached + rows)
         return num_bytes, operations

@@ -1,4 +1,4 @@
-"""One session class per target; choosing one is a table look-up."""
+"""One way to open a session per target; choosing one is a table look-up."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -9,10 +9,11 @@ from runtime.sessions.base import Chunk, Session
 
 __all__ = ["SESSIONS", "Chunk", "Session", "open_session"]
 
-# target in the manifest -> module and class; imported when chosen, since each needs its backend.
+# target in the manifest -> module and what opens a bundle in it; imported when chosen, since each
+# needs its backend.
 SESSIONS = {
     "portable": ("runtime.sessions.portable", "PortableSession"),
-    "cpu": ("runtime.sessions.cpu", "CpuSession"),
+    "cpu": ("runtime.sessions.cpu", "open_cpu"),
 }
 
 
@@ -27,12 +28,12 @@ def open_session(bundle: Bundle) -> Session:
         raise SessionError(
             "no session for the bundle's target", got=target, allowed=", ".join(SESSIONS)
         )
-    module_name, class_name = SESSIONS[target]
+    module_name, opener = SESSIONS[target]
     try:
-        session_class: Callable[[Bundle], Session] = getattr(import_module(module_name), class_name)
+        open_bundle: Callable[[Bundle], Session] = getattr(import_module(module_name), opener)
     except ModuleNotFoundError as error:
         raise SessionError(
             f"target {target} needs the Python package {error.name}",
             next_step="install alpaca2-toolchain with the extra of that target, e.g. [cpu]",
         ) from error
-    return session_class(bundle)
+    return open_bundle(bundle)

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from runtime import manifest as names
 from runtime.bundle import Bundle
 from runtime.manifest import Graph
-from runtime.sessions.base import Chunk, Logits, batch_row, token_arrays
+from runtime.sessions.base import Chunk, Logits, Session, batch_row, token_arrays
 from runtime.sessions.onnx_graphs import OnnxGraphs
+from runtime.sessions.portable import PortableSession
 
-__all__ = ["SEQLENS_K", "TOTAL_SEQUENCE_LENGTH", "CpuSession", "cache_rows"]
+__all__ = ["SEQLENS_K", "TOTAL_SEQUENCE_LENGTH", "CpuSession", "cache_rows", "open_cpu"]
 
 # Inputs of com.microsoft.GroupQueryAttention, named as in its schema.
 SEQLENS_K = "seqlens_k"  # int32 (B,): rows of each sequence after the run, minus one
@@ -40,6 +41,16 @@ class Bound:
     outputs: dict[str, NDArray[Any]]
 
 
+def open_cpu(bundle: Bundle) -> Session:
+    """CpuSession, or PortableSession where compile left the written-out attention in place."""
+    written_out = any(
+        tensor.name == names.ATTENTION_MASK
+        for graph in bundle.manifest.graphs
+        for tensor in graph.inputs
+    )
+    return PortableSession(bundle) if written_out else CpuSession(bundle)
+
+
 class CpuSession:
     """Session over one graph whose present_key is the same buffer as past_key."""
 
@@ -54,8 +65,9 @@ class CpuSession:
         self._lengths = [0] * self.manifest.num_slots  # rows of each slot that may be valid
         rows = cache_rows(self.manifest.cache_len)
         shape = (self.manifest.num_slots, model.num_key_value_heads, rows, model.head_dim)
-        self.keys = [np.zeros(shape, np.float32) for _ in range(model.num_hidden_layers)]
-        self.values = [np.zeros(shape, np.float32) for _ in range(model.num_hidden_layers)]
+        dtype = self.manifest.cache_dtype
+        self.keys = [np.zeros(shape, dtype) for _ in range(model.num_hidden_layers)]
+        self.values = [np.zeros(shape, dtype) for _ in range(model.num_hidden_layers)]
 
     def prepare(self, graph: Graph) -> None:
         """See Session.prepare."""

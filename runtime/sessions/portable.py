@@ -5,6 +5,7 @@ the rows are written into the cache by numpy slice assignment.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +47,8 @@ class PortableSession:
             self.manifest.cache_len,
             model.head_dim,
         )
-        self.keys = np.zeros(shape, np.float16)  # (L, slots, G, C, D)
-        self.values = np.zeros(shape, np.float16)
+        self.keys = np.zeros(shape, self.manifest.cache_dtype)  # (L, slots, G, C, D)
+        self.values = np.zeros_like(self.keys)
 
     def prepare(self, graph: Graph) -> None:
         """See Session.prepare."""
@@ -79,7 +80,7 @@ class PortableSession:
         return logits[[batch_row(spec.batch_size, chunk) for chunk in chunks]]
 
     def _write_rows(
-        self, spec: GraphSpec, chunks: Sequence[Chunk], outputs: dict[str, NDArray[np.float16]]
+        self, spec: GraphSpec, chunks: Sequence[Chunk], outputs: dict[str, NDArray[Any]]
     ) -> None:
         for chunk in chunks:
             row, length = batch_row(spec.batch_size, chunk), len(chunk.token_ids)

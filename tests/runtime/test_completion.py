@@ -55,7 +55,7 @@ class Model:
         return complete(self.engine, self.tokenizer, prompt, params, stop)
 
 
-@pytest.fixture(scope="module", params=["talk-fp32", "talk-int4"])
+@pytest.fixture(scope="module", params=["talk-fp32", "talk-int4", "talk-int4-kv8"])
 def model(request: pytest.FixtureRequest, bundles: Path) -> Iterator[Model]:
     bundle = load_bundle(bundles / request.param)
     with closing(open_session(bundle)) as session:

@@ -54,7 +54,7 @@ def test_graphs_share_one_copy_of_each_weight(name: str, bundles: Path) -> None:
     assert len(set(digests)) == len(digests)
 
 
-@pytest.mark.parametrize("name", ["small-exported", "small-fp32", "talk-int4"])
+@pytest.mark.parametrize("name", ["small-exported", "small-fp32", "talk-int4", "talk-int4-kv8"])
 def test_the_manifest_lists_the_inputs_and_outputs_that_the_graphs_have(
     name: str, bundles: Path
 ) -> None:

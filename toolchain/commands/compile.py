@@ -15,6 +15,13 @@ def command(
     weights: Annotated[
         str | None, typer.Option(help="fp32, int8 or int4. Default: the profile's.")
     ] = None,
+    kv_cache: Annotated[
+        str | None, typer.Option(help="float or int8. Default: the profile's.")
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="REWRITE", help="Leave a rewrite out, to find a fault; repeatable."),
+    ] = None,
 ) -> None:
     """Compile an exported bundle for one target."""
     from runtime.bundle import load_bundle
@@ -24,7 +31,13 @@ def command(
     progress = Progress()
     with progress:
         compiled = compile_bundle(
-            load_bundle(bundle), output, target=target, weights=weights, report=progress
+            load_bundle(bundle),
+            output,
+            target=target,
+            weights=weights,
+            kv_cache=kv_cache,
+            without=without or (),
+            report=progress,
         )
     size = sum(entry.size for entry in compiled.manifest.files.values())
     kind = f"{compiled.manifest.target} {compiled.manifest.weights}"

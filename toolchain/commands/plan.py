@@ -21,6 +21,9 @@ def command(
     weights: Annotated[
         str | None, typer.Option(help="fp32, fp16, int8 or int4. Default: the profile's.")
     ] = None,
+    kv_cache: Annotated[
+        str | None, typer.Option(help="float or int8. Default: the profile's.")
+    ] = None,
     share_weights: Annotated[
         bool, typer.Option(help="Plan one copy of the weights for all graphs, or one for each.")
     ] = True,
@@ -37,7 +40,7 @@ def command(
     from toolchain.quantity import total
 
     deployment = load_profile(profile)
-    plan = make_plan(load_config(model), deployment, weights, share_weights)
+    plan = make_plan(load_config(model), deployment, weights, kv_cache, share_weights)
     device = "this machine" if deployment.chip is None else deployment.description
     if as_json:
         print(json.dumps(asdict(plan), indent=2))

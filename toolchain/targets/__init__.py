@@ -10,7 +10,7 @@ __all__ = ["TARGETS", "Footprint", "Target", "find_target"]
 TARGETS: dict[str, Target] = {"cpu": CPU, "310p3": ASCEND, "910b3": ASCEND}
 
 
-def find_target(name: str, weights: str) -> Target:
+def find_target(name: str, weights: str, kv_cache: str) -> Target:
     """The target of this name.
 
     Raises:
@@ -19,8 +19,12 @@ def find_target(name: str, weights: str) -> Target:
     if name not in TARGETS:
         raise TargetError("no such target", got=name, allowed=", ".join(TARGETS))
     target = TARGETS[name]
-    if weights not in target.weights:
-        raise TargetError(
-            f"target {name} has no such weights", got=weights, allowed=", ".join(target.weights)
-        )
+    for what, got, allowed in (
+        ("weights", weights, target.weights),
+        ("KV cache", kv_cache, target.kv_caches),
+    ):
+        if got not in allowed:
+            raise TargetError(
+                f"target {name} has no such {what}", got=got, allowed=", ".join(allowed)
+            )
     return target

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from profiles import Profile
+from profiles import KVCache, Profile
 from runtime.bundle import Bundle
 from runtime.bundle_writer import BundleWriter
 from runtime.manifest import Graph, GraphSpec, ModelConfig
@@ -12,7 +12,8 @@ from toolchain.quantity import Quantity
 
 __all__ = ["Footprint", "Target"]
 
-Compile = Callable[[Bundle, Profile, str, BundleWriter], tuple[Graph, ...]]
+# The profile says the precisions; the names are of rewrites to leave out.
+Compile = Callable[[Bundle, Profile, Sequence[str], BundleWriter], tuple[Graph, ...]]
 Parts = Callable[[ModelConfig, Profile, str], list[Quantity]]  # the last is the precision
 
 
@@ -32,7 +33,7 @@ class Footprint:
     sharing: Literal["always", "optional"]
     state: Parts
     weights_read: Callable[[ModelConfig, Profile, str], int]
-    cache_bytes: int  # of one number in the KV cache
+    cache_bytes: Callable[[Profile], int]  # of one number in the KV cache
     needs_chip: bool  # facts of the chip in the profile; else this machine's are taken
     static_shapes: bool  # every row of a chunk and of the cache costs time, valid or not
 
@@ -45,6 +46,7 @@ class Target:
     """
 
     weights: tuple[str, ...]
+    kv_caches: tuple[KVCache, ...]
     check: Callable[[ModelConfig, Sequence[GraphSpec]], None]
     compile: Compile | None
     footprint: Footprint

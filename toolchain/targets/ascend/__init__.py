@@ -13,4 +13,10 @@ def _check(config: ModelConfig, specs: Sequence[GraphSpec]) -> None:
     """Nothing that the portable graphs contain is known to be refused."""
 
 
-ASCEND = Target(weights=("fp16", "int8"), check=_check, compile=None, footprint=ASCEND_FOOTPRINT)
+ASCEND = Target(
+    weights=("fp16", "int8"),
+    kv_caches=("float",),
+    check=_check,
+    compile=None,
+    footprint=ASCEND_FOOTPRINT,
+)

@@ -145,7 +145,7 @@ ASCEND_FOOTPRINT = Footprint(
     sharing="optional",  # aclmdlSetExternalWeightAddress, CANN 8.5 and newer
     state=state_parts,
     weights_read=linear_bytes,
-    cache_bytes=FLOAT16,
+    cache_bytes=lambda _: FLOAT16,
     needs_chip=True,
     static_shapes=True,
 )

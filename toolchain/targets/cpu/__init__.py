@@ -9,6 +9,7 @@ __all__ = ["CPU"]
 
 CPU = Target(
     weights=("int4", "int8", "fp32"),
+    kv_caches=("float", "int8"),
     check=check_for_cpu,
     compile=compile_for_cpu,
     footprint=CPU_FOOTPRINT,

@@ -15,6 +15,7 @@ from toolchain.sizes import (
     serving_graphs,
 )
 from toolchain.targets.base import Footprint
+from toolchain.targets.cpu.calibrate import MAX_TOKENS
 from toolchain.targets.cpu.quantize_weights import BITS
 
 __all__ = ["CPU_FOOTPRINT"]
@@ -26,7 +27,20 @@ DESCRIPTION_BYTES_PER_LAYER = 740  # of each member of the family in the manifes
 COMPILE_BYTES, COMPILE_BYTES_PER_LAYER = 80e6, 0.6e6  # Python, numpy, onnx; one graph in memory
 COMPILE_BYTES_PER_CORE = 3e6
 QUANTIZED_PER_SECOND = 0.8e8  # weights, per core
+# Calibrating an int8 cache: one layer's weights and the arrays of its rows, layer by layer.
+CALIBRATION_ARRAYS = 4  # of the widest kind, 512 rows
+CALIBRATION_PER_SECOND = 0.6e11  # products of weights and rows, per core
 RUNTIME_BYTES = 60e6  # Python and ONNX Runtime
+
+
+def widest(config: ModelConfig) -> int:
+    """Float32 numbers of one row that a layer holds at once."""
+    return 2 * config.intermediate_size + 4 * config.hidden_size
+
+
+def cache_bytes(profile: Profile) -> int:
+    """See Footprint.cache_bytes."""
+    return FLOAT32 if profile.kv_cache == "float" else 1
 
 
 def linear_bytes(config: ModelConfig, profile: Profile, weights: str) -> int:
@@ -49,6 +63,13 @@ def compile_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Q
     floats = FLOAT32 * (norm_elements(config) + rows * config.head_dim)
     described = GRAPH_BYTES_PER_LAYER + num_graphs * DESCRIPTION_BYTES_PER_LAYER
     graphs = GRAPH_BYTES + layers * described
+    memory, memory_said = 0.0, ""
+    seconds, seconds_said = 0.0, ""
+    if profile.kv_cache == "int8":
+        memory = linears / layers + FLOAT32 * MAX_TOKENS * CALIBRATION_ARRAYS * widest(config)
+        memory_said = f" + {memory / 1e6:.0f} MB of a layer that the cache is calibrated with"
+        seconds = num_parameters(config) * MAX_TOKENS / (CALIBRATION_PER_SECOND * cores)
+        seconds_said = f" + {seconds:.0f} s of calibrating the cache with {MAX_TOKENS} tokens"
     return [
         Quantity(
             name="write",
@@ -59,19 +80,22 @@ def compile_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Q
         ),
         Quantity(
             name="host memory",
-            value=COMPILE_BYTES + layers * COMPILE_BYTES_PER_LAYER + cores * COMPILE_BYTES_PER_CORE,
+            value=COMPILE_BYTES
+            + layers * COMPILE_BYTES_PER_LAYER
+            + cores * COMPILE_BYTES_PER_CORE
+            + memory,
             unit="B",
             formula=f"{COMPILE_BYTES / 1e6:.0f} MB + {layers} layers x "
             f"{COMPILE_BYTES_PER_LAYER / 1e6} MB of one graph + {cores} cores x "
-            f"{COMPILE_BYTES_PER_CORE / 1e6:.0f} MB of one piece of a weight",
+            f"{COMPILE_BYTES_PER_CORE / 1e6:.0f} MB of one piece of a weight{memory_said}",
             estimate=True,
         ),
         Quantity(
             name="time",
-            value=3 + num_parameters(config) / (QUANTIZED_PER_SECOND * cores),
+            value=3 + num_parameters(config) / (QUANTIZED_PER_SECOND * cores) + seconds,
             unit="s",
             formula=f"3 s + {num_parameters(config):,} weights / {cores} cores / "
-            f"{QUANTIZED_PER_SECOND:.1e} per second; slower where the disk is",
+            f"{QUANTIZED_PER_SECOND:.1e} per second{seconds_said}; slower where the disk is",
             estimate=True,
         ),
     ]
@@ -98,8 +122,7 @@ def state_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Qua
     slots = max(spec.batch_size for spec in profile.graphs)
     rows = cache_rows(profile.cache_len)
     longest = max(spec.seq_len for spec in serving_graphs(profile))
-    cache = FLOAT32 * slots * cache_elements(config, rows)
-    widest = 2 * config.intermediate_size + 4 * config.hidden_size
+    cache = cache_bytes(profile) * slots * cache_elements(config, rows)
     logits = FLOAT32 * slots * config.vocab_size
     return [
         Quantity(
@@ -107,11 +130,12 @@ def state_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Qua
             value=cache,
             unit="B",
             formula=f"{slots} slots x {rows} rows x {config.num_hidden_layers} layers x 2 x "
-            f"{config.num_key_value_heads * config.head_dim} x 4 B; touched as it fills",
+            f"{config.num_key_value_heads * config.head_dim} x {cache_bytes(profile)} B; "
+            "touched as it fills",
         ),
         Quantity(
             name="workspace",
-            value=FLOAT32 * longest * widest,
+            value=FLOAT32 * longest * widest(config),
             unit="B",
             formula=f"{longest} rows x (2 x {config.intermediate_size} + "
             f"4 x {config.hidden_size}) x 4 B",
@@ -139,7 +163,7 @@ CPU_FOOTPRINT = Footprint(
     sharing="always",  # one graph computes the whole family
     state=state_parts,
     weights_read=linear_bytes,
-    cache_bytes=FLOAT32,
+    cache_bytes=cache_bytes,
     needs_chip=False,
     static_shapes=False,
 )

@@ -1,62 +1,45 @@
 """Lowers the portable graphs through the ordered passes to one that computes them all."""
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
 from profiles import Profile
 from runtime.bundle import GRAPHS_DIR, WEIGHTS_DIR, Bundle
 from runtime.bundle_writer import BundleWriter, WeightJob
-from runtime.manifest import Graph, GraphSpec, Manifest, TensorSpec
-from runtime.sessions.cpu import cache_rows
-from toolchain.targets.cpu.float32 import Float32
-from toolchain.targets.cpu.free_dimensions import (
-    BATCH_SIZE,
-    NUM_LOGIT_ROWS,
-    SEQ_LEN,
-    FreeDimensions,
-)
-from toolchain.targets.cpu.fuse_norms import FuseNorms
-from toolchain.targets.cpu.grouped_query_attention import GroupedQueryAttention
-from toolchain.targets.cpu.pack_qkv import PackQkv
-from toolchain.targets.cpu.quantize_weights import BITS, QuantizeWeights
+from runtime.manifest import Graph, GraphSpec, TensorSpec
+from toolchain.targets.cpu.calibrate import calibrate
+from toolchain.targets.cpu.free_dimensions import BATCH_SIZE, NUM_LOGIT_ROWS, SEQ_LEN
+from toolchain.targets.cpu.passes import FREE_DIMENSIONS, choose_passes
+from toolchain.targets.cpu.quantize_cache import QuantizeCache
 from toolchain.targets.cpu.streamed import StreamedTensor, row_blocks, streamed
 
-__all__ = ["compile_for_cpu", "cpu_passes"]
+__all__ = ["compile_for_cpu"]
 
 StoredTensor = ir.ExternalTensor | StreamedTensor
 DECODER = f"{GRAPHS_DIR}/decoder.onnx"
 
 
-def cpu_passes(manifest: Manifest, weights: str, block_size: int) -> list[ir.passes.InPlacePass]:
-    """The rewrites in the order in which they run."""
-    quantized: list[ir.passes.InPlacePass] = []
-    if weights in BITS:
-        bits, head_bits = BITS[weights]
-        quantized = [QuantizeWeights(bits, block_size, head_bits)]
-    return [
-        *quantized,
-        Float32(),
-        GroupedQueryAttention(manifest.model, cache_rows(manifest.cache_len)),
-        PackQkv(),
-        FreeDimensions(),
-        FuseNorms(),
-        RemoveUnusedNodesPass(),
-        TopologicalSortPass(),
-    ]
-
-
 def compile_for_cpu(
-    bundle: Bundle, profile: Profile, weights: str, writer: BundleWriter
+    bundle: Bundle, profile: Profile, without: Sequence[str], writer: BundleWriter
 ) -> tuple[Graph, ...]:
     """See toolchain.compiler.compile_bundle."""
     manifest = bundle.manifest
+    chosen = choose_passes(profile, without)
+    one_for_all = FREE_DIMENSIONS in {rewrite.name for rewrite in chosen}
 
-    # 1. Any graph of the family, since its dimensions are freed; its weights are only promised.
+    # 1. The graphs, or any of the family where its dimensions are freed; weights are promised.
     writer.report("lowering")
-    model = ir.load(bundle.file(manifest.graphs[0].path))
-    ir.passes.Sequential(*cpu_passes(manifest, weights, profile.block_size))(model)
-    tensors = _promise_weights(model)
-    writer.write(DECODER, [ir.to_proto(model).SerializeToString()])
+    models: dict[str, ir.Model] = {}  # path -> graph
+    tensors: dict[str, StoredTensor] = {}
+    for graph in manifest.graphs[:1] if one_for_all else manifest.graphs:
+        model = ir.load(bundle.file(graph.path))
+        passes = [rewrite.make(manifest, profile) for rewrite in chosen]
+        clean = [RemoveUnusedNodesPass(), TopologicalSortPass()]
+        ir.passes.Sequential(*passes, *clean)(model)
+        tensors |= _promise_weights(model)
+        models[DECODER if one_for_all else graph.path] = model
 
     # 2. Each promised weight is made.
     jobs = {job.names: job for job in map(_job, tensors.values())}
@@ -66,7 +49,18 @@ def compile_for_cpu(
     writer.report.expect(num_bytes)
     writer.start_weights(list(jobs.values()))
     writer.wait()
-    return tuple(_describe(graph.spec, model) for graph in manifest.graphs)
+
+    # 3. The cache's scales, which are measured on what was made.
+    if profile.kv_cache == "int8":
+        writer.report("calibrating the cache")
+        QuantizeCache(calibrate(bundle, models[DECODER], writer.directory))(models[DECODER])
+    for path, model in models.items():
+        writer.write(path, [ir.to_proto(model).SerializeToString()])
+    return tuple(
+        _describe(graph.spec, path, models[path])
+        for graph in manifest.graphs
+        for path in [DECODER if one_for_all else graph.path]
+    )
 
 
 def _promise_weights(model: ir.Model) -> dict[str, StoredTensor]:
@@ -98,13 +92,13 @@ def _job(tensor: StoredTensor) -> WeightJob:
     return copied.job
 
 
-def _describe(spec: GraphSpec, model: ir.Model) -> Graph:
+def _describe(spec: GraphSpec, path: str, model: ir.Model) -> Graph:
     """The graph in the sizes of one member of the family."""
     num_rows = spec.batch_size * (spec.seq_len if spec.phase == "score" else 1)
     sizes = {BATCH_SIZE: spec.batch_size, SEQ_LEN: spec.seq_len, NUM_LOGIT_ROWS: num_rows}
     return Graph(
         spec=spec,
-        path=DECODER,
+        path=path,
         inputs=tuple(_tensor_spec(value, sizes) for value in model.graph.inputs),
         outputs=tuple(_tensor_spec(value, sizes) for value in model.graph.outputs),
     )
