@@ -17,17 +17,15 @@ import json
 import os
 import platform
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from build_memory import Run, measure
+from environments import ENVIRONMENTS, TORCH, install
 from seven_b import write_checkpoint
 
-TORCH = "torch==2.13.0"  # what this toolchain pins
 # The peers load the tokenizer through transformers, which guesses a class unless told.
 TOKENIZER_CONFIG = {
     "tokenizer_class": "LlamaTokenizer",
@@ -36,51 +34,28 @@ TOKENIZER_CONFIG = {
     "eos_token": "</s>",
     "unk_token": "<unk>",
 }
+COMPLETE = "complete"  # this file says that all others of a directory are written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """Another tool: its packages, and its command with {bin}, {model}, {output}, {cache}."""
+    """Another tool, and its command with {bin}, {model}, {output}, {cache}."""
 
     name: str
-    packages: tuple[str, ...]
-    besides: tuple[str, ...]  # installed too, but no part of the tool
-    without_dependencies: tuple[str, ...] = ()
     command: tuple[str, ...]
 
 
 PEERS = {
     "genai": Peer(
         name="ONNX Runtime GenAI, model builder",
-        packages=("onnxruntime-genai==0.18.0", "onnxruntime==1.32.0"),
-        besides=(
-            TORCH,
-            "transformers==5.23.0",
-            "onnx==1.23.2",
-            "onnx-ir==1.1.0",
-            "sentencepiece==0.2.3",
-            "protobuf==7.36.2",
-        ),
         command=(
             *("{bin}/python", "-m", "onnxruntime_genai.models.builder"),
             *("-i", "{model}", "-o", "{output}", "-c", "{cache}", "-p", "int4", "-e", "cpu"),
+            *("--extra_options", "prune_lm_head=true"),  # the last token's logits only, as others
         ),
     ),
     "openvino": Peer(
         name="OpenVINO, optimum-cli export",
-        packages=("openvino==2026.4.1", "nncf==3.4.0"),
-        besides=(
-            TORCH,
-            "optimum==2.3.0",
-            "openvino-tokenizers==2026.4.1.0",
-            "transformers==5.5.4",
-            "huggingface-hub==1.21.0",
-            "requests==2.34.2",
-            "sentencepiece==0.2.3",
-            "protobuf==7.36.2",
-        ),
-        # Its metadata asks for torchvision, which a text model does not use.
-        without_dependencies=("optimum-intel==2.2.0",),
         command=(
             *("{bin}/optimum-cli", "export", "openvino", "--model", "{model}"),
             *("--task", "text-generation-with-past", "--weight-format", "int4", "{output}"),
@@ -94,6 +69,7 @@ def write_model(model: Path, layers: int) -> None:
     shutil.rmtree(model, ignore_errors=True)
     write_checkpoint(model, layers)
     (model / "tokenizer_config.json").write_text(json.dumps(TOKENIZER_CONFIG))
+    (model / COMPLETE).touch()
 
 
 def drop_from_page_cache(directory: Path) -> None:
@@ -104,24 +80,8 @@ def drop_from_page_cache(directory: Path) -> None:
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def install(peer: Peer, environment: Path) -> None:
-    """Makes the peer's environment; one that has these packages already is kept."""
-    wanted = "\n".join((*peer.packages, *peer.besides, *peer.without_dependencies))
-    installed = environment / "installed.txt"
-    if installed.is_file() and installed.read_text() == wanted:
-        return
-    print(f"installing {peer.name} into {environment}", file=sys.stderr)
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
-    pip = [str(environment / "bin" / "pip"), "install", "--quiet"]
-    subprocess.run([*pip, *peer.packages, *peer.besides], check=True)
-    if peer.without_dependencies:
-        subprocess.run([*pip, "--no-deps", *peer.without_dependencies], check=True)
-    installed.write_text(wanted)
-
-
-def build_with_peer(peer: Peer, environment: Path, model: Path, directory: Path) -> Run:
+def build_with_peer(tool: str, environment: Path, model: Path, directory: Path) -> Run:
     """Runs a peer with its home, its cache and its temporary files below the directory."""
-    install(peer, environment)
     shutil.rmtree(directory, ignore_errors=True)
     places = {name: directory / name for name in ("output", "cache", "home", "temporary")}
     for place in places.values():
@@ -133,9 +93,11 @@ def build_with_peer(peer: Peer, environment: Path, model: Path, directory: Path)
         "HF_HUB_OFFLINE=1",
     ]
     paths = {"bin": environment / "bin", "model": model, **places}
-    command = [part.format(**paths) for part in peer.command]
+    command = [part.format(**paths) for part in PEERS[tool].command]
     drop_from_page_cache(model)
-    return measure(["env", *variables, *command], directory, directory.with_suffix(".log"))
+    run = measure(["env", *variables, *command], directory, directory.with_suffix(".log"))
+    (directory / COMPLETE).touch()
+    return run
 
 
 def build_with_ours(model: Path, directory: Path) -> dict[str, Run]:
@@ -179,7 +141,8 @@ def main() -> None:
     parser.add_argument("--tools", nargs="+", choices=tools, default=tools)
     parser.add_argument("--directory", type=Path, default=Path("build/peers"))
     arguments = parser.parse_args()
-    directory: Path = arguments.directory.resolve()
+    environments = arguments.directory.resolve() / "environments"
+    directory = arguments.directory.resolve() / f"{arguments.layers}-layers"
     model = directory / "model"
     write_model(model, arguments.layers)
     machine, python = platform.machine(), platform.python_version()
@@ -194,10 +157,9 @@ def main() -> None:
             for step, part in steps.items():
                 print(row(f"- {step}", "", part), flush=True)
         else:
-            peer = PEERS[tool]
-            run = build_with_peer(peer, directory / "environments" / tool, model, directory / tool)
-            packages = ", ".join((*peer.without_dependencies, *peer.packages)).replace("==", " ")
-            print(row(peer.name, packages, run), flush=True)
+            environment = install(tool, environments)
+            run = build_with_peer(tool, environment, model, directory / tool)
+            print(row(PEERS[tool].name, ENVIRONMENTS[tool].versions, run), flush=True)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ class BundleWriter:
             self._lock = lock
             self._clear_leftovers()
             (self.directory / GRAPHS_DIR / WEIGHTS_DIR).mkdir(parents=True)
-            self._pool = ThreadPoolExecutor(max_workers=os.cpu_count())
+            self._pool = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)))
         except BlockingIOError as error:
             raise UserError(
                 f"another run is writing {self.path}", next_step="wait for it"

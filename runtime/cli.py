@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from io import TextIOWrapper
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -44,7 +45,7 @@ System = Annotated[str | None, typer.Option(help="System prompt; empty for none.
 
 @contextmanager
 def _model(
-    path: Path, settings: Mapping[str, object]
+    path: Path, settings: Mapping[str, object], trace: Path | None = None
 ) -> Iterator[tuple["Engine", "Tokenizer", "SamplingParams"]]:
     """Opens a bundle and merges the settings given into its defaults."""
     from runtime.bundle import TOKENIZER, load_bundle
@@ -59,7 +60,7 @@ def _model(
     tokenizer = Tokenizer(bundle.file(TOKENIZER))
     defaults = default_params(bundle, tokenizer.eos_token_id)
     params = SamplingParams(**{**defaults.model_dump(), **given})
-    with closing(open_session(bundle)) as session:
+    with closing(open_session(bundle, trace)) as session:
         yield Engine(session), tokenizer, params
 
 
@@ -80,6 +81,9 @@ def generate(
     system: System = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text; no template.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    profile_run: Annotated[
+        bool, typer.Option("--profile-run", help="Tell where the time went, on stderr.")
+    ] = False,
 ) -> None:
     """Answer one prompt; the answer goes to stdout as it is made."""
     from runtime.completion import stream_completion
@@ -95,20 +99,34 @@ def generate(
         "frequency_penalty": frequency_penalty,
         "seed": seed,
     }
-    with _model(bundle, settings) as (engine, tokenizer, params):
-        text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
-        question = text if raw else _messages(system, text)
-        completion = None
-        for chunk in stream_completion(engine, tokenizer, question, params, stop or ()):
-            completion = chunk.completion
-            if not as_json:
-                print(chunk.text, end="", flush=True)
-    assert completion is not None, "the last chunk sums up"
-    if as_json:
-        print(json.dumps(_as_json(completion), ensure_ascii=False, indent=2))
-    else:
-        print()
-        note(_summary(completion))
+    with _trace_directory(profile_run) as trace:
+        with _model(bundle, settings, trace) as (engine, tokenizer, params):
+            text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
+            question = text if raw else _messages(system, text)
+            completion = None
+            for chunk in stream_completion(engine, tokenizer, question, params, stop or ()):
+                completion = chunk.completion
+                if not as_json:
+                    print(chunk.text, end="", flush=True)
+        assert completion is not None, "the last chunk sums up"
+        if as_json:
+            print(json.dumps(_as_json(completion), ensure_ascii=False, indent=2))
+        else:
+            print()
+            note(_summary(completion))
+        if trace is not None:
+            from runtime.profile_run import describe, read_trace
+
+            note("\n".join(describe(read_trace(trace), completion)))
+
+
+@contextmanager
+def _trace_directory(wanted: bool) -> Iterator[Path | None]:
+    if not wanted:
+        yield None
+        return
+    with TemporaryDirectory() as directory:
+        yield Path(directory)
 
 
 @app.command()

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 from runtime.bundle import Bundle
 from runtime.errors import SessionError
 from runtime.sessions.base import Chunk, Session
+
+Opener = Callable[[Bundle, Path | None], Session]
 
 __all__ = ["SESSIONS", "Chunk", "Session", "open_session"]
 
@@ -17,8 +20,12 @@ SESSIONS = {
 }
 
 
-def open_session(bundle: Bundle) -> Session:
+def open_session(bundle: Bundle, trace: Path | None = None) -> Session:
     """Opens the session that the bundle was compiled for.
+
+    Args:
+        bundle: the bundle.
+        trace: directory where closing the session leaves the times of all kernels.
 
     Raises:
         SessionError: no session for the target, or its backend is not installed.
@@ -30,10 +37,12 @@ def open_session(bundle: Bundle) -> Session:
         )
     module_name, opener = SESSIONS[target]
     try:
-        open_bundle: Callable[[Bundle], Session] = getattr(import_module(module_name), opener)
+        open_bundle: Callable[[Bundle, Path | None], Session] = getattr(
+            import_module(module_name), opener
+        )
     except ModuleNotFoundError as error:
         raise SessionError(
             f"target {target} needs the Python package {error.name}",
             next_step="install alpaca2-toolchain with the extra of that target, e.g. [cpu]",
         ) from error
-    return open_bundle(bundle)
+    return open_bundle(bundle, trace)

@@ -7,6 +7,7 @@ input and as output of the attention kernel, which appends the new rows where `s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,14 +42,14 @@ class Bound:
     outputs: dict[str, NDArray[Any]]
 
 
-def open_cpu(bundle: Bundle) -> Session:
+def open_cpu(bundle: Bundle, trace: Path | None = None) -> Session:
     """CpuSession, or PortableSession where compile left the written-out attention in place."""
     written_out = any(
         tensor.name == names.ATTENTION_MASK
         for graph in bundle.manifest.graphs
         for tensor in graph.inputs
     )
-    return PortableSession(bundle) if written_out else CpuSession(bundle)
+    return PortableSession(bundle, trace) if written_out else CpuSession(bundle, trace)
 
 
 class CpuSession:
@@ -56,10 +57,10 @@ class CpuSession:
 
     static_shapes = False
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, trace: Path | None = None) -> None:
         self.manifest = bundle.manifest
         self.hidden: dict[str, NDArray[np.float32]] = {}
-        self._graphs = OnnxGraphs(bundle)
+        self._graphs = OnnxGraphs(bundle, trace)
         self._bound: dict[tuple[int, int, int, int], Bound] = {}
         model = self.manifest.model
         self._lengths = [0] * self.manifest.num_slots  # rows of each slot that may be valid

@@ -1,5 +1,7 @@
 """Opens the ONNX graphs of a bundle with ONNX Runtime; used by the cpu and portable sessions."""
 
+from pathlib import Path
+
 import onnxruntime as ort
 
 from runtime.bundle import Bundle
@@ -20,8 +22,10 @@ class OnnxGraphs:
     opened.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, trace: Path | None = None) -> None:
+        """Opens nothing yet; with a trace, `close` leaves the times of all kernels there."""
         self._bundle = bundle
+        self._trace = trace
         self._options = ort.SessionOptions()
         self._options.log_severity_level = FATAL_ONLY
         self._options.add_session_config_entry(PACK_IN_PARALLEL, "1")
@@ -39,10 +43,16 @@ class OnnxGraphs:
 
     def close(self) -> None:
         """Drops every session."""
+        if self._trace is not None:
+            for session in self._opened.values():
+                session.end_profiling()
         self._opened.clear()
 
     def _load(self, graph: Graph) -> ort.InferenceSession:
         file = self._bundle.file(graph.path)
+        if self._trace is not None:
+            self._options.enable_profiling = True
+            self._options.profile_file_prefix = str(self._trace / file.stem)
         try:
             return ort.InferenceSession(file, self._options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the bindings raise a dozen unrelated types

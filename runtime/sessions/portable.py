@@ -5,6 +5,7 @@ the rows are written into the cache by numpy slice assignment.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,10 @@ class PortableSession:
 
     static_shapes = True
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, trace: Path | None = None) -> None:
         self.manifest = bundle.manifest
         self.hidden: dict[str, NDArray[np.float32]] = {}
-        self._graphs = OnnxGraphs(bundle)
+        self._graphs = OnnxGraphs(bundle, trace)
         model = self.manifest.model
         shape = (
             model.num_hidden_layers,

@@ -69,10 +69,10 @@ def test_export_writes_what_was_planned(bundles: Path, miniature_dir: Path) -> N
         assert value(plan.build["export"], "write") == pytest.approx(size(bundle), rel=0.1)
 
 
-@pytest.mark.parametrize("weights", ["int4", "int8", "fp32"])
-def test_compile_writes_what_was_planned(weights: str, bundles: Path, miniature_dir: Path) -> None:
-    bundle = load_bundle(bundles / f"talk-{weights}")
-    plan = make_plan(load_config(miniature_dir), exported_profile(bundle), weights)
+@pytest.mark.parametrize("name", ["talk-int4", "talk-int4-kv8", "talk-int8", "talk-fp32"])
+def test_compile_writes_what_was_planned(name: str, bundles: Path, miniature_dir: Path) -> None:
+    bundle = load_bundle(bundles / name)
+    plan = make_plan(load_config(miniature_dir), exported_profile(bundle))
     assert value(plan.build["compile"], "write") == pytest.approx(size(bundle), rel=0.1)
 
 
@@ -139,6 +139,16 @@ def test_int8_halves_the_weights_that_are_read() -> None:
     weights = [value(plan.device, "weights") for plan in plans]
     embedding = 2 * 55296 * 4096
     assert (weights[1] - embedding) / (weights[0] - embedding) == pytest.approx(0.5, abs=0.001)
+
+
+def test_an_int8_cache_is_a_quarter_and_each_token_reads_less() -> None:
+    plans = [make_plan(SEVEN_B, load_profile("cpu"), kv_cache=kind) for kind in ("float", "int8")]
+    caches = [value(plan.device, "KV cache") for plan in plans]
+    assert caches[0] == 4 * caches[1] == 4 * 2049 * 32 * 2 * 4096 * 4
+    calibrated = value(plans[1].build["compile"], "host memory")
+    assert calibrated > value(plans[0].build["compile"], "host memory") + 2**28
+    with pytest.raises(TargetError, match="no such KV cache; got int8; allowed: float"):
+        make_plan(SEVEN_B, load_profile("310p3"), kv_cache="int8")
 
 
 def test_every_shipped_profile_can_be_planned_and_every_number_is_explained() -> None:

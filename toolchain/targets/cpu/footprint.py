@@ -66,6 +66,7 @@ def compile_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Q
     memory, memory_said = 0.0, ""
     seconds, seconds_said = 0.0, ""
     if profile.kv_cache == "int8":
+        graphs += FLOAT32 * 2 * layers * config.num_key_value_heads * config.head_dim  # scales
         memory = linears / layers + FLOAT32 * MAX_TOKENS * CALIBRATION_ARRAYS * widest(config)
         memory_said = f" + {memory / 1e6:.0f} MB of a layer that the cache is calibrated with"
         seconds = num_parameters(config) * MAX_TOKENS / (CALIBRATION_PER_SECOND * cores)

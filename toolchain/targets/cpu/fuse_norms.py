@@ -8,8 +8,7 @@ __all__ = ["FuseNorms"]
 class FuseNorms(ir.passes.InPlacePass):
     """Mul, ReduceMean, Add, Sqrt, Reciprocal, Mul, Mul -> SimplifiedLayerNormalization.
 
-    ONNX Runtime itself then joins the residual addition before it to the kernel. Its operator is
-    in the default domain, though no ONNX standard has it.
+    ONNX Runtime has this operator in the default domain, though no ONNX standard has it.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
