@@ -82,7 +82,7 @@ def generate(
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text; no template.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     profile_run: Annotated[
-        bool, typer.Option("--profile-run", help="Tell where the time went, on stderr.")
+        bool, typer.Option("--profile-run", help="Tell where the time went; for short answers.")
     ] = False,
 ) -> None:
     """Answer one prompt; the answer goes to stdout as it is made."""

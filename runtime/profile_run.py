@@ -2,6 +2,7 @@
 
 import json
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,12 +43,20 @@ def read_trace(directory: Path) -> list[Run]:
 
 def _runs(file: Path) -> Iterator[Run]:
     events: list[dict[str, Any]] = json.loads(file.read_bytes())
-    nodes = [event for event in events if event["name"].endswith(SUFFIX)]
+    nodes = sorted((e for e in events if e["name"].endswith(SUFFIX)), key=_start)
     for whole in (event for event in events if event["name"] == "model_run"):
-        inside = [event for event in nodes if 0 <= event["ts"] - whole["ts"] <= whole["dur"]]
+        first = bisect_left(nodes, whole["ts"], key=_start)
+        end = bisect_right(nodes, whole["ts"] + whole["dur"], key=_start)
+        inside = nodes[first:end]
         embedding = next(event for event in inside if event["name"] == EMBEDDING + SUFFIX)
         _, ids = embedding["args"]["input_type_shape"]
         yield Run(ids["int64"][-1], whole["dur"] / 1e3, [_kernel(event) for event in inside])
+
+
+def _start(event: dict[str, Any]) -> int:
+    """Microseconds after the profiler's start."""
+    start: int = event["ts"]
+    return start
 
 
 def _kernel(event: dict[str, Any]) -> Kernel:

@@ -10,7 +10,7 @@ from runtime.manifest import Graph
 
 __all__ = ["OnnxGraphs"]
 
-# Packs the weights of several nodes at a time: 7B int4 loads in two thirds of the time.
+# Packs the weights of several nodes at a time: on 2 cores loading takes two thirds of the time.
 PACK_IN_PARALLEL = "session.prepack.enable_parallel"
 FATAL_ONLY = 4  # ONNX Runtime's severity: an error that it logs is raised as well
 
