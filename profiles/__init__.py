@@ -3,6 +3,7 @@
 from profiles.profile import (
     Chip,
     ChipFact,
+    HostCPU,
     KVCache,
     Limits,
     Profile,
@@ -14,6 +15,7 @@ from profiles.profile import (
 __all__ = [
     "Chip",
     "ChipFact",
+    "HostCPU",
     "KVCache",
     "Limits",
     "Profile",

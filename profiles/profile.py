@@ -14,6 +14,7 @@ from runtime.manifest import GraphSpec, Record, first_problem
 __all__ = [
     "Chip",
     "ChipFact",
+    "HostCPU",
     "KVCache",
     "Limits",
     "Profile",
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 Weights = Literal["fp32", "fp16", "int8", "int4"]
+HostCPU = Literal["x86_64", "aarch64"]
 KVCache = Literal["float", "int8"]  # float: in the type that attention is computed in
 
 
@@ -95,9 +97,12 @@ class Profile(Record):
     description: str
     target: str
     weights: Weights
-    block_size: Literal[16, 32, 64, 128, 256] = 32  # what MatMulNBits takes
+    # Inputs of a linear layer that share one scale; 0: one scale for every output.
+    block_size: Literal[0, 16, 32, 64, 128, 256] = 32
     kv_cache: KVCache = "float"
     graphs: tuple[GraphSpec, ...]
+    rewrites: tuple[str, ...] = ()  # optional ones of the target's list
+    host_cpu: HostCPU | None = None  # of the box that runs the bundle; None: like this machine
     chip: Chip | None = None  # None: the machine that the work runs on
     limits: dict[Weights, Limits] = Field(default_factory=lambda: dict(DEFAULT_LIMITS))
 

@@ -114,9 +114,11 @@ def _check_tree(path: Path, manifest: Manifest) -> None:
         if pure.is_absolute() or ".." in pure.parts or relative != str(pure):
             raise BundleError(f"{path / MANIFEST} leaves the bundle", got=relative)
     for graph in manifest.graphs:
-        if graph.path not in manifest.files:
-            raise BundleError(f"{path / MANIFEST} lists no such graph file", got=graph.path)
-    folders = {GRAPHS_DIR, f"{GRAPHS_DIR}/{WEIGHTS_DIR}"}
+        for relative in (graph.path, *graph.weights):
+            if relative not in manifest.files:
+                raise BundleError(f"{path / MANIFEST} lists no such graph file", got=relative)
+    folders = {str(folder) for file in manifest.files for folder in PurePosixPath(file).parents}
+    folders |= {GRAPHS_DIR, f"{GRAPHS_DIR}/{WEIGHTS_DIR}"}  # which the writer makes empty
     known = {MANIFEST, MANIFEST_DIGEST, *folders, *manifest.files}
     for root, directories, files in os.walk(path):
         for name in directories + files:

@@ -181,6 +181,16 @@ class BundleWriter:
         for future in self._pending:
             future.result()
 
+    def adopt(self, relatives: Sequence[str]) -> None:
+        """Takes files that another program wrote below `directory`, hashing them on all cores."""
+        entries = self._pool.map(self._entry, relatives)
+        self._files |= dict(zip(relatives, entries, strict=True))
+
+    def _entry(self, relative: str) -> FileEntry:
+        with (self.directory / relative).open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            return FileEntry(size=stream.tell(), sha256=digest)
+
     def _run(self, job: WeightJob) -> None:
         relatives = [f"{GRAPHS_DIR}/{WEIGHTS_DIR}/{name}" for name in job.names]
         self._write_together(relatives, self._counted(job))

@@ -39,13 +39,14 @@ Repetition = Annotated[float | None, typer.Option(help="Above 1: repeat less.")]
 Presence = Annotated[float | None, typer.Option(help="Penalty once a token was generated.")]
 Frequency = Annotated[float | None, typer.Option(help="Penalty per time it was generated.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same answer.")]
+DeviceIndex = Annotated[int, typer.Option("--device", min=0, help="Which device of the box.")]
 Stop = Annotated[list[str] | None, typer.Option(help="End before this text; repeatable.")]
 System = Annotated[str | None, typer.Option(help="System prompt; empty for none.")]
 
 
 @contextmanager
 def _model(
-    path: Path, settings: Mapping[str, object], trace: Path | None = None
+    path: Path, settings: Mapping[str, object], device: int, trace: Path | None = None
 ) -> Iterator[tuple["Engine", "Tokenizer", "SamplingParams"]]:
     """Opens a bundle and merges the settings given into its defaults."""
     from runtime.bundle import TOKENIZER, load_bundle
@@ -60,7 +61,7 @@ def _model(
     tokenizer = Tokenizer(bundle.file(TOKENIZER))
     defaults = default_params(bundle, tokenizer.eos_token_id)
     params = SamplingParams(**{**defaults.model_dump(), **given})
-    with closing(open_session(bundle, trace)) as session:
+    with closing(open_session(bundle, trace, device)) as session:
         yield Engine(session), tokenizer, params
 
 
@@ -79,6 +80,7 @@ def generate(
     seed: Seed = None,
     stop: Stop = None,
     system: System = None,
+    device: DeviceIndex = 0,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text; no template.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     profile_run: Annotated[
@@ -100,7 +102,7 @@ def generate(
         "seed": seed,
     }
     with _trace_directory(profile_run) as trace:
-        with _model(bundle, settings, trace) as (engine, tokenizer, params):
+        with _model(bundle, settings, device, trace) as (engine, tokenizer, params):
             text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
             question = text if raw else _messages(system, text)
             completion = None
@@ -138,6 +140,7 @@ def chat(
     top_p: TopP = None,
     seed: Seed = None,
     system: System = None,
+    device: DeviceIndex = 0,
 ) -> None:
     """Talk with the model; /reset forgets, /exit or end of input leaves."""
     from runtime.completion import stream_completion
@@ -151,7 +154,7 @@ def chat(
         "top_p": top_p,
         "seed": seed,
     }
-    with _model(bundle, settings) as (engine, tokenizer, params):
+    with _model(bundle, settings, device) as (engine, tokenizer, params):
         opening = [] if system is None else [Message(role="system", content=system)]
         messages = list(opening)
         note("/reset forgets the conversation, /exit leaves.")

@@ -18,6 +18,8 @@ from pydantic import (
 
 __all__ = [
     "FORMAT_VERSION",
+    "CacheLayout",
+    "Device",
     "FileEntry",
     "Graph",
     "GraphSpec",
@@ -35,10 +37,11 @@ __all__ = [
     "past_value",
 ]
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 
 Phase = Literal["prefill", "decode", "score"]
 Stage = Literal["exported", "compiled"]
+CacheLayout = Literal["HND", "NHD"]  # past_key.{i} is (B, heads, rows, D) or (B, rows, heads, D)
 DType = Literal["float32", "float16", "int64", "int32", "int8", "uint8"]
 
 Namer = Callable[[int], str]  # layer -> tensor name
@@ -145,9 +148,24 @@ class Graph(Record):
     """A graph of the bundle: what it computes, where it lies, what goes in and out."""
 
     spec: GraphSpec
-    path: str
+    path: str  # several graphs may lie in one file
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    weights: tuple[str, ...] = ()  # files that it takes, where its own does not name them
+
+
+class Device(Record):
+    """The chip that a bundle was compiled for, and what its memory is asked to hold."""
+
+    soc_name: str  # as acl.get_soc_name says it
+    memory: Literal["ddr", "hbm"]
+    cann: str  # version that compiled the graphs; the box needs the same or a newer one
+    cache_layout: CacheLayout
+    weight_bytes: NonNegativeInt  # of all weight files, each once
+    shared_bytes: NonNegativeInt  # of those that every graph takes
+    needed_bytes: NonNegativeInt  # weights and the rest, as planned
+    available_bytes: NonNegativeInt | None  # of the chip, where the profile knows it
+    verdict: str
 
 
 class FileEntry(Record):
@@ -168,7 +186,7 @@ class Provenance(Record):
 class Manifest(Record):
     """All that the runtime knows about a bundle."""
 
-    format_version: Literal[2] = FORMAT_VERSION
+    format_version: Literal[3] = FORMAT_VERSION
     stage: Stage
     target: str  # "portable" for an exported bundle, else the compiler target
     weights: str  # fp16 for an exported bundle, else what --weights chose
@@ -177,6 +195,7 @@ class Manifest(Record):
     files: dict[str, FileEntry]  # path relative to the bundle, POSIX separators
     provenance: Provenance
     profile: dict[str, JsonValue]  # the resolved profile, for the record
+    device: Device | None = None  # where the bundle runs on one kind of chip only
 
     @property
     def cache_len(self) -> int:

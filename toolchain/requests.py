@@ -44,9 +44,9 @@ def make_request(
         ConfigError: the profile caches more positions than the model has.
         TargetError: no such target, or something that it lacks or cannot do.
     """
-    weights = weights or profile.weights
-    profile = profile.model_copy(update={"kv_cache": kv_cache or profile.kv_cache})
-    target = find_target(profile.target, weights, profile.kv_cache)
+    chosen = {"weights": weights or profile.weights, "kv_cache": kv_cache or profile.kv_cache}
+    profile = profile.model_copy(update=chosen)
+    target = find_target(profile)
     if target.footprint.needs_chip != (profile.chip is not None):
         raise TargetError(
             f"profile {profile.name}: chip",
@@ -63,7 +63,7 @@ def make_request(
     return Request(
         config=config,
         profile=profile,
-        weights=weights,
+        weights=profile.weights,
         share_weights=share_weights,
     )
 

@@ -42,7 +42,7 @@ class Bound:
     outputs: dict[str, NDArray[Any]]
 
 
-def open_cpu(bundle: Bundle, trace: Path | None = None) -> Session:
+def open_cpu(bundle: Bundle, trace: Path | None, _device: int) -> Session:
     """CpuSession, or PortableSession where compile left the written-out attention in place."""
     written_out = any(
         tensor.name == names.ATTENTION_MASK

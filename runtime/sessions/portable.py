@@ -14,21 +14,16 @@ from numpy.typing import NDArray
 from runtime import manifest as names
 from runtime.bundle import Bundle
 from runtime.manifest import Graph, GraphSpec
-from runtime.sessions.base import Chunk, Logits, batch_row, token_arrays
+from runtime.sessions.base import Chunk, Logits, Session, batch_row, token_arrays
+from runtime.sessions.mask import attention_mask
 from runtime.sessions.onnx_graphs import OnnxGraphs
 
-__all__ = ["MASKED", "PortableSession", "attention_mask"]
-
-MASKED = -65504.0  # the lowest finite float16, so that a cast of the mask stays finite
+__all__ = ["PortableSession", "open_portable"]
 
 
-def attention_mask(spec: GraphSpec, starts: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Additive mask, float32 (B, 1, S, C + S): valid cached rows, then causal new rows."""
-    mask = np.full((spec.batch_size, 1, spec.seq_len, spec.cache_len + spec.seq_len), MASKED)
-    for row, start in enumerate(starts):
-        mask[row, 0, :, :start] = 0.0
-    mask[:, 0, :, spec.cache_len :] = np.triu(np.full((spec.seq_len, spec.seq_len), MASKED), k=1)
-    return mask.astype(np.float32)
+def open_portable(bundle: Bundle, trace: Path | None, _device: int) -> Session:
+    """PortableSession; there is one device, the CPU."""
+    return PortableSession(bundle, trace)
 
 
 class PortableSession:

@@ -126,10 +126,10 @@ def test_a_path_that_is_no_bundle_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_another_format_version_is_refused_with_got_and_allowed(copied: Path) -> None:
-    change_manifest(copied, lambda manifest: manifest.update(format_version=1))
+    change_manifest(copied, lambda manifest: manifest.update(format_version=2))
     message = refusal(copied)
     assert str(copied) in message
-    assert "; got 1; allowed: 2; " in message
+    assert "; got 2; allowed: 3; " in message
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -174,7 +174,7 @@ def test_a_graph_whose_file_is_not_listed_is_refused(relative: str, copied: Path
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{", b"[]", b"null", b"{}", b"\xff", b'{"format_version": 2}', b"[" * 100_000]
+    "data", [b"", b"{", b"[]", b"null", b"{}", b"\xff", b'{"format_version": 3}', b"[" * 100_000]
 )
 def test_a_manifest_that_is_not_one_is_refused(data: bytes, copied: Path) -> None:
     """Brackets nested too deep used to end in a RecursionError."""

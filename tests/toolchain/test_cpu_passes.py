@@ -12,7 +12,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from runtime.bundle import Bundle, load_bundle
 from runtime.manifest import Graph
-from runtime.sessions.portable import attention_mask
+from runtime.sessions.mask import attention_mask
 from toolchain.targets.cpu.float32 import Float32
 from toolchain.targets.cpu.free_dimensions import FreeDimensions
 from toolchain.targets.cpu.fuse_norms import FuseNorms

@@ -11,7 +11,7 @@ from runtime.bundle import load_bundle
 from runtime.manifest import FileEntry
 from tests.bundles import DATA, silent
 from toolchain.compiler import compile_bundle
-from toolchain.targets.cpu import streamed
+from toolchain.targets import streamed
 
 
 @pytest.mark.parametrize("weights", ["int4", "int8", "fp32"])

@@ -13,29 +13,50 @@ def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.")],
     target: Annotated[str | None, typer.Option(help="Default: the profile's.")] = None,
     weights: Annotated[
-        str | None, typer.Option(help="fp32, int8 or int4. Default: the profile's.")
+        str | None, typer.Option(help="fp32, fp16, int8 or int4. Default: the profile's.")
     ] = None,
     kv_cache: Annotated[
         str | None, typer.Option(help="float or int8. Default: the profile's.")
+    ] = None,
+    host_cpu: Annotated[
+        str | None,
+        typer.Option(help="CPU of the box, x86_64 or aarch64, where it is not this machine's."),
     ] = None,
     without: Annotated[
         list[str] | None,
         typer.Option(metavar="REWRITE", help="Leave a rewrite out, to find a fault; repeatable."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check and print the commands; start nothing.")
+    ] = False,
 ) -> None:
     """Compile an exported bundle for one target."""
     from runtime.bundle import load_bundle
-    from toolchain.compiler import compile_bundle
+    from toolchain import compiler
     from toolchain.console import Progress, human_bytes
 
-    progress = Progress()
-    with progress:
-        compiled = compile_bundle(
-            load_bundle(bundle),
+    exported = load_bundle(bundle)
+    if dry_run:
+        lines = compiler.dry_run(
+            exported,
             output,
             target=target,
             weights=weights,
             kv_cache=kv_cache,
+            host_cpu=host_cpu,
+            without=without or (),
+        )
+        print("\n".join(lines))
+        return
+    progress = Progress()
+    with progress:
+        compiled = compiler.compile_bundle(
+            exported,
+            output,
+            target=target,
+            weights=weights,
+            kv_cache=kv_cache,
+            host_cpu=host_cpu,
             without=without or (),
             report=progress,
         )

@@ -2,18 +2,29 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from profiles import KVCache, Profile
+from profiles import HostCPU, KVCache, Profile
 from runtime.bundle import Bundle
 from runtime.bundle_writer import BundleWriter
-from runtime.manifest import Graph, GraphSpec, ModelConfig
+from runtime.manifest import Device, Graph, GraphSpec, ModelConfig
 from toolchain.quantity import Quantity
 
-__all__ = ["Footprint", "Target"]
+__all__ = ["Compiled", "Footprint", "Target"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """What a target made: the graphs, and the chip that they are bound to, if any."""
+
+    graphs: tuple[Graph, ...]
+    device: Device | None = None
+
 
 # The profile says the precisions; the names are of rewrites to leave out.
-Compile = Callable[[Bundle, Profile, Sequence[str], BundleWriter], tuple[Graph, ...]]
+Compile = Callable[[Bundle, Profile, Sequence[str], BundleWriter], Compiled]
+DryRun = Callable[[Bundle, Profile, Sequence[str], Path], list[str]]
 Parts = Callable[[ModelConfig, Profile, str], list[Quantity]]  # the last is the precision
 
 
@@ -40,13 +51,20 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A way to lower the portable graphs; compile is None where that is not built yet.
+    """A way to lower the portable graphs.
 
-    check raises TargetError for a model or a graph that it cannot lower.
+    check: raises TargetError for a model or a graph that it cannot lower.
+    dry_run: lines that tell what compile would start; None where it starts no other program.
+    soc_name: of the chip that it is for; None for any machine.
+    host_cpus: of the boxes that it compiles for; none where every box takes the same bundle.
     """
 
     weights: tuple[str, ...]
     kv_caches: tuple[KVCache, ...]
+    block_sizes: tuple[int, ...]
     check: Callable[[ModelConfig, Sequence[GraphSpec]], None]
-    compile: Compile | None
+    compile: Compile
     footprint: Footprint
+    dry_run: DryRun | None = None
+    host_cpus: tuple[HostCPU, ...] = ()
+    soc_name: str | None = None

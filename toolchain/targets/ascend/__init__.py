@@ -1,8 +1,12 @@
-"""Huawei Ascend through ATC: what a bundle for it will take. Compiling is not built yet."""
+"""Huawei Ascend through ATC, one target per chip."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from runtime.manifest import GraphSpec, ModelConfig
+from toolchain.targets.ascend.build import compile_for_ascend
+from toolchain.targets.ascend.chips import CHIPS, AscendChip
+from toolchain.targets.ascend.dry_run import dry_run_for_ascend
 from toolchain.targets.ascend.footprint import ASCEND_FOOTPRINT
 from toolchain.targets.base import Target
 
@@ -10,13 +14,21 @@ __all__ = ["ASCEND"]
 
 
 def _check(config: ModelConfig, specs: Sequence[GraphSpec]) -> None:
-    """Nothing that the portable graphs contain is known to be refused."""
+    """The rules of a chip are about nodes, and checked when the graphs are lowered."""
 
 
-ASCEND = Target(
-    weights=("fp16", "int8"),
-    kv_caches=("float",),
-    check=_check,
-    compile=None,
-    footprint=ASCEND_FOOTPRINT,
-)
+def _target(chip: AscendChip) -> Target:
+    return Target(
+        weights=("fp16", *(("int8",) if "int8" in chip.weight_quant else ())),
+        kv_caches=("float",),
+        block_sizes=(0, 32, 64, 128, 256),  # antiquant_group_size: multiples of 32
+        check=_check,
+        compile=partial(compile_for_ascend, chip),
+        footprint=ASCEND_FOOTPRINT,
+        dry_run=partial(dry_run_for_ascend, chip),
+        host_cpus=("x86_64", "aarch64"),
+        soc_name=chip.soc_name,
+    )
+
+
+ASCEND = {name: _target(chip) for name, chip in CHIPS.items()}

@@ -27,11 +27,13 @@ ATC_SECONDS_PER_LAYER = 20
 
 
 def linear_bytes(config: ModelConfig, profile: Profile, weights: str) -> int:
-    """Linear layers in float16, or in int8 with a float16 scale per output channel (W8A16)."""
-    width = FLOAT16 if weights == "fp16" else 1
-    scales = 0 if weights == "fp16" else FLOAT16
+    """Linear layers in float16, or in int8 with float16 scales (W8A16), one for every group."""
+    shapes, size = linear_shapes(config).values(), profile.block_size
+    if weights == "fp16":
+        return sum(FLOAT16 * rows * columns for rows, columns in shapes)
     return sum(
-        rows * (columns * width + scales) for rows, columns in linear_shapes(config).values()
+        rows * (columns + FLOAT16 * (-(-columns // size) if size else 1))
+        for rows, columns in shapes
     )
 
 

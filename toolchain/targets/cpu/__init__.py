@@ -10,6 +10,7 @@ __all__ = ["CPU"]
 CPU = Target(
     weights=("int4", "int8", "fp32"),
     kv_caches=("float", "int8"),
+    block_sizes=(16, 32, 64, 128, 256),  # of MatMulNBits
     check=check_for_cpu,
     compile=compile_for_cpu,
     footprint=CPU_FOOTPRINT,

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from runtime import manifest as names
 from runtime.manifest import ModelConfig
 from runtime.sessions.cpu import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
-from toolchain.targets.cpu.streamed import register, streamed
+from toolchain.targets.streamed import register, streamed
 
 __all__ = ["GroupedQueryAttention", "rotary_tables"]
 

@@ -6,24 +6,24 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
 from profiles import Profile
-from runtime.bundle import GRAPHS_DIR, WEIGHTS_DIR, Bundle
-from runtime.bundle_writer import BundleWriter, WeightJob
-from runtime.manifest import Graph, GraphSpec, TensorSpec
+from runtime.bundle import GRAPHS_DIR, Bundle
+from runtime.bundle_writer import BundleWriter
+from runtime.manifest import Graph, GraphSpec
+from toolchain.targets.base import Compiled
 from toolchain.targets.cpu.calibrate import calibrate
 from toolchain.targets.cpu.free_dimensions import BATCH_SIZE, NUM_LOGIT_ROWS, SEQ_LEN
 from toolchain.targets.cpu.passes import FREE_DIMENSIONS, choose_passes
 from toolchain.targets.cpu.quantize_cache import QuantizeCache
-from toolchain.targets.cpu.streamed import StreamedTensor, row_blocks, streamed
+from toolchain.targets.lowering import StoredTensor, promise_weights, tensor_spec, weight_job
 
 __all__ = ["compile_for_cpu"]
 
-StoredTensor = ir.ExternalTensor | StreamedTensor
 DECODER = f"{GRAPHS_DIR}/decoder.onnx"
 
 
 def compile_for_cpu(
     bundle: Bundle, profile: Profile, without: Sequence[str], writer: BundleWriter
-) -> tuple[Graph, ...]:
+) -> Compiled:
     """See toolchain.compiler.compile_bundle."""
     manifest = bundle.manifest
     chosen = choose_passes(profile, without)
@@ -38,11 +38,11 @@ def compile_for_cpu(
         passes = [rewrite.make(manifest, profile) for rewrite in chosen]
         clean = [RemoveUnusedNodesPass(), TopologicalSortPass()]
         ir.passes.Sequential(*passes, *clean)(model)
-        tensors |= _promise_weights(model)
+        tensors |= promise_weights(model)
         models[DECODER if one_for_all else graph.path] = model
 
     # 2. Each promised weight is made.
-    jobs = {job.names: job for job in map(_job, tensors.values())}
+    jobs = {job.names: job for job in map(weight_job, tensors.values())}
     num_bytes = sum(tensor.nbytes for tensor in tensors.values())
     writer.require(num_bytes)
     writer.report(f"weights: {len(tensors)} tensors")
@@ -56,40 +56,12 @@ def compile_for_cpu(
         QuantizeCache(calibrate(bundle, models[DECODER], writer.directory))(models[DECODER])
     for path, model in models.items():
         writer.write(path, [ir.to_proto(model).SerializeToString()])
-    return tuple(
+    graphs = (
         _describe(graph.spec, path, models[path])
         for graph in manifest.graphs
         for path in [DECODER if one_for_all else graph.path]
     )
-
-
-def _promise_weights(model: ir.Model) -> dict[str, StoredTensor]:
-    """Points every large initializer at the file that it will have; returns what was there."""
-    promised: dict[str, StoredTensor] = {}
-    for name, value in model.graph.initializers.items():
-        tensor = value.const_value
-        if isinstance(tensor, ir.ExternalTensor | StreamedTensor):
-            promised[name] = tensor
-            value.const_value = ir.ExternalTensor(
-                f"{WEIGHTS_DIR}/{name}",
-                0,
-                tensor.nbytes,
-                tensor.dtype,
-                shape=tensor.shape,
-                name=name,
-            )
-    return promised
-
-
-def _job(tensor: StoredTensor) -> WeightJob:
-    """What makes a tensor; one that no pass has touched is copied."""
-    if isinstance(tensor, StreamedTensor):
-        return tensor.job
-    [copied] = streamed(
-        {tensor.name: (tensor.dtype, tensor.shape.numpy())},
-        lambda: ((rows,) for rows in row_blocks(tensor)),
-    )
-    return copied.job
+    return Compiled(graphs=tuple(graphs))
 
 
 def _describe(spec: GraphSpec, path: str, model: ir.Model) -> Graph:
@@ -99,14 +71,6 @@ def _describe(spec: GraphSpec, path: str, model: ir.Model) -> Graph:
     return Graph(
         spec=spec,
         path=path,
-        inputs=tuple(_tensor_spec(value, sizes) for value in model.graph.inputs),
-        outputs=tuple(_tensor_spec(value, sizes) for value in model.graph.outputs),
+        inputs=tuple(tensor_spec(value, sizes) for value in model.graph.inputs),
+        outputs=tuple(tensor_spec(value, sizes) for value in model.graph.outputs),
     )
-
-
-def _tensor_spec(value: ir.Value, sizes: dict[str, int]) -> TensorSpec:
-    assert value.dtype is not None, "every graph input and output is typed"
-    assert value.shape is not None, "every graph input and output has a shape"
-    shape = [dim if isinstance(dim, int) else sizes[str(dim.value)] for dim in value.shape]
-    fields = {"name": value.name, "dtype": value.dtype.numpy().name, "shape": tuple(shape)}
-    return TensorSpec.model_validate(fields)

@@ -1,0 +1,1 @@
+"""Ascend chips through pyACL, the Python package `acl` that CANN brings."""

@@ -1,0 +1,76 @@
+"""The KV cache on the device: where each row lies, and the copies that write it."""
+
+from runtime import manifest as names
+from runtime.manifest import CacheLayout, Graph, Manifest
+from runtime.sessions.acl.device import AclDevice
+from runtime.sessions.acl.model import AclModel
+from runtime.sessions.base import Chunk
+
+__all__ = ["AclCache", "cache_size"]
+
+FLOAT16 = 2
+
+
+def cache_size(manifest: Manifest) -> int:
+    """Bytes of keys and values of all layers and slots."""
+    model = manifest.model
+    row = model.num_key_value_heads * model.head_dim * FLOAT16
+    return 2 * model.num_hidden_layers * manifest.num_slots * manifest.cache_len * row
+
+
+class AclCache:
+    """Keys and values of every layer, (slots, rows, heads, D) or (slots, heads, rows, D).
+
+    Rows that were never written are zero, so that what the mask hides is a number.
+    """
+
+    def __init__(self, manifest: Manifest, layout: CacheLayout, device: AclDevice) -> None:
+        model = manifest.model
+        self._device, self._rows = device, manifest.cache_len
+        # A slot is so many pieces, each with its rows one after the other.
+        self._pieces = 1 if layout == "NHD" else model.num_key_value_heads
+        heads = model.num_key_value_heads if layout == "NHD" else 1
+        self._row_size = heads * model.head_dim * FLOAT16
+        self._slot_size = self._pieces * self._rows * self._row_size
+        # past_key.{i} -> key.{i}, and so for the values
+        self._new_rows = {
+            past(i): new(i)
+            for i in range(model.num_hidden_layers)
+            for past, new in (
+                (names.past_key, names.new_key),
+                (names.past_value, names.new_value),
+            )
+        }
+        size = self._slot_size * manifest.num_slots
+        self._tensors = {past: device.allocate(size) for past in self._new_rows}
+        for address in self._tensors.values():
+            device.clear(address, size)
+
+    def addresses(self, slot: int) -> dict[str, int]:
+        """Where each cached tensor of a slot, and of those behind it, begins."""
+        return {name: start + slot * self._slot_size for name, start in self._tensors.items()}
+
+    def write_rows(self, chunk: Chunk, batch_row: int, graph: Graph, model: AclModel) -> None:
+        """Queues the copies of a chunk's new rows from the outputs into its slot."""
+        num_rows, given = len(chunk.token_ids), graph.spec.seq_len
+        for past, start in self.addresses(chunk.slot).items():
+            source = model.outputs[self._new_rows[past]].address
+            for piece in range(self._pieces):
+                row = piece * self._rows + chunk.start
+                given_row = (batch_row * self._pieces + piece) * given
+                self._device.copy(
+                    start + row * self._row_size,
+                    source + given_row * self._row_size,
+                    num_rows * self._row_size,
+                )
+
+    def copy_rows(self, source: int, target: int, num_rows: int) -> None:
+        """Queues the copies of the first rows of one slot to another."""
+        for start in self._tensors.values():
+            for piece in range(self._pieces):
+                offset = start + piece * self._rows * self._row_size
+                self._device.copy(
+                    offset + target * self._slot_size,
+                    offset + source * self._slot_size,
+                    num_rows * self._row_size,
+                )

@@ -1,0 +1,65 @@
+"""Whether a bundle fits the device, asked before anything is put on it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from runtime.bundle import Bundle
+from runtime.errors import SessionError
+from runtime.manifest import Graph, TensorSpec, past_key
+from runtime.sessions.acl.cache import cache_size
+from runtime.sessions.acl.device import AclDevice
+from runtime.sessions.acl.weights import weight_bytes
+
+__all__ = ["require_room"]
+
+
+def require_room(
+    bundle: Bundle, graphs: Sequence[Graph], shared: bool, workspace: int, device: AclDevice
+) -> None:
+    """Refuses a bundle that is larger than the free memory of the device.
+
+    Args:
+        bundle: the bundle.
+        graphs: the largest graph of each model.
+        shared: whether models can take weights that lie on the device already.
+        workspace: bytes that models run in.
+        device: the device.
+
+    Raises:
+        SessionError: says the parts and how to make it fit.
+    """
+    parts = {
+        "weights": weight_bytes(bundle, graphs, shared),
+        "KV cache": cache_size(bundle.manifest),
+        "workspace": workspace,
+        "inputs and outputs": sum(_bytes(graph) for graph in graphs),
+    }
+    need, free = sum(parts.values()), device.free_bytes()
+    if need <= free:
+        return
+    copies = "" if shared else ", one copy per graph"
+    said = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in parts.items())
+    raise SessionError(
+        f"the bundle does not fit the memory of the device ({device.soc_name})",
+        got=f"{need / 1e9:.2f} GB ({said}{copies})",
+        allowed=f"{free / 1e9:.2f} GB that are free",
+        next_step="compile with --weights int8 or a profile with a shorter cache_len"
+        if shared
+        else "install CANN 8.5 or newer on the box, whose loader shares weights between graphs, "
+        "or compile with the CANN of the box, which then makes one model in gears",
+    )
+
+
+def _bytes(graph: Graph) -> int:
+    cached = {tensor.name for tensor in graph.inputs if _is_cached(tensor)}
+    tensors = [*graph.inputs, *graph.outputs]
+    return sum(
+        int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize
+        for tensor in tensors
+        if tensor.name not in cached
+    )
+
+
+def _is_cached(tensor: TensorSpec) -> bool:
+    return tensor.name.startswith((past_key(0)[:-1], "past_value."))

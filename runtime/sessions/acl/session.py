@@ -1,0 +1,169 @@
+"""Runs a bundle compiled for an Ascend chip.
+
+The weights lie on the device once, the cache never leaves it: new rows are copied from the outputs
+into the cache within the device. A token sends ids, positions and the mask and fetches its logits.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime import manifest as names
+from runtime.bundle import Bundle
+from runtime.errors import SessionError
+from runtime.manifest import Device, Graph, TensorSpec
+from runtime.sessions.acl.cache import AclCache
+from runtime.sessions.acl.device import AclDevice, HostBuffer
+from runtime.sessions.acl.driver import Acl
+from runtime.sessions.acl.model import AclModel, Workspace
+from runtime.sessions.acl.room import require_room
+from runtime.sessions.acl.weights import find_register, put_on_device
+from runtime.sessions.base import Chunk, Logits, batch_row, token_arrays
+from runtime.sessions.mask import attention_mask
+
+__all__ = ["AclSession"]
+
+
+class AclSession:
+    """Session over OMs with `past_key.{i}` in and `key.{i}` (new rows) out."""
+
+    static_shapes = True
+
+    def __init__(self, bundle: Bundle, trace: Path | None = None, device: int = 0) -> None:
+        """Loads every graph.
+
+        Raises:
+            SessionError: no pyACL or device, another chip, too little memory, or a failing call.
+        """
+        assert trace is None, "the table of sessions says that there are no traces"
+        assert bundle.manifest.device is not None, "compile writes it for every chip"
+        self.manifest = bundle.manifest
+        self.hidden: dict[str, NDArray[np.float32]] = {}
+        self._stack = ExitStack()
+        try:
+            self._open(bundle, bundle.manifest.device, device)
+        except BaseException:
+            with suppress(SessionError):  # the first error is the one that counts
+                self.close()
+            raise
+
+    def _open(self, bundle: Bundle, spec: Device, index: int) -> None:
+        stack, acl = self._stack, Acl()
+
+        # 1. The device, and whether it has room.
+        self._device = device = AclDevice(acl, index, spec, stack)
+        families: dict[str, list[Graph]] = {}
+        for graph in bundle.manifest.graphs:
+            families.setdefault(graph.path, []).append(graph)
+        largest = [max(graphs, key=_num_rows) for graphs in families.values()]
+        register = find_register()
+        shared = register is not None
+        sizes = [acl.get("mdl.query_size", str(bundle.file(path))) for path in families]
+        workspace_size = max(work for work, _ in sizes)
+        require_room(bundle, largest, shared, workspace_size, device)
+
+        # 2. Weights, each file once, and what all models share.
+        weights = put_on_device(bundle, largest, device) if shared else {}
+        workspace = Workspace(
+            device.allocate(workspace_size) if workspace_size else 0, workspace_size
+        )
+        self._cache = AclCache(bundle.manifest, spec.cache_layout, device)
+
+        # 3. Models and their buffers.
+        self._models: dict[str, AclModel] = {}
+        for path, graphs in families.items():
+            own = {relative: weights[relative] for relative in graphs[0].weights if shared}
+            model = AclModel(device, bundle.file(path), graphs, own, register, workspace, stack)
+            model.connect(self._cache.addresses(0))
+            self._models[path] = model
+        self._host = {
+            tensor.name: device.allocate_host(size)
+            for tensor, size in _crossing(bundle.manifest.graphs).values()
+        }
+        stack.callback(device.settle)
+
+    def prepare(self, graph: Graph) -> None:
+        """Nothing: every graph is on the device already."""
+
+    def run(self, graph: Graph, chunks: Sequence[Chunk]) -> Logits:
+        """See Session.run."""
+        spec, model, device = graph.spec, self._models[graph.path], self._device
+        device.use()
+
+        # 1. Ids, positions and the mask go to the device.
+        input_ids, starts, logit_rows = token_arrays(
+            spec.batch_size, spec.seq_len, chunks, [0] * spec.batch_size
+        )
+        available: dict[str, NDArray[Any]] = {
+            names.INPUT_IDS: input_ids,
+            names.POSITION_IDS: starts[:, None] + np.arange(spec.seq_len),
+            names.ATTENTION_MASK: attention_mask(spec, starts),
+            names.LOGIT_ROWS: logit_rows,
+        }
+        for tensor in graph.inputs:
+            if tensor.name in available:
+                self._send(tensor, available[tensor.name], model.inputs[tensor.name].address)
+
+        # 2. The graph runs on the cache of its slots.
+        first_slot = chunks[0].slot if spec.batch_size == 1 else 0
+        for name, address in self._cache.addresses(first_slot).items():
+            if name in model.inputs:
+                model.point(name, address)
+        model.execute(graph)
+
+        # 3. New rows go to the cache, the logits come back.
+        for chunk in chunks:
+            self._cache.write_rows(chunk, batch_row(spec.batch_size, chunk), graph, model)
+        [logits] = [tensor for tensor in graph.outputs if tensor.name == names.LOGITS]
+        host = self._host[names.LOGITS]
+        device.fetch(host, model.outputs[names.LOGITS].address, _size(logits))
+        device.synchronize()
+        rows = [batch_row(spec.batch_size, chunk) for chunk in chunks]
+        view: Logits = _view(host, logits)
+        return view if rows == list(range(spec.batch_size)) else view[rows]
+
+    def _send(self, tensor: TensorSpec, array: NDArray[Any], address: int) -> None:
+        host = self._host[tensor.name]
+        _view(host, tensor)[...] = array
+        self._device.send(address, host, _size(tensor))
+
+    def copy_rows(self, source: int, target: int, num_rows: int) -> None:
+        """See Session.copy_rows."""
+        self._device.use()
+        self._cache.copy_rows(source, target, num_rows)
+        self._device.synchronize()
+
+    def close(self) -> None:
+        """Gives back everything, in reverse order, whatever fails on the way.
+
+        Raises:
+            SessionError: the driver would not take something back.
+        """
+        self._stack.close()
+
+
+def _num_rows(graph: Graph) -> int:
+    return graph.spec.batch_size * graph.spec.seq_len
+
+
+def _size(tensor: TensorSpec) -> int:
+    return int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize
+
+
+def _view(host: HostBuffer, tensor: TensorSpec) -> NDArray[Any]:
+    return host.array[: _size(tensor)].view(tensor.dtype).reshape(tensor.shape)
+
+
+def _crossing(graphs: Sequence[Graph]) -> dict[str, tuple[TensorSpec, int]]:
+    """Inputs and outputs that cross the bus, with the largest size of each."""
+    found: dict[str, tuple[TensorSpec, int]] = {}
+    for graph in graphs:
+        for tensor in (*graph.inputs, *graph.outputs):
+            if len(tensor.shape) < 4 or tensor.name == names.ATTENTION_MASK:
+                size = max(_size(tensor), found.get(tensor.name, (tensor, 0))[1])
+                found[tensor.name] = (tensor, size)
+    return found

@@ -1,0 +1,129 @@
+"""The bytes of ONNX constants: read in blocks, written as the weight files of ATC.
+
+Takes constants of any size; keeps holes of sparse files, so that 14 GB of zeros cost nothing.
+"""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.emulator.atc_errors import AtcError
+from tests.emulator.om import num_bytes
+
+__all__ = ["WeightSource", "store", "type_name", "write_sparse"]
+
+BLOCK: Final = 4 * 2**20
+_ZEROS: Final = bytes(BLOCK)
+
+
+def type_name(element: int) -> str:
+    """The name of an ONNX element type as numpy spells it."""
+    if element == TensorProto.BFLOAT16:
+        return "bfloat16"
+    if element == TensorProto.INT4:
+        return "int4"
+    return str(helper.tensor_dtype_to_np_dtype(element))
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSource:
+    """A constant of a model that lies in a directory."""
+
+    tensor: onnx.TensorProto
+    directory: Path
+
+    @property
+    def size(self) -> int:
+        """Bytes of the constant."""
+        return num_bytes(type_name(self.tensor.data_type), tuple(self.tensor.dims))
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yields the bytes, little by little.
+
+        Raises:
+            AtcError: the external data is missing or has another size.
+        """
+        if self.tensor.data_location == TensorProto.EXTERNAL:
+            yield from self._external_blocks()
+            return
+        data = self.tensor.raw_data or numpy_helper.to_array(self.tensor).tobytes()
+        view = memoryview(data)
+        for start in range(0, len(view), BLOCK):
+            yield bytes(view[start : start + BLOCK])
+
+    @property
+    def is_hole(self) -> bool:
+        """Whether it is a hole of a sparse file, hence zeros that nobody needs to read."""
+        if self.tensor.data_location != TensorProto.EXTERNAL or not self.size:
+            return False
+        fields = {entry.key: entry.value for entry in self.tensor.external_data}
+        start = int(fields.get("offset", 0))
+        try:
+            with (self.directory / fields["location"]).open("rb") as file:
+                if os.fstat(file.fileno()).st_size < start + self.size:
+                    return False
+                return os.lseek(file.fileno(), start, os.SEEK_DATA) >= start + self.size
+        except OSError as error:
+            return error.errno == errno.ENXIO  # no data up to the end of the file
+
+    def matrix(self) -> np.ndarray:
+        """The whole constant, for the few cases that need it at once."""
+        data = b"".join(self.blocks())
+        dtype = helper.tensor_dtype_to_np_dtype(self.tensor.data_type)
+        return np.frombuffer(data, dtype).reshape(tuple(self.tensor.dims))
+
+    def _external_blocks(self) -> Iterator[bytes]:
+        fields = {entry.key: entry.value for entry in self.tensor.external_data}
+        path = self.directory / fields["location"]
+        start, rest = int(fields.get("offset", 0)), int(fields.get("length", self.size))
+        if not path.is_file():
+            raise _open_error(path, "No such file or directory")
+        if rest != self.size or path.stat().st_size < start + rest:
+            raise _open_error(path, f"constant {self.tensor.name} needs {self.size} bytes")
+        with path.open("rb") as file:
+            file.seek(start)
+            while rest:
+                block = file.read(min(BLOCK, rest))
+                rest -= len(block)
+                yield block
+
+
+def store(blocks: Iterable[bytes], directory: Path) -> str:
+    """Writes a constant to directory/weight_<sha256> unless it is there, and gives the name.
+
+    Name and unpadded bytes: ge, docs/zh/design/features/external_weight.md.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    temporary = directory / f".{os.getpid()}.partial"
+    digest = hashlib.sha256()
+    with temporary.open("wb") as file:
+        for block in blocks:
+            digest.update(block)
+            write_sparse(file.fileno(), block)
+    name = f"weight_{digest.hexdigest()}"
+    temporary.replace(directory / name)
+    return name
+
+
+def write_sparse(fd: int, block: bytes) -> None:
+    """Appends a block at the current position; zeros become a hole."""
+    if block == _ZEROS[: len(block)] if len(block) < BLOCK else block == _ZEROS:
+        end = os.lseek(fd, len(block), os.SEEK_CUR)
+        os.ftruncate(fd, end)
+        return
+    view = memoryview(block)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _open_error(path: Path, reason: str) -> AtcError:
+    text = f"Failed to open file [{path}]. Reason: {reason}."
+    return AtcError("E13001", text, title="File_Operation_Error_Open")

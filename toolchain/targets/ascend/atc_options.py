@@ -1,0 +1,71 @@
+"""THE TABLE of ATC's options that are used, with the values that each takes.
+
+Source: ge, docs/zh/user_guides/atc_tools/CLI_options, and api/atc of the same repository.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["OPTIONS", "AtcOption", "option_list"]
+
+NUMBER = r"[1-9]\d*"
+DIMS = rf"(-1|{NUMBER})(,(-1|{NUMBER}))*"
+PATH = r"[^\0;]+"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtcOption:
+    """One option.
+
+    values: a pattern that the whole value matches.
+    meaning: what we ask for with it.
+    """
+
+    values: str
+    meaning: str
+
+
+OPTIONS: dict[str, AtcOption] = {
+    "mode": AtcOption(values="1", meaning="1: print an OM as JSON; without it: compile"),
+    "om": AtcOption(values=PATH, meaning="OM to print"),
+    "json": AtcOption(values=PATH, meaning="file to print it to"),
+    "framework": AtcOption(values="5", meaning="5: ONNX"),
+    "model": AtcOption(values=PATH, meaning="ONNX file; its weights lie beside it"),
+    "output": AtcOption(values=PATH, meaning="OM without .om; weight/ comes beside it"),
+    "soc_version": AtcOption(values=r"Ascend(310P|310B|910B)\d", meaning="chip"),
+    "input_format": AtcOption(values="ND", meaning="no layout is implied"),
+    "input_shape": AtcOption(
+        values=rf"[^:;]+:{DIMS}(;[^:;]+:{DIMS})*", meaning="shape of every input; -1: by gear"
+    ),
+    "dynamic_dims": AtcOption(
+        values=rf"{NUMBER}(,{NUMBER})*(;{NUMBER}(,{NUMBER})*){{1,99}}",
+        meaning="2 to 100 gears: numbers for the -1 of input_shape, in order",
+    ),
+    "precision_mode_v2": AtcOption(
+        values="origin", meaning="compute in the graph's types: float32 islands stay"
+    ),
+    "external_weight": AtcOption(
+        values="1", meaning="1: every weight in a file named by the hash of its bytes"
+    ),
+    "op_compiler_cache_mode": AtcOption(values="enable", meaning="keep compiled kernels"),
+    "op_compiler_cache_dir": AtcOption(values=PATH, meaning="where"),
+    "log": AtcOption(values="error", meaning="what goes to the log"),
+    "host_env_os": AtcOption(values="linux", meaning="system of the box; cross-compiling only"),
+    "host_env_cpu": AtcOption(
+        values="x86_64|aarch64", meaning="CPU of the box; cross-compiling only"
+    ),
+}
+
+
+def option_list(options: Mapping[str, str]) -> list[str]:
+    """--name=value for each.
+
+    Raises:
+        KeyError: an option that the table has not.
+        ValueError: a value that it does not take.
+    """
+    for name, value in options.items():
+        if not re.fullmatch(OPTIONS[name].values, value):
+            raise ValueError(f"atc --{name} does not take {value!r}")
+    return [f"--{name}={value}" for name, value in options.items()]

@@ -1,0 +1,223 @@
+"""compile for an Ascend chip: lowered graphs -> ATC -> OMs that share their weights."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+
+from profiles import Profile
+from runtime.bundle import GRAPHS_DIR, WEIGHTS_DIR, Bundle
+from runtime.bundle_writer import BundleWriter
+from runtime.errors import UserError
+from runtime.manifest import Device, Graph
+from toolchain.machine import available_memory, num_cores
+from toolchain.quantity import total
+from toolchain.targets.ascend.atc import find_om, run_atc
+from toolchain.targets.ascend.atc_command import (
+    AtcJob,
+    atc_environment,
+    compile_options,
+    print_options,
+)
+from toolchain.targets.ascend.cann import Cann, find_cann
+from toolchain.targets.ascend.chips import AscendChip
+from toolchain.targets.ascend.footprint import ASCEND_FOOTPRINT
+from toolchain.targets.ascend.lower import Lowered, in_gears, lower
+from toolchain.targets.ascend.sharing import shared_bytes, weight_files
+from toolchain.targets.base import Compiled
+from toolchain.targets.lowering import weight_job
+from toolchain.targets.streamed import StreamedTensor
+
+__all__ = ["atc_job", "compile_for_ascend", "logs_of", "needs_gears"]
+
+MAX_PROTOBUF = 2**31 - 1  # of an ONNX file without its weights
+
+
+def compile_for_ascend(
+    chip: AscendChip,
+    bundle: Bundle,
+    profile: Profile,
+    without: Sequence[str],
+    writer: BundleWriter,
+) -> Compiled:
+    """See toolchain.compiler.compile_bundle.
+
+    Raises:
+        TargetError: besides, no CANN, a graph that breaks a rule, or a failure of ATC.
+    """
+    # 1. Everything that can be refused without ATC.
+    cann = find_cann(chip)
+    writer.report("lowering and checking")
+    lowered = lower(bundle, profile, without, chip)
+    if needs_gears(cann):
+        lowered = [in_gears(bundle, lowered)]
+
+    with BundleWriter(_staging(writer.path), writer.report) as stage:  # never finished
+        # 2. What ATC reads: weights that a rewrite makes, links to the others, the graphs.
+        _write_onnx(bundle, lowered, stage)
+
+        # 3. ATC, one graph after the other.
+        compiled = _compile_all(lowered, profile, chip, cann, stage.directory, writer)
+        device = _device(bundle, profile, chip, cann, lowered, compiled)
+        if _too_large(device) and len(lowered) > 1:
+            # 4. Where the card cannot hold what the graphs do not share: one OM in gears.
+            writer.report(f"{device.verdict}; compiling one OM in gears")
+            _discard_all_but(set(), writer.directory)
+            lowered = [in_gears(bundle, lowered)]
+            _write_graphs(lowered, stage)
+            compiled = _compile_all(lowered, profile, chip, cann, stage.directory, writer)
+            device = _device(bundle, profile, chip, cann, lowered, compiled)
+
+    # 5. The OMs and their weights become files of the bundle.
+    writer.report(device.verdict)
+    written = {*compiled, *(file for files in compiled.values() for file in files)}
+    _discard_all_but(written, writer.directory)
+    writer.adopt(sorted(file.relative_to(writer.directory).as_posix() for file in written))
+    return Compiled(graphs=tuple(_graphs(lowered, compiled, writer.directory)), device=device)
+
+
+def needs_gears(cann: Cann) -> bool:
+    """Whether this CANN's runtime gives every OM weights of its own."""
+    return not cann.shares_weights
+
+
+def logs_of(output: Path) -> Path:
+    """The directory of ATC's logs: beside the bundle, kept whether it succeeds or not."""
+    return output.parent / f"{output.name}.logs"
+
+
+def _staging(output: Path) -> Path:
+    return output.parent / f"{output.name}.onnx"
+
+
+def atc_job(one: Lowered, profile: Profile, chip: AscendChip, source: Path, target: Path) -> AtcJob:
+    """ATC's job for a lowered graph, read below one directory and written below another."""
+    cache = os.environ.get("ASCEND_CACHE_PATH") or Path.home() / ".cache/alpaca2-toolchain/atc"
+    return AtcJob(
+        name=one.name,
+        model=source / GRAPHS_DIR / f"{one.name}.onnx",
+        output=target / GRAPHS_DIR / one.name,
+        soc_name=chip.soc_name,
+        gears=tuple(member.inputs for member in one.members),
+        cache=Path(cache),
+        host_cpu=profile.host_cpu,
+    )
+
+
+def _write_onnx(bundle: Bundle, lowered: Sequence[Lowered], stage: BundleWriter) -> None:
+    made: dict[tuple[str, ...], StreamedTensor] = {}
+    for one in lowered:
+        for name, tensor in one.weights.items():
+            if isinstance(tensor, StreamedTensor):
+                made[tensor.job.names] = tensor
+                continue
+            link = stage.directory / GRAPHS_DIR / WEIGHTS_DIR / name
+            if not link.is_symlink():
+                link.symlink_to(Path(tensor.base_dir, tensor.location).resolve())
+    num_bytes = sum(tensor.nbytes for one in lowered[:1] for tensor in one.weights.values())
+    stage.require(num_bytes)  # ATC writes as much again as the weights are
+    stage.report(f"weights: {len(made)} made, the others as exported")
+    stage.report.expect(sum(tensor.nbytes for tensor in made.values()))
+    stage.start_weights([weight_job(tensor) for tensor in made.values()])
+    stage.wait()
+    _write_graphs(lowered, stage)
+
+
+def _write_graphs(lowered: Sequence[Lowered], stage: BundleWriter) -> None:
+    for one in lowered:
+        data = ir.to_proto(one.model).SerializeToString()
+        assert len(data) < MAX_PROTOBUF, "weights lie outside"
+        stage.write(f"{GRAPHS_DIR}/{one.name}.onnx", [data])
+
+
+def _compile_all(
+    lowered: Sequence[Lowered],
+    profile: Profile,
+    chip: AscendChip,
+    cann: Cann,
+    source: Path,
+    writer: BundleWriter,
+) -> dict[Path, tuple[Path, ...]]:
+    """OM -> its weight files, in the order of the lowered graphs."""
+    weight_bytes = sum(tensor.nbytes for tensor in lowered[0].weights.values())
+    environment = atc_environment(os.environ, num_cores(), available_memory(), weight_bytes)
+    compiled = {}
+    for i, one in enumerate(lowered, 1):
+        writer.report(f"atc {i}/{len(lowered)}: {one.name}")
+        job = atc_job(one, profile, chip, source, writer.directory)
+        try:
+            job.cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {job.cache}",
+                got=error.strerror,
+                next_step="set ASCEND_CACHE_PATH",
+            ) from error
+        log = logs_of(writer.path) / f"{one.name}.log"
+        run_atc(cann.atc, compile_options(job), environment, one.name, log, writer.report)
+        om, printed = find_om(job.output), source / f"{one.name}.json"
+        options = print_options(om, printed)
+        log = logs_of(writer.path) / f"{one.name}.json.log"
+        run_atc(cann.atc, options, environment, f"{one.name} as JSON", log, writer.report)
+        compiled[om] = weight_files(printed, om)
+    return compiled
+
+
+def _discard_all_but(kept: set[Path], directory: Path) -> None:
+    """Removes what else ATC left: notes of its own, or the OMs of a first attempt."""
+    for file in (directory / GRAPHS_DIR).rglob("*"):
+        if file.is_file() and file not in kept:
+            file.unlink()
+
+
+def _device(
+    bundle: Bundle,
+    profile: Profile,
+    chip: AscendChip,
+    cann: Cann,
+    lowered: Sequence[Lowered],
+    compiled: dict[Path, tuple[Path, ...]],
+) -> Device:
+    """What the card is asked to hold, with the weights as they were really written."""
+    all_bytes, shared = shared_bytes({om.name: files for om, files in compiled.items()})
+    specs = tuple(member.spec for one in lowered for member in one.members)
+    served = profile.model_copy(update={"graphs": specs})
+    state = total(ASCEND_FOOTPRINT.state(bundle.manifest.model, served, profile.weights))
+    needed, available = int(all_bytes + state), None
+    if profile.chip is not None:
+        available = int(profile.chip.memory.value - profile.chip.reserved.value)
+    form = "one OM in gears" if len(compiled) < len(specs) else f"{len(compiled)} OMs"
+    room = f" of {available / 1e9:.1f} GB" if available else ", room unknown"
+    fits = "" if available is None else ": fits" if needed <= available else ": does not fit"
+    return Device(
+        soc_name=chip.soc_name,
+        memory=chip.memory,
+        cann=cann.text,
+        cache_layout=lowered[0].layout,
+        weight_bytes=all_bytes,
+        shared_bytes=shared,
+        needed_bytes=needed,
+        available_bytes=available,
+        verdict=f"{form} share {shared / all_bytes:.1%} of {all_bytes / 1e9:.2f} GB of weights; "
+        f"needs about {needed / 1e9:.1f} GB{room}{fits}",
+    )
+
+
+def _too_large(device: Device) -> bool:
+    return device.available_bytes is not None and device.needed_bytes > device.available_bytes
+
+
+def _graphs(
+    lowered: Sequence[Lowered], compiled: dict[Path, tuple[Path, ...]], directory: Path
+) -> list[Graph]:
+    return [
+        member.model_copy(
+            update={
+                "path": om.relative_to(directory).as_posix(),
+                "weights": tuple(file.relative_to(directory).as_posix() for file in files),
+            }
+        )
+        for one, (om, files) in zip(lowered, compiled.items(), strict=True)
+        for member in one.members
+    ]

@@ -1,0 +1,52 @@
+"""What compile would check and start, without starting it."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from profiles import Profile
+from runtime.bundle import Bundle
+from toolchain.errors import TargetError
+from toolchain.machine import available_memory, num_cores
+from toolchain.targets.ascend.atc_command import atc_environment, compile_options
+from toolchain.targets.ascend.build import atc_job, needs_gears
+from toolchain.targets.ascend.cann import find_cann
+from toolchain.targets.ascend.chips import AscendChip
+from toolchain.targets.ascend.lower import in_gears, lower
+from toolchain.targets.ascend.rules import RULES
+
+__all__ = ["dry_run_for_ascend"]
+
+
+def dry_run_for_ascend(
+    chip: AscendChip, bundle: Bundle, profile: Profile, without: Sequence[str], output: Path
+) -> list[str]:
+    """Lines: every check, then the environment and the command of every graph.
+
+    Without CANN the commands are those for a CANN that shares weights.
+
+    Raises:
+        TargetError: a graph that breaks a rule.
+    """
+    lowered = lower(bundle, profile, without, chip)
+    lines = [f"{one.name}: {rule.name}: yes" for one in lowered for rule in RULES]
+    atc = "atc"
+    try:
+        cann = find_cann(chip)
+    except TargetError as error:
+        lines.append(f"CANN: {error}")
+    else:
+        atc = str(cann.atc)
+        lines.append(f"CANN: {cann.text} at {cann.atc}")
+        if needs_gears(cann):
+            lines.append(f"CANN {cann.text} cannot share weights between OMs: one OM in gears")
+            lowered = [in_gears(bundle, lowered)]
+    weight_bytes = sum(tensor.nbytes for tensor in lowered[0].weights.values())
+    bounded = atc_environment({}, num_cores(), available_memory(), weight_bytes)
+    environment = {name: os.environ.get(name, value) for name, value in bounded.items()}
+    lines += [f"export {name}={value}" for name, value in environment.items()]
+    for one in lowered:
+        job = atc_job(one, profile, chip, Path(f"{output}.onnx"), output)
+        lines.append(shlex.join([atc, *compile_options(job)]))
+    return lines

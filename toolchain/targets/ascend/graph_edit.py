@@ -1,0 +1,53 @@
+"""Small steps that the rewrites of this target share."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+__all__ = ["constant", "insert_after", "linear_weight", "new_value", "transpose"]
+
+
+def constant(graph: ir.Graph, name: str, numbers: Sequence[int]) -> ir.Value:
+    """An int64 initializer, such as the shape that a Reshape takes."""
+    tensor = ir.Tensor(np.array(numbers, np.int64), name=name)
+    value = ir.Value(
+        name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
+    graph.register_initializer(value)
+    return value
+
+
+def new_value(
+    value: ir.Value, dtype: ir.DataType, shape: Sequence[int], name: str | None = None
+) -> None:
+    """Gives a node's output its name, that of the node by default, its type and its shape."""
+    producer = value.producer()
+    assert producer is not None, "outputs of nodes only"
+    value.name = name or producer.name
+    value.type, value.shape = ir.TensorType(dtype), ir.Shape(shape)
+
+
+def insert_after(graph: ir.Graph, node: ir.Node, added: Sequence[ir.Node]) -> None:
+    """Puts nodes behind one, in order."""
+    graph.insert_after(node, added)
+
+
+def transpose(value: ir.Value, perm: Sequence[int], name: str) -> ir.Node:
+    """A Transpose of the value, not yet in a graph."""
+    assert value.shape is not None, "portable shapes are known"
+    assert value.dtype is not None, "portable types are known"
+    node = ir.node("Transpose", [value], {"perm": list(perm)}, name=name)
+    new_value(node.outputs[0], value.dtype, [value.shape.numpy()[axis] for axis in perm])
+    return node
+
+
+def linear_weight(node: ir.Node) -> ir.ExternalTensor | None:
+    """The weight of a linear layer: the second factor, transposed, straight from a file."""
+    if node.op_type != "MatMul" or node.inputs[1] is None:
+        return None
+    producer = node.inputs[1].producer()
+    if producer is None or producer.op_type != "Transpose" or producer.inputs[0] is None:
+        return None
+    tensor = producer.inputs[0].const_value
+    return tensor if isinstance(tensor, ir.ExternalTensor) else None

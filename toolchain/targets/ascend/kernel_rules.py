@@ -1,0 +1,92 @@
+"""Rules about the chip's own kernels, those of the domain npu."""
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from toolchain.targets.ascend.chips import AscendChip
+from toolchain.targets.ascend.rule import FLOATS, Problem, Rule, dims, given, node_name
+
+__all__ = ["KERNEL_RULES"]
+
+MAX_MATRIX = 65_535  # rows and columns of a quantised weight
+GROUP_MULTIPLE = 32
+MIN_NORM_BYTES = 32  # of a row; op-plugin, npu_rms_norm on the 310P
+MASKED_MULTIPLE = 128
+# Kernels that a series lacks: tables of products in ops-nn, ops-transformer and op-plugin.
+ABSENT = {
+    "310p": {"NPURotaryPositionEmbedding", "NPUFlashAttention"},
+    "310b": {"NPUFlashAttention", "WeightQuantBatchMatmulV2"},
+    "910b": set[str](),
+}
+
+
+def present(model: ir.Model, chip: AscendChip) -> Iterator[Problem]:
+    """The series has the kernel."""
+    for node in model.graph:
+        if node.op_type in ABSENT[chip.series]:
+            yield Problem(node_name(node), node.op_type, f"no such kernel on {chip.soc_name}")
+
+
+def weight_quant(model: ir.Model, chip: AscendChip) -> Iterator[Problem]:
+    """Sizes and types of aclnnWeightQuantBatchMatmulV2, the same on every series or stricter."""
+    for node in model.graph:
+        if node.op_type == "WeightQuantBatchMatmulV2":
+            for what, got, fits, allowed in _weight_quant_facts(node, chip):
+                if not fits:
+                    yield Problem(f"{what} of {node_name(node)}", got, allowed)
+
+
+def _weight_quant_facts(node: ir.Node, chip: AscendChip) -> Iterator[tuple[str, str, bool, str]]:
+    x, weight, scale = (given(node, i) for i in range(3))
+    group = node.attributes.get_int("antiquant_group_size", 0)
+    half, levels = FLOATS[0], (weight.dtype.name if weight.dtype else "none").lower()
+    x_fits = x.dtype == half and len(dims(x)) == 2
+    yield "x", f"{x.dtype} {x.shape}", x_fits, "FLOAT16 (m, k)"
+    yield "weight", levels, levels in chip.weight_quant, ", ".join(chip.weight_quant)
+    inputs, outputs = dims(weight)[-2:]
+    largest = max(inputs, outputs)
+    yield "k, n", f"{inputs}, {outputs}", largest <= MAX_MATRIX, f"up to {MAX_MATRIX}"
+    group_fits = group == 0 or (group % GROUP_MULTIPLE == 0 and GROUP_MULTIPLE <= group < inputs)
+    allowed = f"0, or a multiple of {GROUP_MULTIPLE} below {inputs}"
+    yield "antiquant_group_size", str(group), group_fits, allowed
+    wanted = (-(-inputs // group), outputs) if group else (outputs,)
+    scale_fits = scale.dtype == half and dims(scale) == wanted
+    yield "scale", f"{scale.dtype} {scale.shape}", scale_fits, f"FLOAT16 {wanted}"
+
+
+def norms(model: ir.Model, _: AscendChip) -> Iterator[Problem]:
+    """Input and gamma are of one type, and a row is not too short."""
+    for node in model.graph:
+        if node.op_type != "NPURmsNorm":
+            continue
+        x, gamma = given(node, 0), given(node, 1)
+        if x.dtype not in FLOATS or gamma.dtype != x.dtype:
+            got = f"{x.dtype}, {gamma.dtype}"
+            yield Problem(node_name(node), got, "FLOAT16 or FLOAT, both the same")
+        elif dims(gamma)[-1] * x.dtype.itemsize < MIN_NORM_BYTES:
+            got = f"rows of {dims(gamma)[-1]}"
+            yield Problem(node_name(node), got, f"{MIN_NORM_BYTES} bytes or more")
+
+
+def flash_attention(model: ir.Model, chip: AscendChip) -> Iterator[Problem]:
+    """On a 310P a mask only where as many rows are cached as are new, in multiples of 128."""
+    for node in model.graph:
+        if node.op_type == "NPUIncreFlashAttention":
+            allowed = "MatMul and Softmax, since its ONNX plugin seems to miscount its inputs"
+            yield Problem(node_name(node), node.op_type, allowed)
+        elif node.op_type == "NPUPromptFlashAttention" and chip.series == "310p":
+            rows = dims(given(node, 0))[-2], dims(given(node, 1))[-2]
+            masked = len(node.inputs) > 4 and node.inputs[4] is not None
+            if masked and (rows[0] != rows[1] or rows[0] % MASKED_MULTIPLE):
+                got = f"a mask with {rows[0]} and {rows[1]} rows"
+                allowed = f"equal multiples of {MASKED_MULTIPLE}, or no mask"
+                yield Problem(node_name(node), got, allowed)
+
+
+KERNEL_RULES = (
+    Rule("every kernel exists on the chip", present),
+    Rule("WeightQuantBatchMatmulV2 takes its inputs", weight_quant),
+    Rule("NPURmsNorm takes its inputs", norms),
+    Rule("flash attention takes its mask", flash_attention),
+)

@@ -1,0 +1,139 @@
+"""Portable graphs -> graphs that ATC takes, lowered and checked; no weight is read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
+
+from profiles import Profile
+from runtime.bundle import Bundle
+from runtime.manifest import CacheLayout, Graph, GraphSpec, TensorSpec
+from toolchain.errors import TargetError
+from toolchain.targets.ascend.chips import AscendChip
+from toolchain.targets.ascend.open_seq_len import OpenSeqLen
+from toolchain.targets.ascend.passes import cache_layout, choose_passes
+from toolchain.targets.ascend.rules import RULES, check_model
+from toolchain.targets.lowering import StoredTensor, promise_weights, tensor_spec
+
+__all__ = ["Lowered", "in_gears", "lower"]
+
+GEARS = "decoder"  # name of the one graph for all lengths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lowered:
+    """One ONNX file that ATC will get.
+
+    members: graphs of the family that it computes; more than one where it has gears.
+    weights: initializers that lie in files, by name.
+    """
+
+    name: str
+    model: ir.Model
+    members: tuple[Graph, ...]
+    weights: dict[str, StoredTensor]
+    layout: CacheLayout
+
+
+def lower(
+    bundle: Bundle, profile: Profile, without: Sequence[str], chip: AscendChip
+) -> list[Lowered]:
+    """Every graph of the bundle by itself, checked against the rules of the chip.
+
+    Raises:
+        TargetError: a rewrite that cannot be left out, or a rule that a graph breaks.
+    """
+    chosen = choose_passes(profile, without)
+    lowered = []
+    for graph in bundle.manifest.graphs:
+        model = ir.load(bundle.file(graph.path))
+        rewrites = [rewrite.make(bundle.manifest, profile) for rewrite in chosen]
+        clean = [RemoveUnusedNodesPass(), TopologicalSortPass()]
+        ir.passes.Sequential(*rewrites, *clean)(model)
+        check_model(model, chip, graph.spec.name)
+        member = graph.model_copy(
+            update={
+                "inputs": tuple(tensor_spec(value, {}) for value in model.graph.inputs),
+                "outputs": tuple(tensor_spec(value, {}) for value in model.graph.outputs),
+            }
+        )
+        lowered.append(
+            Lowered(
+                name=graph.spec.name,
+                model=model,
+                members=(member,),
+                weights=promise_weights(model),
+                layout=cache_layout(chosen),
+            )
+        )
+    return lowered
+
+
+def in_gears(bundle: Bundle, lowered: Sequence[Lowered]) -> Lowered:
+    """One graph instead of those of one sequence: a gear for every length.
+
+    Graphs of more sequences and score graphs have other inputs or outputs and are left out.
+
+    Raises:
+        TargetError: fewer than two graphs to join.
+    """
+    by_spec = {one.members[0].spec: one for one in lowered}
+    served = [spec for spec in by_spec if _serves_one(spec)]
+    if len(served) < 2:
+        raise TargetError(
+            "gears need two graphs of one sequence with a cache",
+            got=", ".join(spec.name for spec in by_spec),
+            next_step="add prefill and decode graphs of batch_size 1 to the profile",
+        )
+    longest = by_spec[max(served, key=lambda spec: spec.seq_len)]
+    rows_axis = 1 if longest.layout == "NHD" else 2
+    model = longest.model.clone()
+    ir.passes.Sequential(
+        OpenSeqLen(bundle.manifest.model, rows_axis), RemoveUnusedNodesPass(), TopologicalSortPass()
+    )(model)
+    template = longest.members[0]
+    return Lowered(
+        name=GEARS,
+        model=model,
+        members=tuple(_member(template, spec, rows_axis) for spec in served),
+        weights=longest.weights,
+        layout=longest.layout,
+    )
+
+
+def _serves_one(spec: GraphSpec) -> bool:
+    return spec.phase != "score" and spec.batch_size == 1 and spec.cache_len > 0
+
+
+def _member(template: Graph, spec: GraphSpec, rows_axis: int) -> Graph:
+    """The longest graph's inputs and outputs in the sizes of another length."""
+    rows, total = spec.seq_len, spec.cache_len + spec.seq_len
+    shapes = {
+        "input_ids": (1, rows),
+        "position_ids": (1, rows),
+        "attention_mask": (1, 1, rows, total),
+    }
+
+    def sized(tensor: TensorSpec) -> TensorSpec:
+        shape = shapes.get(tensor.name, tensor.shape)
+        return tensor.model_copy(update={"shape": shape})
+
+    def new_rows(tensor: TensorSpec) -> TensorSpec:
+        if len(tensor.shape) < 4:  # logits
+            return tensor
+        shape = [*tensor.shape]
+        shape[rows_axis] = rows
+        return tensor.model_copy(update={"shape": tuple(shape)})
+
+    return Graph(
+        spec=spec,
+        path=template.path,
+        inputs=tuple(map(sized, template.inputs)),
+        outputs=tuple(map(new_rows, template.outputs)),
+    )
+
+
+def checks_passed(lowered: Sequence[Lowered]) -> list[str]:
+    """A line per graph for --dry-run."""
+    return [f"{one.name}: {len(RULES)} rules, no problem" for one in lowered]

@@ -1,0 +1,86 @@
+"""One graph for every length, which ATC compiles in gears (`--dynamic_dims`)."""
+
+import onnx_ir as ir
+
+from runtime.manifest import ATTENTION_MASK, INPUT_IDS, LOGITS, POSITION_IDS, ModelConfig
+from toolchain.targets.ascend.graph_edit import constant
+
+__all__ = ["SEQ_LEN", "TOTAL_LEN", "OpenSeqLen"]
+
+SEQ_LEN, TOTAL_LEN = "seq_len", "total_len"
+COPIED = 0  # in the shape of a Reshape: the size that the input has there
+REST = -1  # in the shape of a Reshape: what is left over
+
+
+class OpenSeqLen(ir.passes.InPlacePass):
+    """The longest prefill graph of one sequence -> the graph of all lengths.
+
+    1. The new rows S and the columns C + S of the mask are left open in the inputs.
+    2. Every Reshape that names S or C + S works them out from its input; one that changes nothing,
+       as all between heads and groups do in multi-head attention, goes.
+
+    Args:
+        config: the model.
+        rows_axis: of the rows in key.{i}: 2 in layout HND, 1 in NHD.
+    """
+
+    def __init__(self, config: ModelConfig, rows_axis: int) -> None:
+        super().__init__()
+        self.config, self.rows_axis = config, rows_axis
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrites in place."""
+        graph = model.graph
+        shapes = self._shapes()
+        for node in list(graph):
+            if node.name in shapes:
+                _reshape(graph, node, shapes[str(node.name)])
+        for node in graph:
+            for value in node.outputs:
+                if not value.is_graph_output():
+                    value.shape = None
+        for value in graph.outputs:
+            if value.name != LOGITS:
+                assert value.shape is not None, "portable shapes are known"
+                dims: list[int | str] = list(value.shape.numpy())
+                dims[self.rows_axis] = SEQ_LEN
+                value.shape = ir.Shape(dims)
+        opened: dict[str | None, list[int | str]] = {
+            INPUT_IDS: [1, SEQ_LEN],
+            POSITION_IDS: [1, SEQ_LEN],
+            ATTENTION_MASK: [1, 1, SEQ_LEN, TOTAL_LEN],
+        }
+        for value in graph.inputs:
+            if value.name in opened:
+                value.shape = ir.Shape(opened[value.name])
+        return ir.passes.PassResult(model, modified=True)
+
+    def _shapes(self) -> dict[str, list[int]]:
+        """Reshape by name -> the shape that it takes now."""
+        model = self.config
+        heads, groups, size = model.num_attention_heads, model.num_key_value_heads, model.head_dim
+        of_layer = {
+            "Reshape": [1, REST, heads, size],  # query
+            "Reshape_1": [1, REST, groups, size],  # key
+            "Reshape_2": [1, REST, groups, size],  # value
+            "Reshape_3": [1, groups, REST, size],  # the heads of a group as rows
+            "Reshape_4": [1, heads, REST, COPIED],  # scores by head
+            "Reshape_5": [1, groups, REST, COPIED],  # probabilities by group
+            "Reshape_6": [1, REST, heads * size],  # heads side by side
+        }
+        shapes = {
+            f"layers.{i}.self_attn/{name}": shape
+            for i in range(model.num_hidden_layers)
+            for name, shape in of_layer.items()
+        }
+        return {**shapes, "Reshape": [REST, model.hidden_size]}  # before logit_rows choose
+
+
+def _reshape(graph: ir.Graph, node: ir.Node, shape: list[int]) -> None:
+    source, result = node.inputs[0], node.outputs[0]
+    assert source is not None, "Reshape has two inputs"
+    if source.shape == result.shape:
+        ir.convenience.replace_all_uses_with(result, source)
+        graph.remove(node, safe=True)
+    else:
+        node.replace_input_with(1, constant(graph, f"{node.name}.open", shape))
