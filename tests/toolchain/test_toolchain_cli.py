@@ -9,7 +9,7 @@ import pytest
 
 from tests.bundles import DATA
 
-COMMANDS = ("miniature", "export", "compile", "verify", "bench", "inspect", "profiles")
+COMMANDS = ("miniature", "export", "compile", "verify", "bench", "inspect", "doctor", "profiles")
 
 
 def toolchain(*arguments: object) -> subprocess.CompletedProcess[str]:

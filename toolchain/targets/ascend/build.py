@@ -193,7 +193,7 @@ def _device(
     return Device(
         soc_name=chip.soc_name,
         memory=chip.memory,
-        cann=cann.text,
+        cann=cann.version,
         cache_layout=lowered[0].layout,
         weight_bytes=all_bytes,
         shared_bytes=shared,

@@ -38,9 +38,9 @@ def dry_run_for_ascend(
         lines.append(f"CANN: {error}")
     else:
         atc = str(cann.atc)
-        lines.append(f"CANN: {cann.text} at {cann.atc}")
+        lines.append(f"CANN: {cann.version} at {cann.atc}")
         if needs_gears(cann):
-            lines.append(f"CANN {cann.text} cannot share weights between OMs: one OM in gears")
+            lines.append(f"CANN {cann.version} cannot share weights between OMs: one OM in gears")
             lowered = [in_gears(bundle, lowered)]
     weight_bytes = sum(tensor.nbytes for tensor in lowered[0].weights.values())
     bounded = atc_environment({}, num_cores(), available_memory(), weight_bytes)

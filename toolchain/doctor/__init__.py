@@ -1,0 +1,7 @@
+"""Whether a machine has what is needed to compile for a profile and to run it."""
+
+from toolchain.doctor.checks import diagnose
+from toolchain.doctor.item import Item, is_lacking
+from toolchain.doctor.system import System
+
+__all__ = ["Item", "System", "diagnose", "is_lacking"]

@@ -1,0 +1,31 @@
+"""Memory and disk that a 7B model needs with a profile; `toolchain plan MODEL` is exact."""
+
+from profiles import Profile
+
+__all__ = ["device_bytes", "disk_bytes", "host_bytes"]
+
+WEIGHT_BYTES = {"fp32": 27.7e9, "fp16": 13.9e9, "int8": 7.2e9, "int4": 4.3e9}
+CACHED_VALUES = 2 * 32 * 4096  # keys and values of a position in all layers
+WORKSPACE_BYTES = 1e9  # masks, logits and what the kernels work in; a guess
+# As toolchain.targets.ascend.footprint estimates ATC: two copies of the weights and its own.
+ATC_COPIES, ATC_BYTES = 2, 4e9
+COPIES_ON_DISK = 3  # checkpoint, exported bundle, compiled bundle; the first two are float16
+
+
+def device_bytes(profile: Profile) -> float:
+    """What running takes with one copy of the weights, where the profile's target computes."""
+    slots = max(spec.batch_size for spec in profile.graphs)
+    float_width = 4 if profile.target == "cpu" else 2
+    width = 1 if profile.kv_cache == "int8" else float_width
+    cache = slots * profile.cache_len * CACHED_VALUES * width
+    return WEIGHT_BYTES[profile.weights] + cache + WORKSPACE_BYTES
+
+
+def host_bytes(profile: Profile) -> float:
+    """Memory that ATC takes to compile one graph."""
+    return ATC_COPIES * WEIGHT_BYTES[profile.weights] + ATC_BYTES
+
+
+def disk_bytes(profile: Profile) -> float:
+    """Disk for the checkpoint and both bundles."""
+    return (COPIES_ON_DISK - 1) * WEIGHT_BYTES["fp16"] + WEIGHT_BYTES[profile.weights]
