@@ -27,6 +27,7 @@ def _malloc(state: State, size: int, policy: int, padding: int) -> tuple[int, in
     if allocation is None:
         state.report(f"EE1001: malloc of {size} bytes failed: device memory is exhausted")
         return 0, codes.RT_DEVICE_OOM
+    allocation.owner = state.context.device if state.context else 0
     return allocation.address, codes.OK
 
 

@@ -45,6 +45,8 @@ def reset_device_force(state: State, device: int) -> int:
 def _free_device(state: State, device: int) -> None:
     default = state.defaults.pop(device, None)
     for model in state.models.values():
+        if model.context is not None and model.context.device != device:
+            continue
         state.violate(f"rt.reset_device: {model.label} is still loaded")
         model.lost = True
     for handle, thing in list(state.handles.items()):
@@ -57,6 +59,8 @@ def _free_device(state: State, device: int) -> None:
             state.freed_by_reset.append(f"{type(thing).__name__} {handle:#x}")
         state.drop(handle)
     for allocation in list(state.memory.device.values()):
+        if allocation.owner != device:
+            continue
         text = f"{allocation.size} bytes of device memory at {allocation.address:#x}"
         state.freed_by_reset.append(text)
         allocation.users.clear()

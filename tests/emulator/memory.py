@@ -31,6 +31,7 @@ class Allocation:
 
     def __init__(self, address: int, size: int, charge: int) -> None:
         self.address, self.size, self.charge = address, size, charge
+        self.owner = 0  # the device it is on
         self.users: list[str] = []  # models that were loaded over this memory
         pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
         self.data: Bytes = np.frombuffer(pages, np.uint8)

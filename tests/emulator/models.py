@@ -244,6 +244,7 @@ def _malloc(state: State, model: Model, size: int) -> Allocation:
     if allocation is None:
         text = f"EE1001: no {size} bytes left on the device for {model.label}"
         raise LoadError(codes.GE_MEMORY_ALLOCATION, text)
+    allocation.owner = model.context.device if model.context else 0
     model.own.append(allocation)
     return allocation
 

@@ -45,8 +45,7 @@ def expand_npu_ops(model: onnx.ModelProto) -> onnx.ModelProto:
         if is_weight_quant(node) and node.input[1] in dims:
             expanded.graph.node.extend(_weight_quant(node, prefix, dims, types))
         elif is_rms_norm(node):
-            gamma = types.get(node.input[1], TensorProto.FLOAT16)
-            expanded.graph.node.extend(_rms_norm(node, prefix, gamma, opset))
+            expanded.graph.node.extend(_rms_norm(node, prefix, opset))
         else:
             expanded.graph.node.append(node)
     return expanded
@@ -90,10 +89,8 @@ def _weight_quant(
         yield helper.make_node("Add", [product, bias], [node.output[0]])
 
 
-def _rms_norm(
-    node: onnx.NodeProto, prefix: str, compute: int, opset: int
-) -> Iterator[onnx.NodeProto]:
-    """Yields the nodes of RmsNorm over the last axis, computed in float32."""
+def _rms_norm(node: onnx.NodeProto, prefix: str, opset: int) -> Iterator[onnx.NodeProto]:
+    """Yields the nodes of RmsNorm over the last axis, computed in float32, in the type of x."""
     x, gamma = node.input[:2]
     epsilon = numpy_helper.from_array(np.array(RMS_EPSILON, np.float32))
     rstd = node.output[1] if len(node.output) > 1 and node.output[1] else prefix + "rstd"
@@ -114,4 +111,4 @@ def _rms_norm(
     yield helper.make_node("Mul", [prefix + "x", rstd], [prefix + "normal"])
     yield helper.make_node("Cast", [gamma], [prefix + "gamma"], to=TensorProto.FLOAT)
     yield helper.make_node("Mul", [prefix + "normal", prefix + "gamma"], [prefix + "scaled"])
-    yield helper.make_node("Cast", [prefix + "scaled"], [node.output[0]], to=compute)
+    yield helper.make_node("CastLike", [prefix + "scaled", x], [node.output[0]])

@@ -1,6 +1,6 @@
 """One device of this process: memory on it, copies to, from and within it, in order."""
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from ctypes import c_uint8
 from dataclasses import dataclass
 
@@ -71,13 +71,9 @@ class AclDevice:
         self.acl.do("rt.set_context", self._context)
 
     def settle(self) -> None:
-        """Waits for what is under way before memory is given back.
-
-        What fails here has failed before, and was raised where it did.
-        """
-        with suppress(SessionError):
-            self.use()
-            self.synchronize()
+        """Waits for what is under way before memory is given back, on whatever thread."""
+        self.use()
+        self.synchronize()
 
     def free_bytes(self) -> int:
         """Device memory that nobody has taken."""

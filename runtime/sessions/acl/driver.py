@@ -6,6 +6,7 @@ TYPE of argument raises TypeError, which is a bug of ours. Sources: hicann/runti
 
 import importlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from runtime.errors import SessionError
@@ -100,20 +101,25 @@ class Acl:
         return made
 
     def release(self, name: str, *arguments: object) -> None:
-        """Calls a function that gives something back; one that fails is tried once more.
+        """Calls a function that gives something back, once more where it fails.
 
         Raises:
-            SessionError: it failed again.
+            SessionError: it failed, even if the second time it did not.
         """
         try:
             self.do(name, *arguments)
         except SessionError:
-            self.do(name, *arguments)
+            with suppress(SessionError):
+                self.do(name, *arguments)
+            raise
 
     def finalize(self) -> None:
         """Ends this session's use of the driver, and the driver with the last one.
 
         A CANN without acl.finalize_reference counts no sessions: the first one ends it for all.
+
+        Raises:
+            SessionError: as release.
         """
         if not hasattr(self._module, "finalize_reference"):
             self.release("finalize")
@@ -121,7 +127,9 @@ class Acl:
         try:
             self.get("finalize_reference")
         except SessionError:
-            self.get("finalize_reference")
+            with suppress(SessionError):
+                self.get("finalize_reference")
+            raise
 
     def _function(self, name: str) -> Callable[..., Any]:
         found = self._module

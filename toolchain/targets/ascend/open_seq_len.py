@@ -59,19 +59,22 @@ class OpenSeqLen(ir.passes.InPlacePass):
         """Reshape by name -> the shape that it takes now."""
         model = self.config
         heads, groups, size = model.num_attention_heads, model.num_key_value_heads, model.head_dim
-        of_layer = {
-            "Reshape": [1, REST, heads, size],  # query
-            "Reshape_1": [1, REST, groups, size],  # key
-            "Reshape_2": [1, REST, groups, size],  # value
-            "Reshape_3": [1, groups, REST, size],  # the heads of a group as rows
-            "Reshape_4": [1, heads, REST, COPIED],  # scores by head
-            "Reshape_5": [1, groups, REST, COPIED],  # probabilities by group
-            "Reshape_6": [1, REST, heads * size],  # heads side by side
-        }
+        by_head = [] if heads == groups else [[1, heads, REST, size]]  # else it is by group
+        of_layer = [
+            [1, REST, heads, size],  # query
+            [1, REST, groups, size],  # key
+            [1, REST, groups, size],  # value
+            [1, groups, REST, size],  # query: the heads of a group as rows
+            [1, heads, REST, COPIED],  # scores by head
+            [1, groups, REST, COPIED],  # probabilities by group
+            *by_head,  # result
+            [1, REST, heads * size],  # heads side by side
+        ]
+        suffixes = ["", *(f"_{number}" for number in range(1, len(of_layer)))]
         shapes = {
-            f"layers.{i}.self_attn/{name}": shape
+            f"layers.{i}.self_attn/Reshape{suffix}": shape
             for i in range(model.num_hidden_layers)
-            for name, shape in of_layer.items()
+            for suffix, shape in zip(suffixes, of_layer, strict=True)
         }
         return {**shapes, "Reshape": [REST, model.hidden_size]}  # before logit_rows choose
 

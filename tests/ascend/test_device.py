@@ -1,0 +1,133 @@
+"""What crosses the bus, what fits the card, and which card it is."""
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from runtime.bundle import Bundle, load_bundle
+from runtime.engine import Engine
+from runtime.errors import SessionError
+from runtime.sessions import SESSIONS, open_session
+from tests.ascend.conftest import Toolkit, put_toolkit
+from tests.bundles import silent
+from tests.emulator.device import Emulator
+from toolchain.compiler import compile_bundle
+from toolchain.targets.ascend.chips import CHIPS
+
+Card = Callable[..., Emulator]
+PROMPT = list(range(5, 25))
+
+
+@pytest.fixture(scope="module")
+def talk(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    directory = tmp_path_factory.mktemp("talk")
+    exported = load_bundle(bundles / "talk-exported")
+    with pytest.MonkeyPatch.context() as patch:
+        put_toolkit(directory / "cann", patch)
+        return compile_bundle(
+            exported, directory / "om", target="310p3", weights="fp16", report=silent
+        )
+
+
+def row_bytes(bundle: Bundle) -> int:
+    """Keys and values of one token in every layer, float16."""
+    model = bundle.manifest.model
+    return 2 * 2 * model.num_hidden_layers * model.num_key_value_heads * model.head_dim
+
+
+def test_a_token_sends_ids_positions_and_mask_and_fetches_logits(talk: Bundle, card: Card) -> None:
+    emulator = card()
+    cache_len, vocab_size = talk.manifest.cache_len, talk.manifest.model.vocab_size
+    with closing(open_session(talk)) as session:
+        engine = Engine(session)
+        with engine.slot(PROMPT) as slot:
+            engine.prefill(slot, PROMPT)
+            for _ in range(3):
+                emulator.reset_counters()
+                engine.decode([slot], [7])
+                sent = emulator.transfers
+                assert sent["H2D"] == 8 + 8 + 4 * (cache_len + 1)  # one id, one position, one mask
+                assert sent["D2H"] == 4 * vocab_size
+                assert sent["D2D"] == row_bytes(talk)
+                # Nothing is allocated, created or copied row by row while a token is made.
+                layers = talk.manifest.model.num_hidden_layers
+                assert emulator.calls == {
+                    "rt.set_context": 1,
+                    "rt.memcpy_async": 3 + 2 * layers + 1,
+                    "mdl.execute_async": 1,
+                    "rt.synchronize_stream": 1,
+                }
+
+
+def test_a_prompt_writes_its_rows_and_no_padding(talk: Bundle, card: Card) -> None:
+    emulator = card()
+    with closing(open_session(talk)) as session:
+        engine = Engine(session)
+        with engine.slot(PROMPT) as slot:
+            emulator.reset_counters()
+            engine.prefill(slot, PROMPT)
+            assert emulator.transfers["D2D"] == len(PROMPT) * row_bytes(talk)
+
+
+def test_weights_go_to_the_card_once(talk: Bundle, card: Card) -> None:
+    emulator = card()
+    files = {name for graph in talk.manifest.graphs for name in graph.weights}
+    with closing(open_session(talk)):
+        assert emulator.transfers["H2D"] == sum(talk.manifest.files[name].size for name in files)
+
+
+def test_another_chip_is_refused(talk: Bundle, card: Card) -> None:
+    card(soc_name="Ascend910B3")
+    with pytest.raises(SessionError, match=r"device 0 is another chip .* got Ascend910B3; allowed"):
+        open_session(talk)
+
+
+def test_a_device_that_is_not_there_is_refused(talk: Bundle, card: Card) -> None:
+    card(num_devices=2)
+    with pytest.raises(SessionError, match="no such device; got 2; allowed: 0 to 1"):
+        open_session(talk, device=2)
+
+
+def test_two_devices_serve_side_by_side(talk: Bundle, card: Card) -> None:
+    card(num_devices=2)
+    with closing(open_session(talk, device=0)) as first:
+        engine = Engine(first)
+        with engine.slot(PROMPT) as slot:
+            expected = engine.prefill(slot, PROMPT)
+        with closing(open_session(talk, device=1)) as second:
+            other = Engine(second)
+            with other.slot(PROMPT) as slot:
+                assert (other.prefill(slot, PROMPT) == expected).all()
+        with engine.slot(PROMPT) as slot:  # closing the second one left the first alone
+            assert (engine.decode([slot], [7]).argmax() >= 0).all()
+
+
+def test_a_card_that_is_too_small_is_refused_before_anything_is_put_on_it(
+    talk: Bundle, card: Card
+) -> None:
+    emulator = card(memory_bytes=3_000_000, reserved_bytes=0)
+    with pytest.raises(SessionError, match="does not fit the memory of the device") as caught:
+        open_session(talk)
+    assert "weights" in str(caught.value)
+    assert "--weights int8" in str(caught.value)
+    assert emulator.calls["rt.malloc"] == 0
+
+
+def test_a_machine_without_the_driver_says_what_to_install(talk: Bundle) -> None:
+    with pytest.raises(SessionError, match=r"acl cannot be imported; .*`toolchain doctor` says"):
+        open_session(talk)
+
+
+def test_the_runtime_opens_every_chip_that_is_compiled_for() -> None:
+    assert {*CHIPS, "cpu", "portable"} == set(SESSIONS)
+
+
+def test_no_trace_and_no_second_device_where_there_is_none(
+    talk: Bundle, bundles: Path, tmp_path: Path, toolkit: Toolkit
+) -> None:
+    with pytest.raises(SessionError, match=r"target 310p3 leaves no trace; run it under .* msprof"):
+        open_session(talk, trace=tmp_path)
+    with pytest.raises(SessionError, match="target cpu has one device; got device 1; allowed: 0"):
+        open_session(load_bundle(bundles / "talk-fp32"), device=1)

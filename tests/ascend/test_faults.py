@@ -1,0 +1,121 @@
+"""Any call of the driver fails: the error is named, all is given back, the next session works."""
+
+import json
+import sys
+from collections import Counter
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from export.exporter import export_bundle
+from profiles import Profile, load_profile
+from runtime.bundle import Bundle, load_bundle
+from runtime.engine import Engine
+from runtime.errors import SessionError
+from runtime.manifest import GraphSpec
+from runtime.sessions import open_session
+from tests.ascend.conftest import put_toolkit
+from tests.bundles import DATA, silent
+from tests.emulator.device import Emulator
+from toolchain.compiler import compile_bundle
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "vocab_size": 300,
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-5,
+}
+PROMPT = [5, 6, 7, 8, 9, 10]
+FORMS = {"graphs": "8.5.0", "gears": "8.3.RC1"}
+
+
+def profile() -> Profile:
+    graphs = tuple(
+        GraphSpec(phase=phase, batch_size=1, seq_len=rows, cache_len=16)  # type: ignore[arg-type]
+        for phase, rows in (("prefill", 4), ("decode", 1))
+    )
+    small = load_profile(str(DATA / "small.toml"))
+    return small.model_copy(update={"target": "310p3", "weights": "fp16", "graphs": graphs})
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
+    """A model so small that it can be loaded a thousand times, as two OMs and in gears."""
+    directory = tmp_path_factory.mktemp("tiny")
+    (directory / "model").mkdir()
+    (directory / "model" / "config.json").write_text(json.dumps(CONFIG))
+    source = directory / "exported"
+    exported = export_bundle(directory / "model", profile(), source, silent, "dummy")
+    compiled = {}
+    for form, cann in FORMS.items():
+        with pytest.MonkeyPatch.context() as patch:
+            put_toolkit(directory / f"cann-{form}", patch, cann_version=cann)
+            compile_bundle(exported, directory / form, report=silent)
+        compiled[form] = load_bundle(directory / form)
+    return compiled
+
+
+def script(bundle: Bundle) -> np.ndarray:
+    """Load, generate, copy a prefix, close."""
+    with closing(open_session(bundle)) as session:
+        engine = Engine(session)
+        with engine.slot(PROMPT) as slot:
+            logits = engine.prefill(slot, PROMPT)
+            for _ in range(2):
+                logits = engine.decode([slot], [int(logits.argmax())])[0]
+        session.copy_rows(0, 0, 2)
+    return logits
+
+
+def new_card(form: str, patch: pytest.MonkeyPatch) -> Emulator:
+    emulator = Emulator(cann=FORMS[form], external_weight_api=form == "graphs")
+    emulator.install(patch)
+    return emulator
+
+
+def assert_clean(emulator: Emulator) -> None:
+    assert (emulator.violations, emulator.leaks(), emulator.freed_by_reset) == ([], [], [])
+
+
+def calls_of(form: str, bundle: Bundle) -> tuple[Counter[str], np.ndarray]:
+    with pytest.MonkeyPatch.context() as patch:
+        emulator = new_card(form, patch)
+        logits = script(bundle)
+        assert_clean(emulator)
+        return Counter(emulator.calls), logits
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_any_call_may_fail(form: str, tiny: dict[str, Bundle]) -> None:
+    bundle = tiny[form]
+    calls, expected = calls_of(form, bundle)
+    assert {"rt.malloc", "mdl.load_with_config", "rt.synchronize_stream"} <= set(calls)
+    for function, count in calls.items():
+        for k in range(1, count + 1):
+            with pytest.MonkeyPatch.context() as patch:
+                emulator = new_card(form, patch)
+                emulator.fail_at(function, k)
+                with pytest.raises(SessionError) as caught:
+                    script(bundle)
+                assert function.removeprefix("acl") in str(caught.value), (function, k)
+                assert_clean(emulator)
+                assert np.array_equal(script(bundle), expected)
+                assert_clean(emulator)
+
+
+def test_a_call_that_keeps_failing_is_reported_after_the_rest_is_given_back(
+    tiny: dict[str, Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator = new_card("graphs", monkeypatch)
+    session = open_session(tiny["graphs"])
+    monkeypatch.setattr(sys.modules["acl"].mdl, "destroy_dataset", lambda dataset: 507899)
+    with pytest.raises(SessionError, match=r"destroy_dataset failed; got 507899, the driver"):
+        session.close()
+    assert [leak.split()[0] for leak in emulator.leaks()] == ["Dataset"] * 4
