@@ -1,0 +1,130 @@
+"""The shape of Chinese-Alpaca-2-7B on the emulated 24 GB card, its weights being holes in files."""
+
+import os
+import struct
+from contextlib import closing
+from pathlib import Path
+
+import onnx_ir as ir
+import pytest
+
+from export.graphs import graph_inputs, graph_outputs
+from export.parameters import parameter_shape, parameters
+from export.trace import trace
+from profiles import load_profile
+from runtime.bundle import (
+    GENERATION_CONFIG,
+    GRAPHS_DIR,
+    TOKENIZER,
+    WEIGHTS_DIR,
+    Bundle,
+)
+from runtime.bundle_writer import BundleWriter
+from runtime.errors import SessionError
+from runtime.manifest import Graph, Manifest, ModelConfig, Provenance
+from runtime.sessions import open_session
+from tests.ascend.conftest import put_toolkit
+from tests.bundles import silent
+from tests.emulator.device import Emulator
+from toolchain import compiler
+from toolchain.planner import make_plan
+
+SEVEN_B = ModelConfig(
+    vocab_size=55296,
+    hidden_size=4096,
+    intermediate_size=11008,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=32,
+    head_dim=128,
+    max_position_embeddings=4096,
+    rms_norm_eps=1e-5,
+    rope_theta=10000.0,
+)
+PROFILE = load_profile("310p3")
+
+
+def write_exported(output: Path) -> Bundle:
+    """What export writes, but for the numbers: a mark that tells weights apart, then a hole."""
+    graphs = [
+        Graph(
+            spec=spec,
+            path=f"{GRAPHS_DIR}/{spec.name}.onnx",
+            inputs=graph_inputs(SEVEN_B, spec),
+            outputs=graph_outputs(SEVEN_B, spec),
+        )
+        for spec in PROFILE.graphs
+    ]
+    with BundleWriter(output) as writer:
+        for i, name in enumerate(parameters(SEVEN_B)):
+            shape = parameter_shape(SEVEN_B, name)
+            file = writer.directory / GRAPHS_DIR / WEIGHTS_DIR / name
+            file.write_bytes(struct.pack("<q", i + 1))
+            os.truncate(file, 2 * shape[0] * (shape[1] if len(shape) > 1 else 1))
+        names = [f"{GRAPHS_DIR}/{WEIGHTS_DIR}/{name}" for name in parameters(SEVEN_B)]
+        writer.adopt(names)
+        for graph in graphs:
+            proto = ir.to_proto(trace(SEVEN_B, graph.spec))
+            writer.write(graph.path, [proto.SerializeToString()])
+        writer.write(TOKENIZER, [b"not read here"])
+        writer.write(GENERATION_CONFIG, [b"{}"])
+        return writer.finish(
+            Manifest(
+                stage="exported",
+                target="portable",
+                weights="fp16",
+                model=SEVEN_B,
+                graphs=tuple(graphs),
+                files=writer.files,
+                provenance=Provenance(source_files={}, tool_versions={}, options={}),
+                profile=PROFILE.model_dump(mode="json"),
+            )
+        )
+
+
+@pytest.fixture(scope="module")
+def seven_b(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    directory = tmp_path_factory.mktemp("seven_b")
+    exported = write_exported(directory / "exported")
+    with pytest.MonkeyPatch.context() as patch:
+        put_toolkit(directory / "cann", patch, workspace_bytes=100_000_000)
+        patch.setattr(compiler, "require_memory", lambda *_: None)  # that of a build server
+        return compiler.compile_bundle(exported, directory / "om", report=silent)
+
+
+def test_the_plan_fits_with_one_copy_of_the_weights_and_not_with_two() -> None:
+    assert make_plan(SEVEN_B, PROFILE).fits
+    assert not make_plan(SEVEN_B, PROFILE, share_weights=False).fits
+
+
+def test_the_verdict_of_compile_is_that_of_the_plan(seven_b: Bundle) -> None:
+    device, plan = seven_b.manifest.device, make_plan(SEVEN_B, PROFILE)
+    assert device is not None
+    assert device.shared_bytes >= 0.99 * device.weight_bytes
+    assert device.needed_bytes == pytest.approx(plan.needs["shared"], rel=1e-3)
+    assert device.verdict.endswith(": fits")
+
+
+def test_the_card_takes_both_graphs_with_one_copy_of_the_weights(
+    seven_b: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator = Emulator()
+    emulator.install(monkeypatch)
+    with closing(open_session(seven_b)):
+        assert emulator.transfers["H2D"] < 1.001 * 13.87e9
+    assert (emulator.violations, emulator.leaks()) == ([], [])
+
+
+def test_the_loader_refuses_a_copy_for_each_graph(
+    seven_b: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator = Emulator(external_weight_api=False)
+    emulator.install(monkeypatch)
+    with pytest.raises(SessionError, match="does not fit the memory of the device") as caught:
+        open_session(seven_b)
+    assert "weights 27.7" in str(caught.value)
+    assert "one copy per graph" in str(caught.value)
+    assert "20.63 GB that are free" in str(caught.value)
+    assert "install CANN 8.5 or newer on the box" in str(caught.value)
+    assert emulator.calls["rt.malloc"] == 0
+    assert (emulator.violations, emulator.leaks()) == ([], [])
