@@ -131,16 +131,22 @@ def _gear(model: onnx.ModelProto, binding: Binding) -> Gear:
 
 
 def _transposed(model: onnx.ModelProto, binding: Binding) -> frozenset[str]:
-    """Matrices that meet more than one row: another format could be chosen for them."""
+    """Matrices that meet more than one row: another format could be chosen for them.
+
+    A Transpose of a weight is part of the product, as GE folds it.
+    """
     constants = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 2}
+    source = {name: name for name in constants}
     found = set()
     for node in model.graph.node:
-        if (node.op_type == "MatMul" or is_weight_quant(node)) and node.input[1] in constants:
+        if node.op_type == "Transpose" and node.input[0] in constants:
+            source[node.output[0]] = node.input[0]
+        if (node.op_type == "MatMul" or is_weight_quant(node)) and node.input[1] in source:
             rows = 1
             for dim in binding.dims(node.input[0])[:-1]:
                 rows *= dim
             if rows > 1:
-                found.add(node.input[1])
+                found.add(source[node.input[1]])
     return frozenset(found)
 
 

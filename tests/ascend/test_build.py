@@ -1,0 +1,207 @@
+"""compile for a chip: what ATC is asked, what is said when it fails, and what remains."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from runtime.bundle import Bundle, load_bundle
+from runtime.bundle_writer import Report
+from tests.ascend.conftest import Toolkit
+from tests.bundles import silent
+from toolchain.compiler import compile_bundle, dry_run
+from toolchain.errors import TargetError
+from toolchain.targets.ascend.rules import RULES
+
+
+@pytest.fixture(scope="module")
+def exported(bundles: Path) -> Bundle:
+    return load_bundle(bundles / "talk-exported")
+
+
+def build(exported: Bundle, output: Path, **options: object) -> Bundle:
+    choices = {"target": "310p3", "weights": "fp16", **options}
+    return compile_bundle(exported, output, report=silent, **choices)  # type: ignore[arg-type]
+
+
+FAILURES = {
+    "E16002": "an operator of the graph is not registered",
+    "E10501": "source set_env.sh",
+    "E10001": "does not take an option",
+    "E19999": "an error inside ATC",
+    "oom": "TE_PARALLEL_COMPILER=1",
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failure_of_atc_is_explained_and_its_log_stays(
+    failure: str, exported: Bundle, toolkit: Toolkit, tmp_path: Path
+) -> None:
+    toolkit(fail_with=failure, fail_model="decode")
+    with pytest.raises(TargetError, match="atc failed on decode_b1") as caught:
+        build(exported, tmp_path / "om")
+    assert FAILURES[failure] in str(caught.value)
+    log = tmp_path / "om.logs" / "decode_b1.log"
+    assert f"the log is {log}" in str(caught.value)
+    assert log.read_text().startswith("$ ")
+    assert "--model=" in log.read_text()
+    if failure.startswith("E"):
+        assert "got exit code 255: [PID" in str(caught.value) or failure in str(caught.value)
+        assert failure in log.read_text()
+    assert os.listdir(tmp_path) == ["om.logs"]
+
+
+def test_success_without_an_om_is_a_failure(
+    exported: Bundle, toolkit: Toolkit, tmp_path: Path
+) -> None:
+    toolkit(fail_with="silent")
+    with pytest.raises(TargetError, match=r"but there is no prefill_s64\.om; got nothing"):
+        build(exported, tmp_path / "om")
+    assert os.listdir(tmp_path) == ["om.logs"]
+
+
+def test_without_cann_it_says_what_to_install_before_any_work(
+    exported: Bundle, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        TargetError, match="no atc on the PATH to compile for Ascend310P3"
+    ) as caught:
+        build(exported, tmp_path / "om")
+    assert "install Ascend-cann-toolkit_8.5.0_linux-" in str(caught.value)
+    assert "Ascend-cann-310p-ops_8.5.0_linux-" in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_name_with_the_system_in_it_is_taken(
+    exported: Bundle, toolkit: Toolkit, tmp_path: Path
+) -> None:
+    toolkit(host_in_name=True)
+    bundle = build(exported, tmp_path / "om")
+    assert all("_linux_" in graph.path for graph in bundle.manifest.graphs)
+    assert load_bundle(bundle.path).manifest == bundle.manifest
+
+
+def test_logs_stay_beside_a_bundle_that_succeeded(
+    exported: Bundle, toolkit: Toolkit, tmp_path: Path
+) -> None:
+    toolkit()
+    build(exported, tmp_path / "om")
+    assert sorted(os.listdir(tmp_path)) == ["om", "om.logs"]
+    assert "ATC run success" in (tmp_path / "om.logs" / "prefill_s64.log").read_text()
+
+
+def test_what_the_graphs_do_not_share_is_counted(
+    exported: Bundle, toolkit: Toolkit, tmp_path: Path
+) -> None:
+    """A layout per graph: a card with room takes both copies, and the manifest says so."""
+    toolkit(layout_per_graph=True)
+    bundle = build(exported, tmp_path / "om")
+    device = bundle.manifest.device
+    assert device is not None
+    assert device.shared_bytes < 0.5 * device.weight_bytes
+    assert f"share {device.shared_bytes / device.weight_bytes:.1%} of" in device.verdict
+    assert len({graph.path for graph in bundle.manifest.graphs}) == 3
+
+
+def test_where_the_card_cannot_hold_both_copies_one_om_in_gears_is_made(
+    exported: Bundle, toolkit: Toolkit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toolkit(layout_per_graph=True)
+    unshared = build(exported, tmp_path / "probe").manifest.device
+    assert unshared is not None
+    small = _with_memory(exported, unshared.needed_bytes - 1_000_000)
+    told: list[str] = []
+
+    class Listener(Report):
+        def __call__(self, text: str) -> None:
+            told.append(text)
+
+    bundle = compile_bundle(small, tmp_path / "om", report=Listener())
+    assert {graph.path for graph in bundle.manifest.graphs} == {"graphs/decoder.om"}
+    assert any("does not fit; compiling one OM in gears" in text for text in told)
+    assert bundle.manifest.device is not None
+    assert bundle.manifest.device.verdict.startswith("one OM in gears share 100.0% of ")
+    assert bundle.manifest.device.verdict.endswith(": fits")
+    assert load_bundle(bundle.path).manifest == bundle.manifest  # no stray file of the first try
+
+
+def _with_memory(exported: Bundle, size: int) -> Bundle:
+    """The bundle as exported for a card that has so much free."""
+    from profiles import load_profile
+
+    chip = load_profile("310p3").chip
+    assert chip is not None
+    memory = chip.memory.model_copy(update={"value": float(size) + 1})
+    reserved = chip.reserved.model_copy(update={"value": 1.0})
+    small = chip.model_copy(update={"memory": memory, "reserved": reserved})
+    profile = {
+        **exported.manifest.profile,
+        "target": "310p3",
+        "weights": "fp16",
+        "chip": small.model_dump(mode="json"),
+    }
+    return Bundle(exported.path, exported.manifest.model_copy(update={"profile": profile}))
+
+
+def test_an_environment_that_is_set_is_left_alone(
+    exported: Bundle, toolkit: Toolkit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toolkit()
+    monkeypatch.setenv("TE_PARALLEL_COMPILER", "7")
+    monkeypatch.setenv("ATC_EMULATOR_LOG", str(tmp_path / "runs"))
+    build(exported, tmp_path / "om")
+    runs = [json.loads(line) for line in (tmp_path / "runs").read_text().splitlines()]
+    assert {run["env"]["TE_PARALLEL_COMPILER"] for run in runs} == {"7"}
+    assert all(int(run["env"]["MAX_COMPILE_CORE_NUMBER"]) >= 1 for run in runs)
+    assert [run["argv"][0] for run in runs] == ["--framework=5", "--mode=1"] * 3
+
+
+def test_a_dry_run_prints_every_check_and_command_and_writes_nothing(
+    exported: Bundle, toolkit: Toolkit, tmp_path: Path
+) -> None:
+    output = tmp_path / "om"
+    lines = dry_run(exported, output, target="310p3", weights="fp16")
+    assert len([line for line in lines if line.endswith(": yes")]) == 3 * len(RULES)
+    assert any(line.startswith("CANN: no atc on the PATH") for line in lines)
+    assert [line.split()[0] for line in lines[-3:]] == ["atc"] * 3
+    toolkit()
+    with_cann = dry_run(exported, output, target="310p3", weights="fp16")
+    assert any(line.startswith("CANN: 8.5.0 at ") for line in with_cann)
+    toolkit(cann_version="8.0.RC3")
+    [command] = [
+        line
+        for line in dry_run(exported, output, target="310p3", weights="fp16")
+        if "--model" in line
+    ]
+    assert "'--dynamic_dims=64,64,64,448;1,1,1,385'" in command
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_target_without_another_program_has_no_dry_run(exported: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="target cpu starts no other program; leave --dry-run"):
+        dry_run(exported, tmp_path / "out", target="cpu", weights="int4")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": "int4"}, "target 310p3 has no such weights; got int4; allowed: fp16, int8"),
+        ({"target": "310b1", "weights": "int8"}, "has no such weights; got int8; allowed: fp16"),
+        ({"kv_cache": "int8"}, "has no such KV cache; got int8; allowed: float"),
+        ({"host_cpu": "riscv"}, "has no such host_cpu; got riscv; allowed: None, x86_64, aarch64"),
+        (
+            {"target": "cpu", "weights": "int4", "host_cpu": "aarch64"},
+            "target cpu has no such host",
+        ),
+        ({"without": ["weight_quant"]}, "cannot leave this rewrite out; got weight_quant"),
+        ({"without": ["attention"]}, "got attention; allowed: npu_rms_norm, split_attention"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_remains(
+    options: dict[str, object], message: str, exported: Bundle, toolkit: Toolkit, tmp_path: Path
+) -> None:
+    toolkit()
+    with pytest.raises(TargetError, match=message):
+        build(exported, tmp_path / "om", **options)
+    assert os.listdir(tmp_path) == []

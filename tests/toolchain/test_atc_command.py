@@ -1,0 +1,161 @@
+"""The exact ATC commands, compared with golden ones, and the table that they are made from."""
+
+from pathlib import Path
+
+import pytest
+
+from export.graphs import graph_inputs
+from profiles import load_profile
+from runtime.manifest import ModelConfig, TensorSpec
+from toolchain.targets.ascend import atc_command
+from toolchain.targets.ascend.atc_command import AtcJob, atc_environment, compile_options
+from toolchain.targets.ascend.atc_options import OPTIONS, option_list
+from toolchain.targets.ascend.chips import CHIPS
+
+TINY = ModelConfig(
+    vocab_size=320,
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=1,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=16,
+    max_position_embeddings=4096,
+    rms_norm_eps=1e-5,
+    rope_theta=10000.0,
+)
+COMMON = (
+    "--input_format=ND",
+    "--precision_mode_v2=origin",
+    "--external_weight=1",
+    "--op_compiler_cache_mode=enable",
+    "--op_compiler_cache_dir=/cache",
+    "--log=error",
+)
+PREFILL = (
+    "--input_shape=input_ids:1,512;position_ids:1,512;attention_mask:1,1,512,{total};logit_rows:1;"
+    "past_key.0:1,2,{cache},16;past_value.0:1,2,{cache},16"
+)
+CROSS = ("--host_env_os=linux", "--host_env_cpu=aarch64")
+GOLDEN = {
+    ("310p3", None): (
+        "--framework=5",
+        "--model=/in/prefill_s512.onnx",
+        "--output=/out/prefill_s512",
+        "--soc_version=Ascend310P3",
+        COMMON[0],
+        PREFILL.format(total=2560, cache=2048),
+        *COMMON[1:],
+    ),
+    ("910b3", None): (
+        "--framework=5",
+        "--model=/in/prefill_s512.onnx",
+        "--output=/out/prefill_s512",
+        "--soc_version=Ascend910B3",
+        COMMON[0],
+        PREFILL.format(total=4608, cache=4096),
+        *COMMON[1:],
+    ),
+    ("310p3", "aarch64"): (
+        "--framework=5",
+        "--model=/in/prefill_s512.onnx",
+        "--output=/out/prefill_s512",
+        "--soc_version=Ascend310P3",
+        COMMON[0],
+        PREFILL.format(total=2560, cache=2048),
+        *COMMON[1:],
+        *CROSS,
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def on_x86(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atc_command.platform, "machine", lambda: "x86_64")
+
+
+def job(target: str, gears: tuple[tuple[TensorSpec, ...], ...], host_cpu: str | None) -> AtcJob:
+    return AtcJob(
+        name="prefill_s512",
+        model=Path("/in/prefill_s512.onnx"),
+        output=Path("/out/prefill_s512"),
+        soc_name=CHIPS[target].soc_name,
+        gears=gears,
+        cache=Path("/cache"),
+        host_cpu=host_cpu,
+    )
+
+
+@pytest.mark.parametrize(("target", "host_cpu"), GOLDEN)
+def test_the_command_is_the_golden_one(target: str, host_cpu: str | None) -> None:
+    inputs = graph_inputs(TINY, load_profile(target).graphs[0])
+    options = compile_options(job(target, (inputs,), host_cpu))
+    assert tuple(options) == GOLDEN[target, host_cpu]
+
+
+def test_a_box_like_this_machine_is_not_cross_compiled_for() -> None:
+    inputs = graph_inputs(TINY, load_profile("310p3").graphs[0])
+    assert compile_options(job("310p3", (inputs,), "x86_64")) == compile_options(
+        job("310p3", (inputs,), None)
+    )
+
+
+def test_gears_list_every_dimension_that_differs_in_order() -> None:
+    prefill, decode = (graph_inputs(TINY, spec) for spec in load_profile("310p3").graphs)
+    rows = next(tensor for tensor in prefill if tensor.name == "logit_rows")
+    with_rows = (*decode[:3], rows, *decode[3:])
+    options = compile_options(job("310p3", (prefill, with_rows), None))
+    assert "--dynamic_dims=512,512,512,2560;1,1,1,2049" in options
+    assert (
+        "--input_shape=input_ids:1,-1;position_ids:1,-1;attention_mask:1,1,-1,-1;logit_rows:1;"
+        "past_key.0:1,2,2048,16;past_value.0:1,2,2048,16"
+    ) in options
+
+
+def test_every_option_that_is_used_is_in_the_table() -> None:
+    used = {option.split("=")[0][2:] for golden in GOLDEN.values() for option in golden}
+    assert {*used, "dynamic_dims", "mode", "om", "json"} == set(OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("framework", "1"),
+        ("soc_version", "Ascend310"),
+        ("input_format", "NCHW"),
+        ("input_shape", "input_ids"),
+        ("input_shape", "input_ids:1,0"),
+        ("dynamic_dims", "1,2"),
+        ("dynamic_dims", "1;" * 100 + "1"),
+        ("precision_mode_v2", "fp16"),
+        ("external_weight", "2"),
+        ("host_env_cpu", "arm"),
+    ],
+)
+def test_a_value_that_the_table_does_not_have_is_refused(name: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"atc --{name} does not take"):
+        option_list({name: value})
+    with pytest.raises(KeyError):
+        option_list({"precision_mode": "force_fp16"})
+
+
+@pytest.mark.parametrize(
+    ("cores", "free", "weights", "compilers", "at_once"),
+    [
+        (64, 512e9, 14e9, "8", "4"),
+        (64, 40e9, 14e9, "8", "4"),
+        (64, 32e9, 14e9, "2", "1"),
+        (64, 24e9, 14e9, "1", "1"),  # less than ATC itself needs: as few as can be
+        (4, 512e9, 14e9, "3", "1"),
+        (1, 512e9, 14e9, "1", "1"),
+    ],
+)
+def test_as_many_compilers_as_cores_and_memory_bear(
+    cores: int, free: float, weights: float, compilers: str, at_once: str
+) -> None:
+    environment = atc_environment({"PATH": "/bin"}, cores, free, weights)
+    assert environment == {
+        "PATH": "/bin",
+        "TE_PARALLEL_COMPILER": compilers,
+        "MAX_COMPILE_CORE_NUMBER": at_once,
+    }
