@@ -1,0 +1,215 @@
+"""The rewrites for Ascend, each by its numbers."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
+
+from runtime.bundle import Bundle, load_bundle
+from runtime.manifest import Graph
+from runtime.sessions.mask import attention_mask
+from toolchain.targets.ascend.npu_rms_norm import PLUGIN_EPSILON, NpuRmsNorm, input_scale
+from toolchain.targets.ascend.open_seq_len import OpenSeqLen
+from toolchain.targets.ascend.rows_first_cache import RowsFirstCache
+from toolchain.targets.ascend.split_attention import SplitAttention
+from toolchain.targets.ascend.weight_quant import WeightQuant, quantize_columns
+
+FLOAT16_STEP = 2**-10  # of a number between 1 and 2
+
+
+def rms_norm(x: NDArray[np.float32], epsilon: float) -> NDArray[np.float64]:
+    wide = x.astype(np.float64)
+    return wide / np.sqrt((wide * wide).mean(-1, keepdims=True) + epsilon)
+
+
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-6, 1e-8, 1e-3])
+@pytest.mark.parametrize("magnitude", [1e-6, 1e-4, 1e-2, 1.0, 1e3, 6e4])
+def test_the_scaled_input_gives_the_models_epsilon(epsilon: float, magnitude: float) -> None:
+    """The kernel's 1e-6 acts as the model's epsilon to the last digits of float32, even where the
+    input is so small that the epsilon decides the result."""
+    x = (magnitude * np.random.default_rng(0).standard_normal((64, 128))).astype(np.float32)
+    scaled = x * np.float32(input_scale(epsilon))
+    ours, theirs = rms_norm(scaled, PLUGIN_EPSILON), rms_norm(x, epsilon)
+    assert np.abs(ours / theirs - 1).max() < 4 * np.finfo(np.float32).eps
+    if magnitude <= 1e-4 and epsilon != PLUGIN_EPSILON:  # without the factor it would be wrong
+        assert np.abs(rms_norm(x, PLUGIN_EPSILON) / theirs - 1).max() > 0.01
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    rows=st.integers(1, 70),
+    columns=st.integers(1, 9),
+    group=st.sampled_from([1, 7, 32, 64, 100]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_every_weight_is_within_half_a_level(
+    rows: int, columns: int, group: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    weight = (rng.standard_normal((rows, columns)) * rng.uniform(1e-3, 1)).astype(np.float16)
+    levels, scales = quantize_columns(weight, group)
+    assert scales.shape == (-(-rows // group), columns)
+    spread = np.repeat(scales.astype(np.float32), group, axis=0)[:rows]
+    error = np.abs(levels * spread - weight.astype(np.float32))
+    # Half a level, and what the largest entry loses where float16 rounds its scale down.
+    assert (error <= spread * (0.5 + 127 * FLOAT16_STEP) + 1e-12).all()
+    assert np.abs(levels.astype(int)).max() <= 127
+
+
+def test_zero_weights_stay_zero() -> None:
+    levels, scales = quantize_columns(np.zeros((4, 3), np.float16), 2)
+    assert not levels.any()
+    assert not scales.any()
+
+
+@pytest.fixture(scope="module")
+def exported(bundles: Path) -> Bundle:
+    return load_bundle(bundles / "small-exported")
+
+
+def feeds(graph: Graph, seed: int = 0) -> dict[str, NDArray[np.generic]]:
+    """Random ids after 20 random cached rows."""
+    rng, spec = np.random.default_rng(seed), graph.spec
+    start = 20
+    arrays: dict[str, NDArray[np.generic]] = {
+        "input_ids": rng.integers(3, 200, (spec.batch_size, spec.seq_len)),
+        "position_ids": np.tile(start + np.arange(spec.seq_len), (spec.batch_size, 1)),
+        "attention_mask": attention_mask(spec, np.full(spec.batch_size, start)),
+        "logit_rows": np.arange(spec.batch_size) * spec.seq_len + spec.seq_len - 1,
+    }
+    for tensor in graph.inputs:
+        if tensor.name not in arrays:
+            arrays[tensor.name] = rng.standard_normal(tensor.shape).astype(np.float16)
+    return {tensor.name: arrays[tensor.name] for tensor in graph.inputs}
+
+
+@pytest.mark.parametrize("index", range(5))
+@pytest.mark.parametrize("split", [False, True])
+def test_cache_rewrites_give_the_portable_graphs_numbers(
+    split: bool, index: int, exported: Bundle, tmp_path: Path
+) -> None:
+    graph = exported.manifest.graphs[index]
+    arrays, config = feeds(graph), exported.manifest.model
+    expected = opened(exported.file(graph.path)).run(None, arrays)
+    model = ir.load(exported.file(graph.path))
+    rewrites = [SplitAttention(config)] if split else []
+    ir.passes.Sequential(
+        *rewrites, RowsFirstCache(config), RemoveUnusedNodesPass(), TopologicalSortPass()
+    )(model)
+    swapped = {
+        name: array.transpose(0, 2, 1, 3) if name.startswith("past_") else array
+        for name, array in arrays.items()
+    }
+    copied = tmp_path / "graphs"
+    found = _run(exported, graph, model, swapped, copied)
+    for tensor, wanted in zip(graph.outputs, expected, strict=True):
+        ours = found[tensor.name]
+        if tensor.name != "logits":
+            ours = ours.transpose(0, 2, 1, 3)
+        # Two float16 sums instead of one, in logits between -5 and 5.
+        tolerance = 0.1 if split else 0.0
+        assert np.abs(ours.astype(np.float32) - wanted.astype(np.float32)).max() <= tolerance
+    joins = [node for node in model.graph if node.op_type == "Concat"]
+    names = [str(value.name) for node in joins for value in node.inputs if value is not None]
+    assert any(name.startswith("past_") for name in names) != split  # nothing joins the cache
+
+
+def opened(path: Path) -> ort.InferenceSession:
+    """Unoptimised: else float16 sums stay float32 from node to node, and how far is a matter of
+    the graph."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return ort.InferenceSession(path, options)
+
+
+def _run(
+    bundle: Bundle,
+    graph: Graph,
+    model: ir.Model,
+    arrays: dict[str, NDArray[np.generic]],
+    directory: Path,
+) -> dict[str, NDArray[np.generic]]:
+    shutil.copytree(bundle.file("graphs/weights"), directory / "weights")
+    path = directory / Path(graph.path).name
+    path.write_bytes(ir.to_proto(model).SerializeToString())
+    session = opened(path)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, arrays), strict=True))
+
+
+@pytest.mark.parametrize("seq_len", [1, 3, 8])
+def test_one_open_graph_computes_every_length(
+    seq_len: int, exported: Bundle, tmp_path: Path
+) -> None:
+    longest = next(graph for graph in exported.manifest.graphs if graph.spec.name == "prefill_s8")
+    config = exported.manifest.model
+    model = ir.load(exported.file(longest.path))
+    ir.passes.Sequential(
+        SplitAttention(config),
+        OpenSeqLen(config, 2),
+        RemoveUnusedNodesPass(),
+        TopologicalSortPass(),
+    )(model)
+    whole = feeds(longest)
+    cut = {
+        **whole,
+        "input_ids": whole["input_ids"][:, :seq_len],
+        "position_ids": whole["position_ids"][:, :seq_len],
+        "attention_mask": whole["attention_mask"][:, :, :seq_len, : 40 + seq_len],
+        "logit_rows": np.array([seq_len - 1]),
+    }
+    found = _run(exported, longest, model, cut, tmp_path / "graphs")
+    expected = dict(
+        zip(
+            [tensor.name for tensor in longest.outputs],
+            opened(exported.file(longest.path)).run(
+                None, {**whole, "logit_rows": np.array([seq_len - 1])}
+            ),
+            strict=True,
+        )
+    )
+    assert np.abs(found["logits"] - expected["logits"]).max() < 0.1
+    rows = expected["key.1"][:, :, :seq_len]
+    assert np.abs(found["key.1"].astype(np.float32) - rows.astype(np.float32)).max() < 0.1
+
+
+def test_int8_weights_are_made_in_pieces_as_whole(
+    exported: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the size of a piece, and with groups or without."""
+    from toolchain.targets.ascend import weight_quant
+    from toolchain.targets.streamed import StreamedTensor
+
+    def made(block_size: int) -> dict[str, bytes]:
+        model = ir.load(exported.file(exported.manifest.graphs[0].path))
+        WeightQuant(block_size)(model)
+        tensors = [value.const_value for value in model.graph.initializers.values()]
+        return {
+            str(tensor.name): tensor.tobytes()
+            for tensor in tensors
+            if isinstance(tensor, StreamedTensor)
+        }
+
+    for block_size in (0, 32):
+        whole = made(block_size)
+        assert whole
+        with monkeypatch.context() as patch:
+            patch.setattr(weight_quant, "COLUMN_BYTES", 5000)
+            assert made(block_size) == whole
+
+
+def test_norms_become_kernels_and_nothing_of_them_remains(exported: Bundle) -> None:
+    model = ir.load(exported.file(exported.manifest.graphs[0].path))
+    ir.passes.Sequential(NpuRmsNorm(), RemoveUnusedNodesPass())(model)
+    kinds = [node.op_type for node in model.graph]
+    layers = exported.manifest.model.num_hidden_layers
+    assert kinds.count("NPURmsNorm") == 2 * layers + 1
+    assert "ReduceMean" not in kinds
+    assert "Reciprocal" not in kinds
