@@ -132,6 +132,22 @@ def test_where_it_says_another_token_float16_cannot_tell_the_two_apart(
 
 
 @pytest.mark.parametrize("target", SOC)
+def test_the_miniature_generates_the_tokens_of_the_cpu(
+    target: str, bundles: Path, toolkit: Toolkit, card: Card, tmp_path: Path
+) -> None:
+    """From the beginning and from the middle of its dialogues, and on behind their end."""
+    toolkit()
+    exported = load_bundle(bundles / "talk-exported")
+    bundle = compile_bundle(exported, tmp_path / "om", target=target, weights="fp16", report=silent)
+    dialogues = json.loads((bundles / "checkpoint" / "dialogue_ids.json").read_text())
+    prompts = [ids[: len(ids) * part // 8] for part in (7, 6) for ids in dialogues][:20]
+    assert len({tuple(prompt) for prompt in prompts}) == 20
+    card(soc_name=SOC[target])
+    expected = greedy(load_bundle(bundles / "talk-fp32"), prompts, 64)
+    assert greedy(bundle, prompts, 64) == expected
+
+
+@pytest.mark.parametrize("target", SOC)
 @pytest.mark.parametrize("weights", ["fp16", "int8"])
 def test_the_miniature_talks_word_for_word(
     target: str, weights: str, bundles: Path, toolkit: Toolkit, card: Card, tmp_path: Path

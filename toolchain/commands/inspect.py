@@ -1,9 +1,12 @@
 """toolchain inspect BUNDLE."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from runtime.manifest import Device
 
 __all__ = ["command"]
 
@@ -33,6 +36,7 @@ def command(
         "cache slots": manifest.num_slots,
         "files": f"{len(manifest.files)}, all intact",
         "size": human_bytes(sum(entry.size for entry in manifest.files.values())),
+        **_device_facts(manifest.device),
         **{f"made with {tool}": v for tool, v in manifest.provenance.tool_versions.items()},
     }
     print_table(str(bundle), ("", "value"), [(name, str(value)) for name, value in facts.items()])
@@ -44,3 +48,15 @@ def command(
         rows.append((spec.name, *shape, str(len(graph.inputs)), str(len(graph.outputs)), size))
     columns = ("graph", "batch", "new rows", "cached rows", "inputs", "outputs", "size")
     print_table("graphs", columns, rows)
+
+
+def _device_facts(device: "Device | None") -> dict[str, str]:
+    """What a bundle for a chip says of it; nothing for one that runs anywhere."""
+    if device is None:
+        return {}
+    return {
+        "chip": device.soc_name,
+        "compiled with CANN": device.cann,
+        "cache layout": device.cache_layout,
+        "on the card": device.verdict,
+    }

@@ -11,7 +11,7 @@ from runtime.errors import SessionError
 from runtime.manifest import Device as DeviceSpec
 from runtime.sessions.acl.driver import ALREADY_INITIALISED, Acl
 
-__all__ = ["ALIGNMENT", "AclDevice", "aligned"]
+__all__ = ["AclDevice", "HostBuffer", "aligned", "charged"]
 
 # Values of pyACL's enumerations.
 HUGE_PAGES_FIRST = 0
@@ -19,11 +19,17 @@ HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE = 1, 2, 3
 MEMORY_KIND = {"ddr": 0, "hbm": 1}
 
 ALIGNMENT = 32  # bytes; what aclmdlSetExternalWeightAddress asks of a size
+PADDING = 32  # bytes that aclrtMalloc adds: hicann/runtime, src/acl/aclrt_impl/memory.cpp
 
 
 def aligned(size: int) -> int:
     """The size rounded up to what the driver takes."""
     return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def charged(size: int) -> int:
+    """The memory that an allocation of this size takes."""
+    return aligned(size) + PADDING
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy as np
 from runtime.bundle import Bundle
 from runtime.errors import SessionError
 from runtime.manifest import Graph
-from runtime.sessions.acl.device import AclDevice, aligned
+from runtime.sessions.acl.device import AclDevice, aligned, charged
 
 __all__ = ["Register", "find_register", "put_on_device", "weight_bytes"]
 
@@ -44,7 +44,7 @@ def weight_bytes(bundle: Bundle, graphs: Iterable[Graph], shared: bool) -> int:
     """Device memory of the weights of models: each file once, or once for every model."""
     files = [relative for graph in graphs for relative in graph.weights]
     taken = set(files) if shared else files
-    return sum(aligned(bundle.manifest.files[relative].size) for relative in taken)
+    return sum(charged(bundle.manifest.files[relative].size) for relative in taken)
 
 
 def put_on_device(
