@@ -21,8 +21,6 @@ from toolchain.targets.ascend.rows_first_cache import RowsFirstCache
 from toolchain.targets.ascend.split_attention import SplitAttention
 from toolchain.targets.ascend.weight_quant import WeightQuant, quantize_columns
 
-FLOAT16_STEP = 2**-10  # of a number between 1 and 2
-
 
 def rms_norm(x: NDArray[np.float32], epsilon: float) -> NDArray[np.float64]:
     wide = x.astype(np.float64)
@@ -57,9 +55,10 @@ def test_every_weight_is_within_half_a_level(
     levels, scales = quantize_columns(weight, group)
     assert scales.shape == (-(-rows // group), columns)
     spread = np.repeat(scales.astype(np.float32), group, axis=0)[:rows]
+    steps = np.repeat(np.spacing(scales).astype(np.float32), group, axis=0)[:rows]
     error = np.abs(levels * spread - weight.astype(np.float32))
     # Half a level, and what the largest entry loses where float16 rounds its scale down.
-    assert (error <= spread * (0.5 + 127 * FLOAT16_STEP) + 1e-12).all()
+    assert (error <= 0.5 * spread + 127 * steps + 1e-12).all()
     assert np.abs(levels.astype(int)).max() <= 127
 
 

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from profiles import Profile
 from runtime.bundle import GRAPHS_DIR, WEIGHTS_DIR, Bundle
-from runtime.bundle_writer import BundleWriter
+from runtime.bundle_writer import BundleWriter, Report
 from runtime.errors import UserError
 from runtime.manifest import Device, Graph
 from toolchain.machine import available_memory, num_cores
@@ -51,7 +51,7 @@ def compile_for_ascend(
     writer.report("lowering and checking")
     lowered = lower(bundle, profile, without, chip)
     if needs_gears(cann):
-        lowered = [in_gears(bundle, lowered)]
+        lowered = _join(bundle, lowered, writer.report)
 
     with BundleWriter(_staging(writer.path), writer.report) as stage:  # never finished
         # 2. What ATC reads: weights that a rewrite makes, links to the others, the graphs.
@@ -64,7 +64,7 @@ def compile_for_ascend(
             # 4. Where the card cannot hold what the graphs do not share: one OM in gears.
             writer.report(f"{device.verdict}; compiling one OM in gears")
             _discard_all_but(set(), writer.directory)
-            lowered = [in_gears(bundle, lowered)]
+            lowered = _join(bundle, lowered, writer.report)
             _write_graphs(lowered, stage)
             compiled = _compile_all(lowered, profile, chip, cann, stage.directory, writer)
             device = _device(bundle, profile, chip, cann, lowered, compiled)
@@ -80,6 +80,15 @@ def compile_for_ascend(
 def needs_gears(cann: Cann) -> bool:
     """Whether this CANN's runtime gives every OM weights of its own."""
     return not cann.shares_weights
+
+
+def _join(bundle: Bundle, lowered: Sequence[Lowered], report: Report) -> list[Lowered]:
+    joined = in_gears(bundle, lowered)
+    names = {member.spec.name for member in joined.members}
+    left_out = [one.name for one in lowered if one.name not in names]
+    if left_out:
+        report(f"left out, since gears serve one sequence: {', '.join(left_out)}")
+    return [joined]
 
 
 def logs_of(output: Path) -> Path:
