@@ -61,6 +61,28 @@ def test_a_token_sends_ids_positions_and_mask_and_fetches_logits(talk: Bundle, c
                 }
 
 
+def test_in_gears_a_token_runs_in_the_gear_of_one_row(
+    bundles: Path, toolkit: Toolkit, card: Card, tmp_path: Path
+) -> None:
+    """With no gear chosen the longest would run: the same token, for the time of a prompt."""
+    toolkit(cann_version="8.3.RC1")
+    exported = load_bundle(bundles / "talk-exported")
+    bundle = compile_bundle(
+        exported, tmp_path / "om", target="310p3", weights="fp16", report=silent
+    )
+    emulator = card(cann="8.3.RC1", external_weight_api=False)
+    with closing(open_session(bundle)) as session:
+        engine = Engine(session)
+        with engine.slot(PROMPT) as slot:
+            engine.prefill(slot, PROMPT)
+            emulator.reset_counters()
+            engine.decode([slot], [7])
+            assert emulator.calls["mdl.set_input_dynamic_dims"] == 1
+            [model] = emulator.state.models.values()
+            assert model.gear is not None
+            assert model.gear.values == (1, 1, 1, bundle.manifest.cache_len + 1)
+
+
 def test_a_prompt_writes_its_rows_and_no_padding(talk: Bundle, card: Card) -> None:
     emulator = card()
     with closing(open_session(talk)) as session:
