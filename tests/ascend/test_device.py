@@ -98,6 +98,8 @@ def test_weights_go_to_the_card_once(talk: Bundle, card: Card) -> None:
     files = {name for graph in talk.manifest.graphs for name in graph.weights}
     with closing(open_session(talk)):
         assert emulator.transfers["H2D"] == sum(talk.manifest.files[name].size for name in files)
+        # No model has taken memory of its own for weights or to work in.
+        assert [model.own for model in emulator.state.models.values()] == [[], [], []]
 
 
 def test_another_chip_is_refused(talk: Bundle, card: Card) -> None:
