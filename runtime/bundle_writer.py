@@ -20,7 +20,7 @@ from runtime.bundle import GRAPHS_DIR, MANIFEST, MANIFEST_DIGEST, WEIGHTS_DIR, B
 from runtime.errors import UserError
 from runtime.manifest import FileEntry, Manifest
 
-__all__ = ["Buffer", "BundleWriter", "Report", "WeightJob"]
+__all__ = ["Buffer", "BundleWriter", "Report", "WeightJob", "partial_directory"]
 
 Buffer = bytes | memoryview
 
@@ -50,6 +50,11 @@ class WeightJob:
     chunks: Callable[[], Iterator[tuple[Buffer, ...]]]
 
 
+def partial_directory(path: Path) -> Path:
+    """Where a bundle lies until it is complete: a hidden sibling."""
+    return path.parent / f".{path.name}.partial"
+
+
 @dataclass(slots=True)
 class BundleWriter:
     """Writes a bundle so that it appears complete or not at all.
@@ -74,7 +79,7 @@ class BundleWriter:
     def __post_init__(self) -> None:
         """Refuses a destination before any work is done."""
         self.path = self.path.resolve()
-        self.directory = self.path.parent / f".{self.path.name}.partial"
+        self.directory = partial_directory(self.path)
         self._replaced = self.path.parent / f".{self.path.name}.replaced"
         # Both names, since a manifest.json lies in many a directory that is no bundle.
         is_bundle = all((self.path / name).is_file() for name in (MANIFEST, MANIFEST_DIGEST))

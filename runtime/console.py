@@ -29,7 +29,8 @@ def _terminate(signum: int, _: FrameType | None) -> NoReturn:
 
 def run_app(app: Callable[[], None]) -> None:
     """Runs a command line and exits."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for signum in (signal.SIGTERM, signal.SIGHUP):  # asked to end; the terminal is gone
+        signal.signal(signum, _terminate)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character
     try:

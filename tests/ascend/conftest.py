@@ -27,6 +27,9 @@ def put_toolkit(directory: Path, patch: pytest.MonkeyPatch, **settings: object) 
     install_atc(directory / "bin", **settings)
     info = directory / f"{platform.machine()}-linux" / "ascend_toolkit_install.info"
     info.parent.mkdir(exist_ok=True)
+    kernels = directory / "opp/built-in/op_impl/ai_core/tbe/kernel/config"
+    for series in ("ascend310p", "ascend910b"):
+        (kernels / series).mkdir(parents=True, exist_ok=True)
     info.write_text(f"version={settings.get('cann_version', '8.5.0')}\n")
     patch.setenv("PATH", f"{directory / 'bin'}{os.pathsep}{os.environ['PATH']}")
     patch.setenv("ASCEND_HOME_PATH", str(directory))

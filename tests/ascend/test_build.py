@@ -52,6 +52,82 @@ def test_a_failure_of_atc_is_explained_and_its_log_stays(
     assert os.listdir(tmp_path) == ["om.logs"]
 
 
+def script(directory: Path, body: str) -> None:
+    """Another atc, that does as the lines say."""
+    atc = directory / "atc"
+    atc.write_text(f"#!/bin/sh\n{body}\n")
+    atc.chmod(0o755)
+
+
+def test_a_child_that_outlives_atc_is_ended_and_not_waited_for(
+    exported: Bundle, toolkit: Toolkit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compilers of kernels hold its output open when it is killed for lack of memory."""
+    toolkit()
+    (tmp_path / "bin").mkdir()
+    child = tmp_path / "child"
+    script(tmp_path / "bin", f"sleep 600 & echo $! > {child}; kill -9 $$")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(TargetError, match=r"got killed: no output; ATC ran out of memory"):
+        build(exported, tmp_path / "om")
+    state = Path(f"/proc/{child.read_text().strip()}/stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+@pytest.mark.parametrize(
+    ("said", "meaning"),
+    [
+        ("E19999: Inner Error! see ./kernel_meta/te_add.log", "an error inside ATC"),
+        ("E40021: Failed to compile Op [MatMul]", "a kernel cannot be compiled"),
+        ("E10001: Value x for parameter --model is invalid. E19999", "does not take an option"),
+        ("write failed: No space left on device", "the disk is full"),
+        ("something new", "not in our table"),
+    ],
+)
+def test_the_first_code_decides_what_a_failure_means(
+    said: str,
+    meaning: str,
+    exported: Bundle,
+    toolkit: Toolkit,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    toolkit()
+    (tmp_path / "bin").mkdir()
+    script(tmp_path / "bin", f"echo '{said}'; exit 255")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(TargetError, match=f"got exit code 255: .*; .*{meaning}"):
+        build(exported, tmp_path / "om")
+
+
+def test_what_atc_litters_goes_where_the_bundle_is_made(
+    exported: Bundle, toolkit: Toolkit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toolkit()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    build(exported, tmp_path / "om")
+    assert os.listdir(tmp_path / "here") == []
+
+
+def test_a_path_that_atc_does_not_take_is_refused_by_the_character(
+    exported: Bundle, toolkit: Toolkit, tmp_path: Path
+) -> None:
+    toolkit()
+    with pytest.raises(TargetError, match="atc does not take a path with ' ' in it; got"):
+        build(exported, tmp_path / "an om")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_toolkit_without_kernels_of_the_chip_is_refused(
+    exported: Bundle, toolkit: Toolkit, tmp_path: Path
+) -> None:
+    toolkit()
+    with pytest.raises(TargetError, match="lacks the kernels of Ascend310B1; got those of ascend"):
+        build(exported, tmp_path / "om", target="310b1")
+    assert os.listdir(tmp_path) == []
+
+
 def test_success_without_an_om_is_a_failure(
     exported: Bundle, toolkit: Toolkit, tmp_path: Path
 ) -> None:
@@ -121,7 +197,8 @@ def test_where_the_card_cannot_hold_both_copies_one_om_in_gears_is_made(
     assert {graph.path for graph in bundle.manifest.graphs} == {"graphs/decoder.om"}
     assert any("does not fit; compiling one OM in gears" in text for text in told)
     assert bundle.manifest.device is not None
-    assert bundle.manifest.device.verdict.startswith("one OM in gears share 100.0% of ")
+    verdict = "one OM in gears, without score_s64, share 100.0% of "
+    assert bundle.manifest.device.verdict.startswith(verdict)
     assert bundle.manifest.device.verdict.endswith(": fits")
     assert load_bundle(bundle.path).manifest == bundle.manifest  # no stray file of the first try
 

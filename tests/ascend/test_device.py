@@ -128,6 +128,17 @@ def test_two_devices_serve_side_by_side(talk: Bundle, card: Card) -> None:
             assert (engine.decode([slot], [7]).argmax() >= 0).all()
 
 
+def test_an_om_of_other_sizes_than_its_manifest_says_is_refused(talk: Bundle, card: Card) -> None:
+    card()
+    graph = talk.manifest.graphs[0]
+    logits = graph.outputs[0].model_copy(update={"dtype": "float16"})
+    outputs = (logits, *graph.outputs[1:])
+    changed = graph.model_copy(update={"outputs": outputs})
+    manifest = talk.manifest.model_copy(update={"graphs": (changed, *talk.manifest.graphs[1:])})
+    with pytest.raises(SessionError, match="output logits is not what the manifest says; got 2560"):
+        open_session(Bundle(talk.path, manifest))
+
+
 def test_a_card_that_is_too_small_is_refused_before_anything_is_put_on_it(
     talk: Bundle, card: Card
 ) -> None:
@@ -136,7 +147,7 @@ def test_a_card_that_is_too_small_is_refused_before_anything_is_put_on_it(
         open_session(talk)
     assert "weights" in str(caught.value)
     assert "--weights int8" in str(caught.value)
-    assert emulator.calls["rt.malloc"] == 0
+    assert emulator.calls["rt.malloc_align32"] == 0
 
 
 def test_a_machine_without_the_driver_says_what_to_install(talk: Bundle) -> None:

@@ -96,7 +96,7 @@ def calls_of(form: str, bundle: Bundle) -> tuple[Counter[str], np.ndarray]:
 def test_any_call_may_fail(form: str, tiny: dict[str, Bundle]) -> None:
     bundle = tiny[form]
     calls, expected = calls_of(form, bundle)
-    assert {"rt.malloc", "mdl.load_with_config", "rt.synchronize_stream"} <= set(calls)
+    assert {"rt.malloc_align32", "mdl.load_with_config", "rt.synchronize_stream"} <= set(calls)
     for function, count in calls.items():
         for k in range(1, count + 1):
             with pytest.MonkeyPatch.context() as patch:

@@ -56,11 +56,12 @@ def check_nodes(model: onnx.ModelProto, binding: Binding, soc: str, precision: s
             if found.element == TensorProto.BFLOAT16:
                 raise inner_error(f"Tensor {name} is bfloat16, which {soc} cannot compute.")
     constants = {tensor.name for tensor in model.graph.initializer}
+    transposes = [node for node in model.graph.node if node.op_type == "Transpose"]
     for node in _all_nodes(model.graph):
         if node.op_type in ("MatMul", "Gemm"):
             _check_matmul(node, binding.types, soc, precision)
         elif is_weight_quant(node):
-            _check_weight_quant(node, binding, soc, constants)
+            _check_weight_quant(node, binding, soc, constants, transposes)
         elif is_rms_norm(node):
             _check_rms_norm(node, binding.types)
     for value in (*model.graph.input, *model.graph.output):
@@ -96,7 +97,11 @@ def _check_rms_norm(node: onnx.NodeProto, types: Mapping[str, TensorType]) -> No
 
 
 def _check_weight_quant(
-    node: onnx.NodeProto, binding: Binding, soc: str, constants: set[str]
+    node: onnx.NodeProto,
+    binding: Binding,
+    soc: str,
+    constants: set[str],
+    transposes: list[onnx.NodeProto],
 ) -> None:
     """310P and 910B: ops-nn, weight_quant_batch_matmul_v2_def.cpp and the page of the operator."""
     if soc.startswith("Ascend310B"):
@@ -111,7 +116,10 @@ def _check_weight_quant(
     integers = [TensorProto.INT8] if is_310p else [TensorProto.INT8, TensorProto.INT4]
     if x.element not in floats or scale.element != x.element:
         raise _unsupported(node, f"x is {type_name(x.element)}, scale {type_name(scale.element)}")
-    if weight.element not in integers or names["weight"] not in constants:
+    turned = {node.output[0] for node in transposes if node.input[0] in constants}
+    if is_310p:
+        _check_turned(node, names["weight"] in turned)
+    if weight.element not in integers or names["weight"] not in constants | turned:
         raise _unsupported(node, f"weight is {type_name(weight.element)} or no constant")
     rows, matrix = binding.dims(names["x"]), binding.dims(names["weight"])
     # The ONNX plugin sends 2-D tensors; x with a batch is allowed by the page, up to 6 dims.
@@ -120,13 +128,27 @@ def _check_weight_quant(
     k, n = matrix
     if max(k, n) > MAX_WEIGHT_DIM:
         raise _unsupported(node, f"k={k} and n={n} must not exceed {MAX_WEIGHT_DIM}")
-    group = int_attribute(node, "antiquant_group_size", 0)
-    if group and (group % 32 or not 32 <= group <= k - 1):
-        raise _unsupported(node, f"antiquant_group_size {group} is no multiple of 32 in [32, k-1]")
+    group = _group_size(node, k)
     allowed = [(-(-k // group), n)] if group else [(1,), (1, 1), (n,), (n, 1)]
     for key in ("scale", "offset"):
         if key in types and binding.dims(names[key]) not in allowed:
             raise _unsupported(node, f"{key} must have one of the shapes {allowed}")
+
+
+def _group_size(node: onnx.NodeProto, k: int) -> int:
+    group = int_attribute(node, "antiquant_group_size", 0)
+    if group and (group % 32 or not 32 <= group <= k - 1):
+        raise _unsupported(node, f"antiquant_group_size {group} is no multiple of 32 in [32, k-1]")
+    return group
+
+
+def _check_turned(node: onnx.NodeProto, turned: bool) -> None:
+    """310P has a tiling for a transposed weight only: op_host, weight_nz_tiling, IsCapable.
+
+    The flag comes from a Transpose before the weight: op_graph/fusion_pass of the operator.
+    """
+    if not turned:
+        raise _unsupported(node, "no tiling for transpose_weight = false")
 
 
 def _unsupported(node: onnx.NodeProto, reason: str) -> AtcError:

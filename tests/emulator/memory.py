@@ -26,6 +26,9 @@ _NORESERVE: Final = getattr(mmap, "MAP_NORESERVE", 0x4000)
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
+SMALL, PAGE = 1 << 20, 2 << 20
+
+
 class Allocation:
     """A range of device memory and the pages behind it; `dirty` marks blocks that were written."""
 
@@ -77,10 +80,13 @@ class Memory:
     def malloc(self, size: int, *, padding: int = 32) -> Allocation | None:
         """Device memory, or None when the card is full.
 
-        32 bytes of padding, then rounded up to 32: runtime, src/acl/aclrt_impl/memory.cpp.
-        The real card also rounds up to its pages, which is not counted here.
+        32 bytes of padding, then rounded up to 32: runtime, src/acl/aclrt_impl/memory.cpp. With
+        huge pages first, more than a megabyte takes pages of 2 MiB: 25-02_Enumerations.md; that
+        smaller ones are charged by the byte is a guess.
         """
         charge = (size + 31 + padding) // 32 * 32
+        if charge > SMALL:
+            charge = -(-charge // PAGE) * PAGE
         if charge > self.free_bytes:
             return None
         allocation = Allocation(self._next, size, charge)

@@ -38,6 +38,10 @@ def expand_npu_ops(model: onnx.ModelProto) -> onnx.ModelProto:
     expanded.CopyFrom(model)
     dims = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    for node in model.graph.node:  # a weight may be turned round before it is used
+        if node.op_type == "Transpose" and node.input[0] in dims:
+            dims[node.output[0]] = dims[node.input[0]][::-1]
+            types[node.output[0]] = types[node.input[0]]
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     del expanded.graph.node[:]
     for number, node in enumerate(model.graph.node):

@@ -46,16 +46,18 @@ def quantized(path: Path, group: int = 0, **options: Any) -> Path:
     groups = -(-K // group) if group else 1
     scale = np.random.default_rng(1).uniform(0.01, 0.02, (groups, N)).astype(np.float16)
     weight = np.random.default_rng(2).integers(-127, 128, (K, N), dtype=np.int8)
+    turn = helper.make_node("Transpose", ["w"], ["turned"], name="turn", perm=[1, 0])
     node = helper.make_node(
         "WeightQuantBatchMatmulV2",
-        ["x", "w", "s"],
+        ["x", "turned", "s"],
         ["y"],
         name="quant",
         domain="npu",
         antiquant_group_size=group,
     )
     scales = scale if group else scale.reshape(-1)
-    return save(path, [node], {"w": weight, "s": options.pop("scale", scales)}, **options)
+    weights = {"w": np.ascontiguousarray(weight.T)}
+    return save(path, [turn, node], {**weights, "s": options.pop("scale", scales)}, **options)
 
 
 class Atc:

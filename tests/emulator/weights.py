@@ -102,14 +102,19 @@ def store(blocks: Iterable[bytes], directory: Path) -> str:
     Name and unpadded bytes: ge, docs/zh/design/features/external_weight.md.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    temporary = directory / f".{os.getpid()}.partial"
+    # Written where the program was called, unless ASCEND_WORK_PATH says otherwise, then renamed:
+    # ge, base/common/file_constant_utils, MoveFilePath. Another file system makes that fail.
+    place = Path(os.environ.get("ASCEND_WORK_PATH", ".")) / f"tmp_weight_{os.getpid()}_0"
+    place.mkdir(exist_ok=True)
+    temporary = place / "weight"
     digest = hashlib.sha256()
     with temporary.open("wb") as file:
         for block in blocks:
             digest.update(block)
             write_sparse(file.fileno(), block)
     name = f"weight_{digest.hexdigest()}"
-    temporary.replace(directory / name)
+    temporary.rename(directory / name)
+    place.rmdir()
     return name
 
 

@@ -19,7 +19,7 @@ from toolchain.targets.ascend.npu_rms_norm import PLUGIN_EPSILON, NpuRmsNorm, in
 from toolchain.targets.ascend.open_seq_len import OpenSeqLen
 from toolchain.targets.ascend.rows_first_cache import RowsFirstCache
 from toolchain.targets.ascend.split_attention import SplitAttention
-from toolchain.targets.ascend.weight_quant import WeightQuant, quantize_columns
+from toolchain.targets.ascend.weight_quant import WeightQuant, quantize_rows
 
 
 def rms_norm(x: NDArray[np.float32], epsilon: float) -> NDArray[np.float64]:
@@ -42,8 +42,8 @@ def test_the_scaled_input_gives_the_models_epsilon(epsilon: float, magnitude: fl
 
 @settings(deadline=None, max_examples=50)
 @given(
-    rows=st.integers(1, 70),
-    columns=st.integers(1, 9),
+    rows=st.integers(1, 9),
+    columns=st.integers(1, 70),
     group=st.sampled_from([1, 7, 32, 64, 100]),
     seed=st.integers(0, 2**32 - 1),
 )
@@ -52,10 +52,10 @@ def test_every_weight_is_within_half_a_level(
 ) -> None:
     rng = np.random.default_rng(seed)
     weight = (rng.standard_normal((rows, columns)) * rng.uniform(1e-3, 1)).astype(np.float16)
-    levels, scales = quantize_columns(weight, group)
-    assert scales.shape == (-(-rows // group), columns)
-    spread = np.repeat(scales.astype(np.float32), group, axis=0)[:rows]
-    steps = np.repeat(np.spacing(scales).astype(np.float32), group, axis=0)[:rows]
+    levels, scales = quantize_rows(weight, group)
+    assert scales.shape == (rows, -(-columns // group))
+    spread = np.repeat(scales.astype(np.float32), group, axis=1)[:, :columns]
+    steps = np.repeat(np.spacing(scales).astype(np.float32), group, axis=1)[:, :columns]
     error = np.abs(levels * spread - weight.astype(np.float32))
     # Half a level, and what the largest entry loses where float16 rounds its scale down.
     assert (error <= 0.5 * spread + 127 * steps + 1e-12).all()
@@ -63,7 +63,7 @@ def test_every_weight_is_within_half_a_level(
 
 
 def test_zero_weights_stay_zero() -> None:
-    levels, scales = quantize_columns(np.zeros((4, 3), np.float16), 2)
+    levels, scales = quantize_rows(np.zeros((3, 4), np.float16), 2)
     assert not levels.any()
     assert not scales.any()
 
@@ -183,7 +183,7 @@ def test_int8_weights_are_made_in_pieces_as_whole(
     exported: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the size of a piece, and with groups or without."""
-    from toolchain.targets.ascend import weight_quant
+    from toolchain.targets import streamed
     from toolchain.targets.streamed import StreamedTensor
 
     def made(block_size: int) -> dict[str, bytes]:
@@ -200,7 +200,7 @@ def test_int8_weights_are_made_in_pieces_as_whole(
         whole = made(block_size)
         assert whole
         with monkeypatch.context() as patch:
-            patch.setattr(weight_quant, "COLUMN_BYTES", 5000)
+            patch.setattr(streamed, "ROW_BLOCK", 1000)
             assert made(block_size) == whole
 
 

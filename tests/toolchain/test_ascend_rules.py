@@ -43,16 +43,26 @@ def quant(
     scale: tuple[int, ...] = (6,),
     group: int = 0,
     columns: int = 6,
+    as_it_is: bool = False,
 ) -> ir.Model:
     inputs = [
         value("x", HALF, *x),
-        value("w", weight, 64, columns),
+        value("w", weight, columns, 64),
         value("s", HALF, *scale),
     ]
+    turn = ir.node("Transpose", [inputs[1]], {"perm": [1, 0]}, name="turn")
+    turned = turn.outputs[0]
+    turned.name, turned.type, turned.shape = "t", ir.TensorType(weight), ir.Shape([64, columns])
+    given = [inputs[0], inputs[1] if as_it_is else turned, inputs[2]]
+    if as_it_is:
+        inputs[1].shape = ir.Shape([64, columns])
     attributes = {"antiquant_group_size": group}
     name = "WeightQuantBatchMatmulV2"
-    node = ir.node(name, inputs, attributes, domain="npu", name="quant")
-    return model(node, inputs, (HALF, (4, columns)))
+    node = ir.node(name, given, attributes, domain="npu", name="quant")
+    made = model(node, inputs, (HALF, (4, columns)))
+    if not as_it_is:
+        made.graph.insert_before(node, turn)
+    return made
 
 
 def norm(gamma: ir.DataType = SINGLE, size: int = 64) -> ir.Model:
@@ -130,6 +140,12 @@ REFUSED: tuple[tuple[str, str, Make, str], ...] = (
         lambda: quant(columns=65536, scale=(65536,)),
         "up to 65535",
     ),
+    (
+        "310p3",
+        "WeightQuantBatchMatmulV2 takes",
+        lambda: quant(as_it_is=True),
+        "weight of node quant .* allowed: behind a Transpose",
+    ),
     ("310p3", "NPURmsNorm takes its inputs", lambda: norm(HALF), "node norm"),
     ("310p3", "NPURmsNorm takes its inputs", lambda: norm(size=4), "rows of 4; allowed: 32 bytes"),
 )
@@ -153,6 +169,7 @@ def test_what_breaks_a_rule_is_refused_by_name(
         ("910b3", lambda: matmul(SINGLE)),
         ("310p3", quant),
         ("310p3", lambda: quant(group=32, scale=(2, 6))),
+        ("910b3", lambda: quant(as_it_is=True)),
         ("310p3", norm),
         ("310p3", lambda: one("LayerNormalization", opset=17)),
     ],

@@ -16,7 +16,7 @@ __all__ = ["check_device", "check_device_memory", "check_driver", "check_firmwar
 # Where the packages are: hicann/runtime, src/acl/aclrt_impl/acl.cpp. The installer writes the path
 # into this file; without it they are in the default place.
 INSTALL_INFO, DEFAULT_PATH = "/etc/ascend_install.info", "/usr/local/Ascend"
-DRIVER_FIRST = "after the driver on a machine that never had one"
+UPGRADE = "on a machine that had an older driver: before the new one"
 CONTAINER = (
     "reboot after the driver is installed; in a container, docker run with\n"
     "--device /dev/davinci0 --device /dev/davinci_manager --device /dev/devmm_svm\n"
@@ -28,7 +28,7 @@ CONTAINER = (
 def check_firmware(site: Site) -> Item:
     item = _install(site, "firmware")
     if item.found == ABSENT and _version_file(site, "driver") is None:
-        item = replace(item, remedy=f"{item.remedy}\n{DRIVER_FIRST}")
+        item = replace(item, remedy=f"{item.remedy}\n{UPGRADE}")
     # The driver says which firmware it works with, as [7.0.0,7.2.99],[8.0.0,8.9.9].
     accepted = field(_version_file(site, "driver"), "compatible_version_fw") or ""
     ranges = re.findall(r"\[([^],]+),([^]]+)\]", accepted)

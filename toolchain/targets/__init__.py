@@ -23,9 +23,10 @@ def find_target(profile: Profile) -> Target:
     choices: list[tuple[str, object, tuple[object, ...]]] = [
         ("weights", profile.weights, target.weights),
         ("KV cache", profile.kv_cache, target.kv_caches),
-        ("block_size", profile.block_size, target.block_sizes),
         ("host_cpu", profile.host_cpu, (None, *target.host_cpus)),
     ]
+    if profile.weights in ("int4", "int8"):
+        choices.append(("block_size", profile.block_size, target.block_sizes))
     if profile.chip is not None and target.soc_name is not None:
         choices.append(("chip", profile.chip.soc_name, (target.soc_name,)))
     for what, got, allowed in choices:

@@ -2,7 +2,7 @@
 
 from runtime import manifest as names
 from runtime.manifest import CacheLayout, Graph, Manifest
-from runtime.sessions.acl.device import AclDevice
+from runtime.sessions.acl.device import AclDevice, charged
 from runtime.sessions.acl.model import AclModel
 from runtime.sessions.base import Chunk
 
@@ -15,7 +15,8 @@ def cache_size(manifest: Manifest) -> int:
     """Bytes of keys and values of all layers and slots."""
     model = manifest.model
     row = model.num_key_value_heads * model.head_dim * FLOAT16
-    return 2 * model.num_hidden_layers * manifest.num_slots * manifest.cache_len * row
+    tensor = charged(manifest.num_slots * manifest.cache_len * row)
+    return 2 * model.num_hidden_layers * tensor
 
 
 class AclCache:

@@ -19,7 +19,9 @@ HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE = 1, 2, 3
 MEMORY_KIND = {"ddr": 0, "hbm": 1}
 
 ALIGNMENT = 32  # bytes; what aclmdlSetExternalWeightAddress asks of a size
-PADDING = 32  # bytes that aclrtMalloc adds: hicann/runtime, src/acl/aclrt_impl/memory.cpp
+# With HUGE_PAGES_FIRST, more than a megabyte is taken in whole pages: hicann/runtime,
+# docs/zh/api_ref/25-02_Enumerations.md.
+PAGE, SMALL = 2 << 20, 1 << 20
 
 
 def aligned(size: int) -> int:
@@ -29,7 +31,7 @@ def aligned(size: int) -> int:
 
 def charged(size: int) -> int:
     """The memory that an allocation of this size takes."""
-    return aligned(size) + PADDING
+    return aligned(size) if size <= SMALL else -(-size // PAGE) * PAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,11 @@ class AclDevice:
         return int(free)
 
     def allocate(self, size: int) -> int:
-        """Device memory; returns its address."""
-        address: int = self.acl.get("rt.malloc", aligned(size), HUGE_PAGES_FIRST)
+        """Device memory; returns its address.
+
+        rt.malloc would add 32 bytes, and by that a page to every matrix of a 7B.
+        """
+        address: int = self.acl.get("rt.malloc_align32", aligned(size), HUGE_PAGES_FIRST)
         self._stack.callback(self.acl.release, "rt.free", address)
         return address
 

@@ -1,11 +1,14 @@
 """One OM on the device: its handle, its buffers, allocated once, and what runs it."""
 
+import math
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from runtime.errors import SessionError
-from runtime.manifest import Graph
+from runtime.manifest import Graph, TensorSpec
 from runtime.sessions.acl.device import AclDevice
 from runtime.sessions.acl.weights import Register
 
@@ -14,6 +17,7 @@ __all__ = ["AclModel", "Workspace"]
 # acl.mdl.set_config_opt: attributes, and the load type "from a file, into memory that we own".
 LOAD_TYPE, MODEL_PATH, WORKSPACE_ADDRESS, WORKSPACE_SIZE = 1, 2, 7, 8
 FROM_FILE_WITH_MEMORY = 2
+MAX_ROUNDING = 64  # bytes that a model's size may be above the tensor's; ge, CheckInputSize
 GEAR_INPUT = "ascend_mbatch_shape_data"  # the input that ATC adds to a model with gears
 
 
@@ -32,6 +36,11 @@ class Port:
     buffer: int
     address: int
     size: int
+
+
+def num_bytes(tensor: TensorSpec) -> int:
+    """What the tensor takes, rows after rows."""
+    return math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
 
 
 class AclModel:
@@ -62,6 +71,7 @@ class AclModel:
     ) -> None:
         self._device, self._acl, self._stack = device, device.acl, stack
         self._path, self._graphs = path, graphs
+        self._in_gears = len({graph.spec.seq_len for graph in graphs}) > 1
         self._id = self._load(weights, register, workspace)
         self._desc = self._acl.make("mdl.create_desc")
         stack.callback(self._acl.release, "mdl.destroy_desc", self._desc)
@@ -112,7 +122,7 @@ class AclModel:
             acl.make("mdl.get_input_name_by_index", self._desc, i)
             for i in range(acl.make("mdl.get_num_inputs", self._desc))
         ]
-        gears = [GEAR_INPUT] if len(self._graphs) > 1 else []
+        gears = [GEAR_INPUT] if self._in_gears else []
         expected = [*(tensor.name for tensor in largest.inputs), *gears]
         num_outputs = acl.make("mdl.get_num_outputs", self._desc)
         if sorted(names) != sorted(expected) or num_outputs != len(largest.outputs):
@@ -122,13 +132,30 @@ class AclModel:
                 allowed=f"{', '.join(expected[:6])} ... and {len(largest.outputs)} outputs",
                 next_step="compile the bundle again",
             )
+        tensors = {tensor.name: tensor for tensor in largest.inputs}
         for i, name in enumerate(names):
-            size = acl.make("mdl.get_input_size_by_index", self._desc, i)
+            size = self._size("input", i, tensors.get(name))
             self.inputs[name] = self._port(self._input_dataset, size, cache.get(name))
         # An OM names its outputs after its nodes, so they count in the order of the graph.
         for i, tensor in enumerate(largest.outputs):
-            size = acl.make("mdl.get_output_size_by_index", self._desc, i)
+            size = self._size("output", i, tensor)
             self.outputs[tensor.name] = self._port(self._output_dataset, size, None)
+
+    def _size(self, side: str, index: int, tensor: TensorSpec | None) -> int:
+        """Bytes of an input or output, which must be those promised.
+
+        The type is not asked for: a question that fails gives 0, which is float32; another type
+        of another width has another size.
+        """
+        size: int = self._acl.make(f"mdl.get_{side}_size_by_index", self._desc, index)
+        if tensor is not None and not 0 <= size - num_bytes(tensor) <= MAX_ROUNDING:
+            raise SessionError(
+                f"{self._path.name}: {side} {tensor.name} is not what the manifest says",
+                got=f"{size} bytes",
+                allowed=f"{num_bytes(tensor)} bytes of {tensor.dtype}",
+                next_step="compile the bundle again",
+            )
+        return size
 
     def _port(self, dataset: int, size: int, address: int | None) -> Port:
         address = self._device.allocate(size) if address is None else address
@@ -146,7 +173,7 @@ class AclModel:
 
     def execute(self, graph: Graph) -> None:
         """Queues a run in the shapes of a graph."""
-        if len(self._graphs) > 1:
+        if self._in_gears:
             self._choose_gear(graph)
         arguments = (self._id, self._input_dataset, self._output_dataset, self._device.stream)
         self._acl.do("mdl.execute_async", *arguments)

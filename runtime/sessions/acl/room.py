@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from runtime.bundle import Bundle
 from runtime.errors import SessionError
 from runtime.manifest import Graph, TensorSpec, past_key
 from runtime.sessions.acl.cache import cache_size
-from runtime.sessions.acl.device import AclDevice
+from runtime.sessions.acl.device import AclDevice, charged
+from runtime.sessions.acl.model import num_bytes
 from runtime.sessions.acl.weights import weight_bytes
 
 __all__ = ["require_room"]
@@ -32,7 +31,7 @@ def require_room(
     parts = {
         "weights": weight_bytes(bundle, graphs, shared),
         "KV cache": cache_size(bundle.manifest),
-        "workspace": workspace,
+        "workspace": charged(workspace),
         "inputs and outputs": sum(_bytes(graph) for graph in graphs),
     }
     need, free = sum(parts.values()), device.free_bytes()
@@ -54,11 +53,7 @@ def require_room(
 def _bytes(graph: Graph) -> int:
     cached = {tensor.name for tensor in graph.inputs if _is_cached(tensor)}
     tensors = [*graph.inputs, *graph.outputs]
-    return sum(
-        int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize
-        for tensor in tensors
-        if tensor.name not in cached
-    )
+    return sum(charged(num_bytes(tensor)) for tensor in tensors if tensor.name not in cached)
 
 
 def _is_cached(tensor: TensorSpec) -> bool:

@@ -19,7 +19,7 @@ from runtime.manifest import Device, Graph, TensorSpec
 from runtime.sessions.acl.cache import AclCache
 from runtime.sessions.acl.device import AclDevice, HostBuffer
 from runtime.sessions.acl.driver import Acl
-from runtime.sessions.acl.model import AclModel, Workspace
+from runtime.sessions.acl.model import AclModel, Workspace, num_bytes
 from runtime.sessions.acl.room import require_room
 from runtime.sessions.acl.weights import find_register, put_on_device
 from runtime.sessions.base import Chunk, Logits, batch_row, token_arrays
@@ -120,7 +120,7 @@ class AclSession:
             self._cache.write_rows(chunk, batch_row(spec.batch_size, chunk), graph, model)
         [logits] = [tensor for tensor in graph.outputs if tensor.name == names.LOGITS]
         host = self._host[names.LOGITS]
-        device.fetch(host, model.outputs[names.LOGITS].address, _size(logits))
+        device.fetch(host, model.outputs[names.LOGITS].address, num_bytes(logits))
         device.synchronize()
         rows = [batch_row(spec.batch_size, chunk) for chunk in chunks]
         view: Logits = _view(host, logits)
@@ -129,7 +129,7 @@ class AclSession:
     def _send(self, tensor: TensorSpec, array: NDArray[Any], address: int) -> None:
         host = self._host[tensor.name]
         _view(host, tensor)[...] = array
-        self._device.send(address, host, _size(tensor))
+        self._device.send(address, host, num_bytes(tensor))
 
     def copy_rows(self, source: int, target: int, num_rows: int) -> None:
         """See Session.copy_rows."""
@@ -150,12 +150,8 @@ def _num_rows(graph: Graph) -> int:
     return graph.spec.batch_size * graph.spec.seq_len
 
 
-def _size(tensor: TensorSpec) -> int:
-    return int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize
-
-
 def _view(host: HostBuffer, tensor: TensorSpec) -> NDArray[Any]:
-    return host.array[: _size(tensor)].view(tensor.dtype).reshape(tensor.shape)
+    return host.array[: num_bytes(tensor)].view(tensor.dtype).reshape(tensor.shape)
 
 
 def _crossing(graphs: Sequence[Graph]) -> dict[str, tuple[TensorSpec, int]]:
@@ -164,6 +160,6 @@ def _crossing(graphs: Sequence[Graph]) -> dict[str, tuple[TensorSpec, int]]:
     for graph in graphs:
         for tensor in (*graph.inputs, *graph.outputs):
             if len(tensor.shape) < 4 or tensor.name == names.ATTENTION_MASK:
-                size = max(_size(tensor), found.get(tensor.name, (tensor, 0))[1])
+                size = max(num_bytes(tensor), found.get(tensor.name, (tensor, 0))[1])
                 found[tensor.name] = (tensor, size)
     return found

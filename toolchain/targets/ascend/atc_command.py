@@ -10,9 +10,8 @@ from toolchain.targets.ascend.atc_options import option_list
 
 __all__ = ["AtcJob", "atc_environment", "compile_options", "print_options"]
 
-# Limits of TE_PARALLEL_COMPILER: ge, docs/zh/user_guides/env_vars. More than eight processes is
-# what ATC itself takes by default only on the largest machines.
-MAX_COMPILERS, MAX_CORES = 8, 4
+# TE_PARALLEL_COMPILER is 8 by default and MAX_COMPILE_CORE_NUMBER 1: ge, docs/zh/user_guides/env_vars.
+MAX_COMPILERS, MAX_CORES = 8, 4  # the second is a guess
 COMPILER_BYTES = 1.5e9  # of one kernel compiler; a guess
 SHARE_OF_CORES = 0.8
 
@@ -44,7 +43,7 @@ def compile_options(job: AtcJob) -> list[str]:
         "output": str(job.output),
         "soc_version": job.soc_name,
         "input_format": "ND",
-        **_shapes(job.gears),
+        **_shapes(tuple(dict.fromkeys(job.gears))),  # two graphs may have one shape
         "precision_mode_v2": "origin",
         "external_weight": "1",
         "op_compiler_cache_mode": "enable",

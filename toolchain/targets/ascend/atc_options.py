@@ -6,12 +6,16 @@ Source: ge, docs/zh/user_guides/atc_tools/CLI_options, and api/atc of the same r
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["OPTIONS", "AtcOption", "option_list"]
+from toolchain.errors import TargetError
+
+__all__ = ["OPTIONS", "AtcOption", "option_list", "require_plain"]
 
 NUMBER = r"[1-9]\d*"
 DIMS = rf"(-1|{NUMBER})(,(-1|{NUMBER}))*"
-PATH = r"[^\0;]+"
+# ge, base/common/util.cc: the characters of a path, checked after links are followed.
+PATH = "[A-Za-z0-9._/\u4e00-\u9fa5-]+"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,3 +73,19 @@ def option_list(options: Mapping[str, str]) -> list[str]:
         if not re.fullmatch(OPTIONS[name].values, value):
             raise ValueError(f"atc --{name} does not take {value!r}")
     return [f"--{name}={value}" for name, value in options.items()]
+
+
+def require_plain(path: Path, what: str) -> None:
+    """Refuses a path that ATC does not take.
+
+    Raises:
+        TargetError: names the character.
+    """
+    for character in str(path):
+        if not re.fullmatch(PATH, character):
+            raise TargetError(
+                f"atc does not take a path with {character!r} in it",
+                got=f"{what}: {path}",
+                allowed="letters, digits, Chinese, and . _ - /",
+                next_step="choose another",
+            )

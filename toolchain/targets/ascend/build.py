@@ -1,16 +1,17 @@
 """compile for an Ascend chip: lowered graphs -> ATC -> OMs that share their weights."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnx_ir as ir
 
 from profiles import Profile
 from runtime.bundle import GRAPHS_DIR, WEIGHTS_DIR, Bundle
-from runtime.bundle_writer import BundleWriter, Report
+from runtime.bundle_writer import BundleWriter
 from runtime.errors import UserError
 from runtime.manifest import Device, Graph
+from toolchain.console import human_bytes
 from toolchain.machine import available_memory, num_cores
 from toolchain.quantity import total
 from toolchain.targets.ascend.atc import find_om, run_atc
@@ -20,6 +21,7 @@ from toolchain.targets.ascend.atc_command import (
     compile_options,
     print_options,
 )
+from toolchain.targets.ascend.atc_options import require_plain
 from toolchain.targets.ascend.cann import Cann, find_cann
 from toolchain.targets.ascend.chips import AscendChip
 from toolchain.targets.ascend.footprint import ASCEND_FOOTPRINT
@@ -29,7 +31,7 @@ from toolchain.targets.base import Compiled
 from toolchain.targets.lowering import weight_job
 from toolchain.targets.streamed import StreamedTensor
 
-__all__ = ["atc_job", "compile_for_ascend", "logs_of", "needs_gears"]
+__all__ = ["atc_job", "compile_for_ascend", "join", "needs_gears", "staging"]
 
 MAX_PROTOBUF = 2**31 - 1  # of an ONNX file without its weights
 
@@ -51,9 +53,9 @@ def compile_for_ascend(
     writer.report("lowering and checking")
     lowered = lower(bundle, profile, without, chip)
     if needs_gears(cann):
-        lowered = _join(bundle, lowered, writer.report)
+        lowered = join(bundle, lowered, writer.report)
 
-    with BundleWriter(_staging(writer.path), writer.report) as stage:  # never finished
+    with BundleWriter(staging(writer.path), writer.report) as stage:  # never finished
         # 2. What ATC reads: weights that a rewrite makes, links to the others, the graphs.
         _write_onnx(bundle, lowered, stage)
 
@@ -64,7 +66,7 @@ def compile_for_ascend(
             # 4. Where the card cannot hold what the graphs do not share: one OM in gears.
             writer.report(f"{device.verdict}; compiling one OM in gears")
             _discard_all_but(set(), writer.directory)
-            lowered = _join(bundle, lowered, writer.report)
+            lowered = join(bundle, lowered, writer.report)
             _write_graphs(lowered, stage)
             compiled = _compile_all(lowered, profile, chip, cann, stage.directory, writer)
             device = _device(bundle, profile, chip, cann, lowered, compiled)
@@ -82,7 +84,10 @@ def needs_gears(cann: Cann) -> bool:
     return not cann.shares_weights
 
 
-def _join(bundle: Bundle, lowered: Sequence[Lowered], report: Report) -> list[Lowered]:
+def join(
+    bundle: Bundle, lowered: Sequence[Lowered], report: Callable[[str], None]
+) -> list[Lowered]:
+    """One graph in gears instead; tells which graphs it cannot hold."""
     joined = in_gears(bundle, lowered)
     names = {member.spec.name for member in joined.members}
     left_out = [one.name for one in lowered if one.name not in names]
@@ -96,20 +101,23 @@ def logs_of(output: Path) -> Path:
     return output.parent / f"{output.name}.logs"
 
 
-def _staging(output: Path) -> Path:
+def staging(output: Path) -> Path:
+    """Where the bundle of lowered graphs would be, if it were ever finished."""
     return output.parent / f"{output.name}.onnx"
 
 
 def atc_job(one: Lowered, profile: Profile, chip: AscendChip, source: Path, target: Path) -> AtcJob:
     """ATC's job for a lowered graph, read below one directory and written below another."""
     cache = os.environ.get("ASCEND_CACHE_PATH") or Path.home() / ".cache/alpaca2-toolchain/atc"
+    require_plain(target, "the output")
+    require_plain(Path(cache).resolve(), "ASCEND_CACHE_PATH")
     return AtcJob(
         name=one.name,
         model=source / GRAPHS_DIR / f"{one.name}.onnx",
         output=target / GRAPHS_DIR / one.name,
         soc_name=chip.soc_name,
         gears=tuple(member.inputs for member in one.members),
-        cache=Path(cache),
+        cache=Path(cache).resolve(),
         host_cpu=profile.host_cpu,
     )
 
@@ -124,8 +132,9 @@ def _write_onnx(bundle: Bundle, lowered: Sequence[Lowered], stage: BundleWriter)
             link = stage.directory / GRAPHS_DIR / WEIGHTS_DIR / name
             if not link.is_symlink():
                 link.symlink_to(Path(tensor.base_dir, tensor.location).resolve())
-    num_bytes = sum(tensor.nbytes for one in lowered[:1] for tensor in one.weights.values())
-    stage.require(num_bytes)  # ATC writes as much again as the weights are
+    # Each run of ATC writes all weights beside those that are there, and then renames them.
+    written = 2 * sum(tensor.nbytes for tensor in lowered[0].weights.values())
+    stage.require(written + sum(tensor.nbytes for tensor in made.values()))
     stage.report(f"weights: {len(made)} made, the others as exported")
     stage.report.expect(sum(tensor.nbytes for tensor in made.values()))
     stage.start_weights([weight_job(tensor) for tensor in made.values()])
@@ -164,11 +173,13 @@ def _compile_all(
                 next_step="set ASCEND_CACHE_PATH",
             ) from error
         log = logs_of(writer.path) / f"{one.name}.log"
-        run_atc(cann.atc, compile_options(job), environment, one.name, log, writer.report)
+        options = compile_options(job)
+        run_atc(cann.atc, options, environment, one.name, log, source, writer.report)
         om, printed = find_om(job.output), source / f"{one.name}.json"
         options = print_options(om, printed)
         log = logs_of(writer.path) / f"{one.name}.json.log"
-        run_atc(cann.atc, options, environment, f"{one.name} as JSON", log, writer.report)
+        name = f"{one.name} as JSON"
+        run_atc(cann.atc, options, environment, name, log, source, writer.report)
         compiled[om] = weight_files(printed, om)
     return compiled
 
@@ -197,7 +208,9 @@ def _device(
     if profile.chip is not None:
         available = int(profile.chip.memory.value - profile.chip.reserved.value)
     form = "one OM in gears" if len(compiled) < len(specs) else f"{len(compiled)} OMs"
-    room = f" of {available / 1e9:.1f} GB" if available else ", room unknown"
+    left_out = [g.spec.name for g in bundle.manifest.graphs if g.spec not in specs]
+    without = f", without {', '.join(left_out)}," if left_out else ""
+    room = f" of {human_bytes(available)}" if available else ", room unknown"
     fits = "" if available is None else ": fits" if needed <= available else ": does not fit"
     return Device(
         soc_name=chip.soc_name,
@@ -208,8 +221,8 @@ def _device(
         shared_bytes=shared,
         needed_bytes=needed,
         available_bytes=available,
-        verdict=f"{form} share {shared / all_bytes:.1%} of {all_bytes / 1e9:.2f} GB of weights; "
-        f"needs about {needed / 1e9:.1f} GB{room}{fits}",
+        verdict=f"{form}{without} share {shared / all_bytes:.1%} of {human_bytes(all_bytes)} of "
+        f"weights; needs about {human_bytes(needed)}{room}{fits}",
     )
 
 

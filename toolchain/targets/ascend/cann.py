@@ -49,10 +49,10 @@ def find_cann(chip: AscendChip) -> Cann:
             got=found.home or "no folder of it",
             next_step="source set_env.sh of a complete toolkit",
         )
-    if found.series and f"ascend{chip.series}" not in found.series:
+    if f"ascend{chip.series}" not in found.series:
         raise TargetError(
             f"CANN {found.toolkit} lacks the kernels of {chip.soc_name}",
-            got=", ".join(found.series),
+            got=f"those of {', '.join(found.series)}" if found.series else "no kernels",
             next_step=install,
         )
     return Cann(Path(atc), found.toolkit)

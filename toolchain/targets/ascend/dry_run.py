@@ -7,13 +7,14 @@ from pathlib import Path
 
 from profiles import Profile
 from runtime.bundle import Bundle
+from runtime.bundle_writer import partial_directory
 from toolchain.errors import TargetError
 from toolchain.machine import available_memory, num_cores
-from toolchain.targets.ascend.atc_command import atc_environment, compile_options
-from toolchain.targets.ascend.build import atc_job, needs_gears
+from toolchain.targets.ascend.atc_command import atc_environment, compile_options, print_options
+from toolchain.targets.ascend.build import atc_job, join, needs_gears, staging
 from toolchain.targets.ascend.cann import find_cann
 from toolchain.targets.ascend.chips import AscendChip
-from toolchain.targets.ascend.lower import in_gears, lower
+from toolchain.targets.ascend.lower import lower
 from toolchain.targets.ascend.rules import RULES
 
 __all__ = ["dry_run_for_ascend"]
@@ -29,6 +30,7 @@ def dry_run_for_ascend(
     Raises:
         TargetError: a graph that breaks a rule.
     """
+    output = output.resolve()
     lowered = lower(bundle, profile, without, chip)
     lines = [f"{one.name}: {rule.name}: yes" for one in lowered for rule in RULES]
     atc = "atc"
@@ -41,12 +43,15 @@ def dry_run_for_ascend(
         lines.append(f"CANN: {cann.version} at {cann.atc}")
         if needs_gears(cann):
             lines.append(f"CANN {cann.version} cannot share weights between OMs: one OM in gears")
-            lowered = [in_gears(bundle, lowered)]
+            lowered = join(bundle, lowered, lines.append)
     weight_bytes = sum(tensor.nbytes for tensor in lowered[0].weights.values())
     bounded = atc_environment({}, num_cores(), available_memory(), weight_bytes)
     environment = {name: os.environ.get(name, value) for name, value in bounded.items()}
     lines += [f"export {name}={value}" for name, value in environment.items()]
+    source, target = (partial_directory(path) for path in (staging(output), output))
     for one in lowered:
-        job = atc_job(one, profile, chip, Path(f"{output}.onnx"), output)
+        job = atc_job(one, profile, chip, source, target)
         lines.append(shlex.join([atc, *compile_options(job)]))
+        om, printed = Path(f"{job.output}.om"), source / f"{one.name}.json"
+        lines.append(shlex.join([atc, *print_options(om, printed)]))
     return lines

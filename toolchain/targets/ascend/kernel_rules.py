@@ -50,6 +50,10 @@ def _weight_quant_facts(node: ir.Node, chip: AscendChip) -> Iterator[tuple[str, 
     group_fits = group == 0 or (group % GROUP_MULTIPLE == 0 and GROUP_MULTIPLE <= group < inputs)
     allowed = f"0, or a multiple of {GROUP_MULTIPLE} below {inputs}"
     yield "antiquant_group_size", str(group), group_fits, allowed
+    producer = weight.producer()
+    turned = producer is not None and producer.op_type == "Transpose"
+    if chip.series == "310p":  # op_host: its tiling is for a transposed weight only
+        yield "weight", "as it is", turned, "behind a Transpose"
     wanted = (-(-inputs // group), outputs) if group else (outputs,)
     scale_fits = scale.dtype == half and dims(scale) == wanted
     yield "scale", f"{scale.dtype} {scale.shape}", scale_fits, f"FLOAT16 {wanted}"

@@ -6,46 +6,55 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from toolchain.targets.ascend.graph_edit import constant, insert_after, linear_weight, new_value
-from toolchain.targets.streamed import register, streamed
+from toolchain.targets.ascend.graph_edit import (
+    constant,
+    insert_after,
+    linear_weight,
+    new_value,
+    transpose,
+)
+from toolchain.targets.streamed import StreamedTensor, register, row_blocks, streamed
 
-__all__ = ["WeightQuant", "quantize_columns"]
+__all__ = ["WeightQuant", "quantize_rows"]
 
 LEVELS = 127  # symmetric; -128 is left out, so that no entry is cut off
-COLUMN_BYTES = 1 << 21  # of float16 rows of the transpose in one thread's hands
 
 
-def quantize_columns(
+def quantize_rows(
     weight: NDArray[np.generic], group_size: int
 ) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
-    """Symmetric round-to-nearest quantisation along the input dimension.
+    """Symmetric round-to-nearest quantisation along the inputs.
 
     The scale is rounded to float16 first and the levels are those closest with that scale.
 
     Args:
-        weight: (K, N), input rows and output columns.
+        weight: (N, K), output rows and input columns.
         group_size: inputs that share a scale.
 
     Returns:
-        Levels, int8 (K, N); scales, float16 (ceil(K / group_size), N): weight ~ level * scale.
+        Levels, int8 (N, K); scales, float16 (N, ceil(K / group_size)): weight ~ level * scale.
     """
-    starts = np.arange(0, len(weight), group_size)
+    num_inputs = weight.shape[1]
     wide = weight.astype(np.float32)
-    scales = (np.maximum.reduceat(np.abs(wide), starts) / LEVELS).astype(np.float16)
-    per_row = np.repeat(scales.astype(np.float32), group_size, axis=0)[: len(wide)]
-    levels = np.divide(wide, per_row, out=np.zeros_like(wide), where=per_row != 0)
+    largest = np.maximum.reduceat(np.abs(wide), np.arange(0, num_inputs, group_size), axis=1)
+    scales = (largest / LEVELS).astype(np.float16)
+    spread = np.repeat(scales.astype(np.float32), group_size, axis=1)[:, :num_inputs]
+    levels = np.divide(wide, spread, out=np.zeros_like(wide), where=spread != 0)
     return np.clip(np.rint(levels), -LEVELS, LEVELS).astype(np.int8), scales
 
 
 class WeightQuant(ir.passes.InPlacePass):
-    """MatMul(x, Transpose(weight)) -> npu::WeightQuantBatchMatmulV2(x, levels, scales).
+    """MatMul(x, Transpose(weight)) -> npu::WeightQuantBatchMatmulV2(x, Transpose(levels), scales).
 
     The kernel takes matrices, so the rows of all sequences are flattened before and parted after.
 
-    1. levels are int8 (K, N), scales float16 (N,) or (ceil(K / block_size), N).
-    2. A layer with fewer inputs than one group has one scale per output, as block_size 0 gives.
+    1. levels are int8 (N, K) behind a Transpose, as the float16 weight was: the kernel of the 310P
+       takes its weight that way round only, and a Transpose is how its fusion pass learns of it.
+    2. scales are float16 (N,), or (N, ceil(K / block_size)) behind a Transpose.
+    3. A layer with fewer inputs than one group has one scale per output, as block_size 0 gives.
 
-    Source: ops-nn, matmul/weight_quant_batch_matmul_v2: its ONNX plugin and documents.
+    Source: ops-nn, matmul/weight_quant_batch_matmul_v2: its ONNX plugin, documents, op_host and
+    op_graph/fusion_pass.
     """
 
     def __init__(self, block_size: int) -> None:
@@ -69,66 +78,48 @@ def _quantize(graph: ir.Graph, node: ir.Node, block_size: int) -> None:
     assert out.shape is not None, "portable shapes are known"
     num_outputs, num_inputs = weight.shape.numpy()
     group_size = block_size if 0 < block_size < num_inputs else 0
-    num_groups = -(-num_inputs // group_size) if group_size else 1
-    scales_shape = (num_groups, num_outputs) if group_size else (num_outputs,)
-    stem = f"{weight.name}.int8"
-    levels, scales = streamed(
-        {
-            stem: (ir.DataType.INT8, (num_inputs, num_outputs)),
-            f"{stem}.scales": (ir.DataType.FLOAT16, scales_shape),
-        },
-        lambda: _blocks(weight, group_size),
-    )
-    rows = [dim for dim in x.shape.dims[:-1] if isinstance(dim, int)]
-    flat = ir.node(
-        "Reshape",
-        [x, constant(graph, f"{node.name}.flat", [-1, num_inputs])],
-        name=f"{node.name}/flat",
-    )
-    new_value(flat.outputs[0], ir.DataType.FLOAT16, (int(np.prod(rows)), num_inputs))
+    levels, scales = _promised(weight, group_size)
+    batch_size, *_ = rows = x.shape.numpy()[:-1]
+    num_rows = int(np.prod(rows))
+
+    to_matrix = constant(graph, f"{node.name}.flat", [-1, num_inputs])
+    flat = ir.node("Reshape", [x, to_matrix], name=f"{node.name}/flat")
+    new_value(flat.outputs[0], ir.DataType.FLOAT16, (num_rows, num_inputs))
+    turned = [transpose(register(graph, levels), (1, 0), f"{node.name}/levels")]
+    scale = register(graph, scales)
+    if group_size:
+        turned.append(transpose(scale, (1, 0), f"{node.name}/scales"))
+        scale = turned[-1].outputs[0]
     product = ir.node(
         "WeightQuantBatchMatmulV2",
-        [flat.outputs[0], register(graph, levels), register(graph, scales)],
+        [flat.outputs[0], turned[0].outputs[0], scale],
         {"antiquant_group_size": group_size},
         domain="npu",
         name=str(node.name),
     )
-    new_value(product.outputs[0], ir.DataType.FLOAT16, (int(np.prod(rows)), num_outputs))
-    parted = ir.node(
-        "Reshape",
-        [product.outputs[0], constant(graph, f"{node.name}.rows", [rows[0], -1, num_outputs])],
-        name=f"{node.name}/rows",
-    )
-    new_value(parted.outputs[0], ir.DataType.FLOAT16, tuple(out.shape.numpy()))
-    insert_after(graph, node, [flat, product, parted])
+    new_value(product.outputs[0], ir.DataType.FLOAT16, (num_rows, num_outputs))
+    to_rows = constant(graph, f"{node.name}.rows", [batch_size, -1, num_outputs])
+    parted = ir.node("Reshape", [product.outputs[0], to_rows], name=f"{node.name}/rows")
+    new_value(parted.outputs[0], ir.DataType.FLOAT16, out.shape.numpy())
+    insert_after(graph, node, [flat, *turned, product, parted])
     ir.convenience.replace_all_uses_with(out, parted.outputs[0])
     graph.remove(node, safe=True)
 
 
-def _blocks(
-    weight: ir.ExternalTensor, group_size: int
-) -> Iterator[tuple[NDArray[np.generic], ...]]:
-    """Rows of the transpose with the scales that end in them; the file is mapped, not read whole.
+def _promised(weight: ir.ExternalTensor, group_size: int) -> list[StreamedTensor]:
+    """Levels and scales, made from one reading of the weight when the files are written."""
+    num_outputs, num_inputs = weight.shape.numpy()
+    num_groups = -(-num_inputs // group_size) if group_size else 1
+    scales_shape = (num_outputs, num_groups) if group_size else (num_outputs,)
+    stem = f"{weight.name}.int8"
 
-    Without groups every scale needs the whole column, so the file is read twice.
-    """
-    array = weight.numpy()  # (N, K)
-    num_outputs, num_inputs = array.shape
-    width = max(1, COLUMN_BYTES // (2 * num_outputs))
-    if group_size:
-        step = max(1, width // group_size) * group_size
-        for start in range(0, num_inputs, step):
-            yield quantize_columns(array[:, start : start + step].T, group_size)
-        return
-    height = max(1, COLUMN_BYTES // (2 * num_inputs))
-    parts = [
-        quantize_columns(array[start : start + height].T, num_inputs)[1][0]
-        for start in range(0, num_outputs, height)
-    ]
-    scales = np.concatenate(parts)
-    wide = scales.astype(np.float32)
-    for start in range(0, num_inputs, width):
-        rows = array[:, start : start + width].T.astype(np.float32)
-        levels = np.divide(rows, wide, out=np.zeros_like(rows), where=wide != 0)
-        bounded = np.clip(np.rint(levels), -LEVELS, LEVELS).astype(np.int8)
-        yield bounded, scales if start == 0 else scales[:0]
+    def blocks() -> Iterator[tuple[NDArray[np.generic], ...]]:
+        return (quantize_rows(rows, group_size or num_inputs) for rows in row_blocks(weight))
+
+    return streamed(
+        {
+            stem: (ir.DataType.INT8, (num_outputs, num_inputs)),
+            f"{stem}.scales": (ir.DataType.FLOAT16, scales_shape),
+        },
+        blocks,
+    )
