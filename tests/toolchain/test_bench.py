@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import mean, median, stdev
@@ -14,14 +15,19 @@ import pytest
 
 from runtime.bundle import load_bundle
 from runtime.errors import ParameterError
+from runtime.sessions import open_session
+from runtime.sessions.base import Session
+from runtime.tokenizer import Tokenizer
 from toolchain.bench.csv_file import check_names
 from toolchain.bench.grid import Case, Grid, case_pairs, power_pairs
+from toolchain.bench.measure import Runner
 from toolchain.bench.plots import chinese_font
 from toolchain.bench.report import write_report
 from toolchain.bench.result import Mode, Result
 from toolchain.bench.run import bench
 from toolchain.bench.speed_test import speed_tests
 from toolchain.bench.tables import markdown
+from toolchain.bench.timed_session import TimedSession
 from toolchain.errors import TargetError
 
 # As in the original's performance test, letter by letter.
@@ -155,6 +161,27 @@ def test_the_parts_of_a_run_add_up_to_it(result: Result) -> None:
             )
             assert 0 < parts <= 1e3 * row.response_s.samples[i]
             assert row.ttft_ms.samples[i] > row.tokenize_ms.samples[i]
+
+
+class Copies(TimedSession):
+    """Remembers which rows were copied where."""
+
+    def __init__(self, inside: Session) -> None:
+        super().__init__(inside)
+        self.seen: list[tuple[int, int]] = []
+
+    def copy_rows(self, source: int, target: int, num_rows: int) -> None:
+        self.seen.append((target, num_rows))
+        super().copy_rows(source, target, num_rows)
+
+
+def test_a_warm_up_writes_to_every_slot(bundles: Path) -> None:
+    """Untouched memory of a slot is cleared when a prompt first goes there, which takes longer."""
+    bundle = load_bundle(bundles / "small-fp32")
+    with closing(Copies(open_session(bundle))) as session:
+        runner = Runner(session, Tokenizer(bundle.file("tokenizer.model")))
+        runner.warm_up(Case(batch_size=1, input_tokens=6, output_tokens=3))
+        assert session.seen == [(1, 8), (2, 8)]
 
 
 def test_every_batch_size_is_a_row_of_each_case(result: Result) -> None:

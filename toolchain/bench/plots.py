@@ -96,7 +96,7 @@ def _picture(
         axes.set_xlabel(say(curve.x))
         axes.set_ylabel(say(curve.y))
         axes.grid(visible=True, alpha=0.3)
-        axes.legend(fontsize=9)
+        figure.legend(loc="outside upper left", ncols=2, fontsize=9)  # not over the lines
         undated = {"Date": None} if kind == "svg" else {}
         figure.savefig(stream, format=kind, dpi=DOTS_PER_INCH, metadata=undated)
     return stream.getvalue()

@@ -28,7 +28,7 @@ class Spread(Record):
 
     @property
     def width(self) -> float:
-        """From the least to the greatest: what is printed after the sign +-, halved."""
+        """From the least to the greatest; half of it is printed after the sign ±."""
         return self.max - self.min
 
 
@@ -142,4 +142,4 @@ class Result(Record):
     @property
     def name(self) -> str:
         """For the head of a column or a line of a legend."""
-        return f"{self.model} {self.weights}"
+        return self.model if self.weights in self.model else f"{self.model} {self.weights}"

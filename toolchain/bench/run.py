@@ -133,7 +133,7 @@ def _rows(
     for batch_size in dict.fromkeys(case.batch_size for case in cases):
         batch = [case for case in cases if case.batch_size == batch_size]
         longest = max(batch, key=lambda case: case.rows)
-        runner.run(longest, longest.output_tokens)
+        runner.warm_up(longest)
         for case in batch:
             chip = roofline.profile.chip
             bandwidth = read_bandwidth() if chip is None else roofline.rates.bandwidth
