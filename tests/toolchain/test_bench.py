@@ -2,11 +2,9 @@
 
 import csv
 import json
-import re
 import subprocess
 import sys
 from contextlib import closing
-from html.parser import HTMLParser
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -21,8 +19,6 @@ from runtime.tokenizer import Tokenizer
 from toolchain.bench.csv_file import check_names
 from toolchain.bench.grid import Case, Grid, case_pairs, power_pairs
 from toolchain.bench.measure import Runner
-from toolchain.bench.plots import chinese_font
-from toolchain.bench.report import write_report
 from toolchain.bench.result import Mode, Result
 from toolchain.bench.run import bench
 from toolchain.bench.speed_test import speed_tests
@@ -241,61 +237,3 @@ def test_markdown_has_a_line_for_every_case(result: Result) -> None:
     text = markdown([result])
     assert text.count("| 3 x 12 in, 6 out |") == 4  # in each of our tables
     assert "| model | size | params | backend | threads | test | t/s |" in text
-
-
-class References(HTMLParser):
-    """Everything that a browser would fetch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self.ids: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found += [
-            f"{tag} {name}={value}"
-            for name, value in attrs
-            if name in ("src", "href", "xlink:href", "data") and not str(value).startswith("#")
-        ]
-
-
-def test_a_report_needs_no_other_file_and_speaks_both_languages(
-    result: Result, tmp_path: Path
-) -> None:
-    written = {path.name for path in write_report([result], tmp_path)}
-    plots = {f"{name}.{kind}" for name in ("first_token", "decode", "batch", "roofline")
-             for kind in ("svg", "png")}  # fmt: skip
-    tables = {f"performance_test_small-fp32_cpu_bs{batch}.csv" for batch in (1, 2, 3)}
-    assert written == plots | tables | {"report.html", "result.json", "result.md"}
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    references = References()
-    references.feed(page)
-    assert references.found == []
-    assert not re.search(r"@import|url\((?!#)", page)
-    assert page.count("<svg") == 4
-    for text in (
-        "首 token 时间 first token (ms)",
-        "批大小 batch size",
-        "屋顶线",
-        'name="viewport"',
-    ):
-        assert text in page
-    assert ("no font with Chinese" in page) == (chinese_font() is None)
-    assert (tmp_path / "decode.png").read_bytes().startswith(b"\x89PNG")
-    assert Result.model_validate_json((tmp_path / "result.json").read_bytes()) == result
-
-
-def test_one_batch_size_makes_no_plot_of_batch_sizes(bundles: Path, tmp_path: Path) -> None:
-    result = measure(bundles / "small-fp32", Grid(pairs=((4, 4),)), repeats=1)
-    names = {path.name for path in write_report([result], tmp_path)}
-    assert "batch.svg" not in names
-    assert "Only one batch size was measured" in (tmp_path / "report.html").read_text()
-
-
-def test_a_name_is_text_wherever_it_is_shown(result: Result, tmp_path: Path) -> None:
-    """Neither HTML nor the formulas of matplotlib."""
-    named = result.model_copy(update={"model": "<b>$x_1$ & co</b>"})
-    write_report([named], tmp_path)
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<b>" not in page
-    assert "&lt;b&gt;$x_1$ &amp; co&lt;/b&gt;" in page
