@@ -7,7 +7,7 @@ UserError                one line: what, got, allowed, next step (exit code 1)
 |- SessionError          the backend cannot run the bundle, or gave unusable numbers
 |- export.errors.*       ConfigError, CheckpointError
 |- profiles.ProfileError
-`- toolchain.errors.*    PlanError, TargetError
+`- toolchain.errors.*    CompareError, PlanError, TargetError
 """
 
 __all__ = ["BundleError", "ParameterError", "PromptError", "SessionError", "UserError"]

@@ -7,6 +7,7 @@ import typer
 from runtime.console import run_app
 from toolchain.commands import (
     bench,
+    compare,
     compile,
     doctor,
     export,
@@ -31,6 +32,7 @@ COMMANDS: tuple[Any, ...] = (
     verify,
     plan,
     bench,
+    compare,
     inspect,
     doctor,
     profiles,

@@ -1,8 +1,8 @@
-"""What can be wrong with a request to the compiler."""
+"""What can be wrong with a request to the compiler, or with results to compare."""
 
 from runtime.errors import UserError
 
-__all__ = ["PlanError", "TargetError"]
+__all__ = ["CompareError", "PlanError", "TargetError"]
 
 
 class TargetError(UserError):
@@ -11,3 +11,7 @@ class TargetError(UserError):
 
 class PlanError(UserError):
     """The model does not fit the device."""
+
+
+class CompareError(UserError):
+    """A result cannot be read, or two have nothing in common."""

@@ -1,6 +1,7 @@
 """The machine that the toolchain runs on: what memory it lets us have, how fast it reads it."""
 
 import os
+import platform
 import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +13,13 @@ from runtime.errors import UserError
 
 __all__ = [
     "available_memory",
+    "cpu_name",
     "multiply_rate",
     "num_cores",
+    "peak_memory",
     "read_bandwidth",
     "require_memory",
+    "restart_peak_memory",
     "total_memory",
 ]
 
@@ -36,6 +40,24 @@ LIBRARY_BYTES = 0.75e9  # addresses that Python, numpy and torch map without usi
 def num_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def cpu_name() -> str:
+    """As the kernel says it; aarch64 kernels give the architecture alone."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def peak_memory() -> int:
+    """Most bytes that this process has had resident, mapped files among them."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
+def restart_peak_memory() -> None:
+    """Makes peak_memory count from now on; proc_pid_clear_refs(5)."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def total_memory() -> int:

@@ -89,8 +89,8 @@ class Roofline:
         """Cached rows that attention reads: static shapes read them all, valid or not."""
         return self.profile.cache_len if self.footprint.static_shapes else valid
 
-    def first_token(self, num_tokens: int) -> Quantity:
-        """Time to the first token of a prompt, in calls of the lengths that the engine takes."""
+    def prompt_calls(self, num_tokens: int) -> list[tuple[float, float]]:
+        """Bytes and operations of every call of a prompt, of the lengths that the engine takes."""
         graphs = serving_graphs(self.profile)
         lengths = {spec.seq_len for spec in graphs if spec.batch_size == 1}
         calls, done = [], 0
@@ -98,9 +98,20 @@ class Roofline:
             rows = seq_len if self.footprint.static_shapes else min(seq_len, num_tokens - done)
             calls.append(self.call(rows, self._cached(done)))
             done += rows
+        return calls
+
+    def step_call(self, num_tokens: int, batch_size: int = 1) -> tuple[float, float]:
+        """Bytes and operations of the next token of sequences at a context of this length."""
+        weights, _ = self.call(1, 0)
+        num_bytes, operations = self.call(1, self._cached(num_tokens))
+        return weights + batch_size * (num_bytes - weights), batch_size * operations
+
+    def first_token(self, num_tokens: int) -> Quantity:
+        """Time to the first token of a prompt."""
+        calls = self.prompt_calls(num_tokens)
         return self._quantity(f"first token, {num_tokens} tokens of prompt", calls)
 
     def per_token(self, num_tokens: int) -> Quantity:
         """Time of each further token at a context of this length."""
-        call = self.call(1, self._cached(num_tokens))
-        return self._quantity(f"per token, {num_tokens} tokens of context", [call])
+        calls = [self.step_call(num_tokens)]
+        return self._quantity(f"per token, {num_tokens} tokens of context", calls)

@@ -9,7 +9,17 @@ import pytest
 
 from tests.bundles import DATA
 
-COMMANDS = ("miniature", "export", "compile", "verify", "bench", "inspect", "doctor", "profiles")
+COMMANDS = (
+    "miniature",
+    "export",
+    "compile",
+    "verify",
+    "bench",
+    "compare",
+    "inspect",
+    "doctor",
+    "profiles",
+)
 
 
 def toolchain(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -71,7 +81,7 @@ def test_a_checkpoint_goes_through_export_compile_verify_and_bench(
     assert document["passed"] is True
     assert [stage["weights"] for stage in document["stages"]] == ["fp16", "int8"]
     done = toolchain("bench", compiled, "--repeats", 1, "--json")
-    assert [row["case"]["input_len"] for row in json.loads(done.stdout)] == [32, 128]
+    assert [row["input_tokens"] for row in json.loads(done.stdout)["rows"]] == [32, 128]
 
 
 def test_verify_prints_one_json_document_and_exits_1_past_a_limit(

@@ -10,7 +10,7 @@ from toolchain.targets.ascend.atc_options import option_list
 
 __all__ = ["AtcJob", "atc_environment", "compile_options", "print_options"]
 
-# TE_PARALLEL_COMPILER is 8 by default and MAX_COMPILE_CORE_NUMBER 1: ge, docs/zh/user_guides/env_vars.
+# By default TE_PARALLEL_COMPILER is 8, MAX_COMPILE_CORE_NUMBER 1: ge, docs/zh/.../env_vars.
 MAX_COMPILERS, MAX_CORES = 8, 4  # the second is a guess
 COMPILER_BYTES = 1.5e9  # of one kernel compiler; a guess
 SHARE_OF_CORES = 0.8

@@ -1,0 +1,177 @@
+"""Runs one case once and says where its time went.
+
+The loop is that of runtime.generate for several sequences in step: greedy, stop tokens ignored,
+random ids, so that nothing depends on what the model says.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from runtime.engine import Engine
+from runtime.kv_cache import Slot
+from runtime.sampling import Sampler, SamplingParams, make_rng
+from runtime.sessions.base import Logits
+from runtime.timing import now
+from runtime.tokenizer import StreamingDetokenizer, Tokenizer
+from toolchain.bench.grid import Case
+from toolchain.bench.timed_session import TimedSession
+
+__all__ = ["Run", "Runner"]
+
+GREEDY = SamplingParams(ignore_eos=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Seconds of one run; means over its sequences and over its further tokens.
+
+    Of a step of several sequences, forward_*, pre_next and post_next are for all of them.
+    gaps: between the tokens of each sequence.
+    """
+
+    ttft: float
+    tpot: float
+    gaps: tuple[float, ...]
+    response: float
+    forward_first: float
+    forward_next: float
+    pre_next: float
+    post_next: float
+    tokenize: float
+    sample: float
+    detokenize: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Seconds of one decode step: making its inputs, the model, copying and choosing."""
+
+    pre: float
+    forward: float
+    post: float
+
+
+@dataclass(slots=True)
+class Stream:
+    """A sequence on its way: what chooses its tokens and turns them into text, and when."""
+
+    prompt_ids: list[int]
+    sampler: Sampler
+    detokenizer: StreamingDetokenizer
+    text_ids: int
+    last_id: int = 0
+    marks: list[float] = field(default_factory=list)  # when each token was chosen
+    sample_s: float = 0.0
+    detokenize_s: float = 0.0
+
+    def take(self, logits: Logits) -> None:
+        """Chooses a token and makes its text."""
+        started = now()
+        self.last_id = self.sampler.sample(logits)
+        chosen = now()
+        if self.last_id < self.text_ids:  # a padded vocabulary has ids without text
+            self.detokenizer.add(self.last_id)
+        self.marks.append(chosen)
+        self.sample_s += chosen - started
+        self.detokenize_s += now() - chosen
+
+
+class Runner:
+    """Makes prompts for one bundle and runs them, always from empty cache slots."""
+
+    def __init__(self, session: TimedSession, tokenizer: Tokenizer) -> None:
+        self._session = session
+        self._engine = Engine(session)
+        self._tokenizer = tokenizer
+        self._num_ids = min(self._engine.vocab_size, tokenizer.vocab_size)
+        self._rng = np.random.default_rng(0)
+        self._num_prompts = 0
+
+    def prepare(self, case: Case) -> None:
+        """Loads the graphs of a case."""
+        self._engine.prepare(case.input_tokens)
+
+    def warm_up(self, case: Case) -> None:
+        """Runs a case untimed, and touches as many rows of every slot as it has.
+
+        Prompts go to the slot that has been free for longest, and memory that was never written
+        is cleared by the system at its first use: a second of the first prompt of each slot, with
+        8 layers of the 7B.
+        """
+        self.run(case, case.output_tokens)
+        for slot in range(1, self._session.manifest.num_slots):
+            self._session.copy_rows(0, slot, case.rows)
+
+    def run(self, case: Case, output_tokens: int) -> Run:
+        """Runs the prompts of a case, for as many tokens as are asked for."""
+        streams = [self._stream(case.input_tokens) for _ in range(case.batch_size)]
+        texts = [self._tokenizer.decode(stream.prompt_ids) for stream in streams]
+        self._session.forwards.clear()
+        started = now()
+        for text in texts:
+            self._tokenizer.encode(text)
+        tokenized = now()
+        with ExitStack() as stack:
+            slots = []
+            for stream in streams:
+                slots.append(stack.enter_context(self._engine.slot(stream.prompt_ids)))
+                stream.take(self._engine.prefill(slots[-1], stream.prompt_ids))
+            num_first = len(self._session.forwards)
+            steps = [self._step(slots, streams) for _ in range(output_tokens - 1)]
+            ended = now()
+        gaps = [b - a for stream in streams for a, b in pairwise(stream.marks)]
+        num_tokens = output_tokens * case.batch_size
+        return Run(
+            ttft=_mean([stream.marks[0] - started for stream in streams]),
+            tpot=_mean(gaps),  # every sequence has as many
+            gaps=tuple(gaps),
+            response=ended - tokenized,
+            forward_first=_total(self._session.forwards[:num_first]),
+            forward_next=_mean([step.forward for step in steps]),
+            pre_next=_mean([step.pre for step in steps]),
+            post_next=_mean([step.post for step in steps]),
+            tokenize=tokenized - started,
+            sample=sum(stream.sample_s for stream in streams) / num_tokens,
+            detokenize=sum(stream.detokenize_s for stream in streams) / num_tokens,
+        )
+
+    def _step(self, slots: Sequence[Slot], streams: Sequence[Stream]) -> Step:
+        """One more token of every sequence."""
+        before, texted = len(self._session.forwards), sum(s.detokenize_s for s in streams)
+        started = now()
+        logits = self._engine.decode(slots, [stream.last_id for stream in streams])
+        for stream, row in zip(streams, logits, strict=True):
+            stream.take(row)
+        ended = now()
+        forwards = self._session.forwards[before:]
+        texting = sum(s.detokenize_s for s in streams) - texted
+        return Step(
+            pre=forwards[0][0] - started,
+            forward=_total(forwards),
+            post=ended - forwards[-1][1] - texting,
+        )
+
+    def _stream(self, num_tokens: int) -> Stream:
+        """A prompt of random ids that begins as none in the cache does, so no prefix is found."""
+        ids = self._rng.integers(0, self._num_ids, num_tokens).tolist()
+        ids[0] = self._num_prompts % self._num_ids
+        self._num_prompts += 1
+        return Stream(
+            prompt_ids=ids,
+            sampler=Sampler(GREEDY, ids, self._engine.vocab_size, make_rng(0)),
+            detokenizer=StreamingDetokenizer(self._tokenizer, at_start=False),
+            text_ids=self._tokenizer.vocab_size,
+        )
+
+
+def _total(spans: Sequence[tuple[float, float]]) -> float:
+    return sum(end - begun for begun, end in spans)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Zero for none: a run of one token has no further ones."""
+    return sum(values) / len(values) if values else 0.0

@@ -1,0 +1,39 @@
+"""toolchain compare OURS THEIRS."""
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["command"]
+
+RESULT = "A result's file, manual:910b3 or manual:a100."
+
+
+def command(
+    ours: Annotated[str, typer.Argument(help=RESULT)],
+    theirs: Annotated[str, typer.Argument(help="The same, of another device or engine.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Set two results side by side; a ratio above 1 says that OURS is better.
+
+    Results are JSON of `toolchain bench`, `toolchain eval` or llama-bench, or the CSV of a
+    performance test.
+    """
+    from toolchain.bench.tables import markdown_table
+    from toolchain.compare.comparison import compare
+    from toolchain.compare.read import read_side
+    from toolchain.compare.tables import comparison_json, comparison_tables
+    from toolchain.console import print_table
+
+    comparison = compare(read_side(ours), read_side(theirs))
+    if as_json:
+        print(comparison_json(comparison))
+        return
+    for table in comparison_tables(comparison):
+        if as_markdown:
+            print(f"**{table.title}**", "", *markdown_table(table), "", sep="\n")
+        else:
+            print_table(table.title, table.columns, table.rows)
+    for note in comparison.notes:
+        print(f"- {note}")

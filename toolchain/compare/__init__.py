@@ -1,0 +1,1 @@
+"""Two results side by side, in the form of the manual's tables."""
