@@ -5,7 +5,17 @@ from typing import Any
 import typer
 
 from runtime.console import run_app
-from toolchain.commands import bench, compile, export, inspect, miniature, plan, profiles, verify
+from toolchain.commands import (
+    bench,
+    compile,
+    eval,
+    export,
+    inspect,
+    miniature,
+    plan,
+    profiles,
+    verify,
+)
 
 __all__ = ["app", "main"]
 
@@ -14,7 +24,17 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-COMMANDS: tuple[Any, ...] = (miniature, export, compile, verify, plan, bench, inspect, profiles)
+COMMANDS: tuple[Any, ...] = (
+    miniature,
+    export,
+    compile,
+    verify,
+    plan,
+    bench,
+    eval,
+    inspect,
+    profiles,
+)
 for module in COMMANDS:
     app.command(name=module.__name__.rpartition(".")[-1])(module.command)
 
