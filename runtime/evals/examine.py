@@ -1,15 +1,16 @@
 """One evaluation from its first question to its files, going on where an earlier run ended."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import JsonValue, NonNegativeFloat, NonNegativeInt
 
 from runtime.engine import Engine
 from runtime.evals.answers import longest_prompt
+from runtime.evals.benchmark import Exam
 from runtime.evals.evaluation import Evaluation
 from runtime.evals.log import Answered, Log
-from runtime.evals.results import Result, compare, make_result, write_result
+from runtime.evals.results import Result, check_comparable, compare, make_result, write_result
 from runtime.manifest import Record
 from runtime.timing import now
 from runtime.tokenizer import Tokenizer
@@ -58,17 +59,12 @@ def examine(
     """
     started = now()
     exams = evaluation.exams()
-    answers: list[Answered] = []
-    texts: list[str] = []
-    with Log(output, evaluation.key(bundle)) as log:
+    key = evaluation.key(bundle)
+    if compare_to is not None:
+        check_comparable(key, compare_to)
+    with Log(output, key) as log:
         known = len(log.answered)
-        for number, exam in enumerate(exams, 1):
-            prompts = evaluation.prompts(exam, engine, tokenizer)
-            rows = list(evaluation.answers(prompts, engine, log))
-            texts += map(prompts.text, exam.questions, (row.shots for row in rows))
-            answers += rows
-            right = sum(row.correct for row in rows)
-            tell(f"{number}/{len(exams)} {exam.subject}: {right} of {len(rows)}")
+        answers, texts = _ask_all(evaluation, exams, engine, tokenizer, log, tell)
         asked = len(log.answered) - known
         limits: dict[str, JsonValue] = {
             "max_prompt_tokens": longest_prompt(engine, evaluation.prompt_style),
@@ -76,7 +72,7 @@ def examine(
         }
         result = make_result(evaluation, bundle, limits, log.path, answers)
         if compare_to is not None:
-            found = compare(answers, result, compare_to)
+            found = compare(answers, compare_to)
             result = result.model_copy(update={"comparison": found})
         write_result(output, result, answers, texts)
     effort = Effort(
@@ -88,3 +84,24 @@ def examine(
         computed_tokens=engine.computed_tokens,
     )
     return result, effort
+
+
+def _ask_all(
+    evaluation: Evaluation,
+    exams: Sequence[Exam],
+    engine: Engine,
+    tokenizer: Tokenizer,
+    log: Log,
+    tell: Callable[[str], None],
+) -> tuple[list[Answered], list[str]]:
+    """Every answer in order, and what each prompt said."""
+    answers: list[Answered] = []
+    texts: list[str] = []
+    for number, exam in enumerate(exams, 1):
+        prompts = evaluation.prompts(exam, engine, tokenizer)
+        rows = list(evaluation.answers(prompts, engine, log))
+        texts += map(prompts.text, exam.questions, (row.shots for row in rows))
+        answers += rows
+        right = sum(row.correct for row in rows)
+        tell(f"{number}/{len(exams)} {exam.subject}: {right} of {len(rows)}")
+    return answers, texts

@@ -54,7 +54,7 @@ class Prompts:
         """The prompt with the most examples that fits, or the one without any that does not."""
         token_ids: list[int] = []
         for shots in range(len(self.exam.examples), -1, -1):
-            token_ids = self._encode(question, shots)
+            token_ids = self.encode(question, shots)
             if len(token_ids) <= self.limit:
                 shared = common_prefix(self._opening(shots), token_ids)
                 return Prompt(token_ids=token_ids, shared=shared, shots=shots, fits=True)
@@ -72,13 +72,14 @@ class Prompts:
         header = make_header(self.style, self.benchmark, self.exam)
         return self.style, header, self.exam.examples[:shots], question
 
-    def _encode(self, question: Question, shots: int) -> list[int]:
+    def encode(self, question: Question, shots: int) -> list[int]:
+        """Ids of the prompt with so many examples."""
         if self.style.chat:
             return encode_chat(self.tokenizer, messages(*self._parts(question, shots)))
         return self.tokenizer.encode(plain_text(*self._parts(question, shots)), add_bos=True)
 
     def _opening(self, shots: int) -> list[int]:
         if shots not in self._openings:
-            first, second = (self._encode(probe, shots) for probe in PROBES)
+            first, second = (self.encode(probe, shots) for probe in PROBES)
             self._openings[shots] = first[: common_prefix(first, second)]
         return self._openings[shots]

@@ -27,7 +27,15 @@ from runtime.evals.scores import Tally, by_group
 from runtime.evals.styles import NO_CHOICE
 from runtime.manifest import Record, first_problem
 
-__all__ = ["RESULT", "Comparison", "Result", "compare", "make_result", "write_result"]
+__all__ = [
+    "RESULT",
+    "Comparison",
+    "Result",
+    "check_comparable",
+    "compare",
+    "make_result",
+    "write_result",
+]
 
 RESULT: Final = "result.json"
 CACHE: Final = "cache0.csv"
@@ -130,21 +138,33 @@ def make_result(
     )
 
 
-def compare(answers: Sequence[Answered], result: Result, other: Path) -> Comparison:
+def check_comparable(result_key: Mapping[str, JsonValue], other: Path) -> None:
+    """Refuses a directory to compare with, before any question is asked.
+
+    Args:
+        result_key: benchmark and data_sha256 of this evaluation.
+        other: where an earlier one left its result.
+
+    Raises:
+        EvalError: there is none, or it is not of the same questions.
+    """
+    theirs = _read_result(other).model_dump()
+    for what in ("benchmark", "data_sha256"):
+        if theirs[what] != result_key[what]:
+            raise EvalError(
+                f"{other} has another {what}",
+                got=theirs[what],
+                allowed=str(result_key[what]),
+                next_step="compare results on the same data",
+            )
+
+
+def compare(answers: Sequence[Answered], other: Path) -> Comparison:
     """Compares with what an earlier evaluation left.
 
     Raises:
-        EvalError: it is none, or not of the same questions.
+        EvalError: it has none of the questions.
     """
-    theirs = _read_result(other)
-    for what in ("benchmark", "data_sha256"):
-        if getattr(theirs, what) != getattr(result, what):
-            raise EvalError(
-                f"{other} has another {what}",
-                got=getattr(theirs, what),
-                allowed=getattr(result, what),
-                next_step="compare results on the same data",
-            )
     with (other / CACHE).open(encoding="utf-8", newline="") as stream:
         choices = {(row[0], int(row[1])): row[3] for row in csv.reader(stream)}
     pairs = [(a, choices[a.subject, a.id]) for a in answers if (a.subject, a.id) in choices]
@@ -205,7 +225,7 @@ def _block(prompt: str, answer: Answered) -> str:
     note = "" if answer.fits else "[!] too long, not asked\n"
     return (
         f"========== prompt start ==========\n{prompt}\n========== prompt end ==========\n"
-        f"[+] prompt length: {answer.prompt_tokens}, examples: {answer.shots}\n{note}"
+        f"[+] prompt length: {answer.prompt_tokens}\n[+] examples: {answer.shots}\n{note}"
         f"========== answer start ==========\n{answer.text}\n========== answer end ==========\n"
         f"[{verdict}] predict: {answer.prediction}, label: {answer.truth}\n\n"
     )

@@ -11,7 +11,15 @@ from runtime.evals.benchmark import LETTERS, Exam, Question
 from runtime.manifest import Record
 from runtime.template import Message
 
-__all__ = ["NO_CHOICE", "STYLES", "Style", "first_letter", "messages", "plain_text"]
+__all__ = [
+    "NO_CHOICE",
+    "STYLES",
+    "Style",
+    "first_letter",
+    "make_header",
+    "messages",
+    "plain_text",
+]
 
 NO_CHOICE = "-1"
 

@@ -121,7 +121,7 @@ def check_sharing(style: str, tokenizer: Tokenizer, exams: Iterable[Exam]) -> No
         maker = prompts(style, tokenizer, exam=exam)
         made = [maker.make(question) for question in exam.questions]
         [shared] = {tuple(prompt.token_ids[: prompt.shared]) for prompt in made}
-        opening = tokenizer.decode(maker._encode(replace(exam.questions[0], text="#"), 5))
+        opening = tokenizer.decode(maker.encode(replace(exam.questions[0], text="#"), 5))
         told = tokenizer.decode(shared)
         assert opening.startswith(told)
         assert opening[len(told) :].startswith(("#", " #"))
@@ -133,7 +133,7 @@ def test_a_long_prompt_drops_one_example_at_a_time_and_then_does_not_fit(
 ) -> None:
     exam = read_exams(subjects=["law"])[0]
     question = exam.questions[0]
-    lengths = [len(prompts(style, tokenizer, exam=exam)._encode(question, k)) for k in range(6)]
+    lengths = [len(prompts(style, tokenizer, exam=exam).encode(question, k)) for k in range(6)]
     assert lengths == sorted(set(lengths))
     for shots, length in enumerate(lengths):
         prompt = prompts(style, tokenizer, length, exam).make(question)
