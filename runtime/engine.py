@@ -47,10 +47,20 @@ def plan_chunks(num_tokens: int, seq_lens: Sequence[int], static_shapes: bool) -
 
 
 class Engine:
-    """Runs prompts and tokens of many sequences on one session."""
+    """Runs prompts and tokens of many sequences on one session.
 
-    def __init__(self, session: Session) -> None:
+    A prompt reuses the rows of its longest prefix that any slot holds. They are the very bits that
+    the same tokens left there; only the cut into chunks, which follows the reused rows, can move
+    the last bits of a logit. Where a prompt says what it `shared`, not even that.
+
+    Args:
+        session: the device.
+        reuse_prefix: whether rows are reused at all; off only to measure what reuse saves.
+    """
+
+    def __init__(self, session: Session, *, reuse_prefix: bool = True) -> None:
         self._session = session
+        self._reuse_prefix = reuse_prefix
         manifest = session.manifest
         self.vocab_size = manifest.model.vocab_size
         self.context_len = manifest.cache_len
@@ -61,6 +71,10 @@ class Engine:
         self._score = self._by_seq_len("score")
         self.prefix_hits = 0
         """Prompt tokens whose rows were found in the cache, over the engine's life."""
+        self.prefix_prompts = 0
+        """Prompts that found any."""
+        self.computed_tokens = 0
+        """Prompt tokens that were run."""
 
     def _by_seq_len(self, *phases: Phase) -> dict[int, Graph]:
         return {
@@ -73,29 +87,42 @@ class Engine:
 
     @contextmanager
     def slot(self, prompt: Sequence[int]) -> Iterator[Slot]:
-        """Lends a cache slot to a prompt, with all rows of it that any slot holds."""
+        """Lends a cache slot to a prompt, with all rows of it that any slot holds.
+
+        Given back, a slot keeps what it holds, or of a prompt that said what it `shared` just that.
+        """
         slot = self._cache.acquire(prompt)
         try:
-            self._copy_prefix(slot, prompt)
+            if self._reuse_prefix:
+                self._copy_prefix(slot, prompt)
             yield slot
         finally:
+            if slot.shared:
+                slot.truncate(slot.shared)
             self._cache.release(slot)
 
     def _copy_prefix(self, slot: Slot, prompt: Sequence[int]) -> None:
         best = self._cache.longest_prefix(prompt)
-        shared = common_prefix(best.token_ids, prompt)
-        if shared > common_prefix(slot.token_ids, prompt):
-            self._session.copy_rows(best.index, slot.index, shared)
-            slot.truncate(0)
-            slot.append(best.token_ids[:shared])
+        found = common_prefix(best.token_ids, prompt)
+        if found > common_prefix(slot.token_ids, prompt):
+            slot.truncate(0)  # before its rows are written over
+            self._session.copy_rows(best.index, slot.index, found)
+            slot.append(best.token_ids[:found])
+            slot.shared = best.shared if best.shared <= found else 0
 
     def prepare(self, num_tokens: int) -> None:
         """Loads the graphs that a prompt of this length and its answer will run."""
         for seq_len in {1, *self._plan(num_tokens, self._prefill)} & set(self._prefill):
             self._session.prepare(self._prefill[seq_len])
 
-    def prefill(self, slot: Slot, token_ids: Sequence[int]) -> Logits:
+    def prefill(self, slot: Slot, token_ids: Sequence[int], shared: int = 0) -> Logits:
         """Makes the slot hold these tokens, reusing the rows of a shared prefix.
+
+        Args:
+            slot: where the rows go.
+            token_ids: the whole prompt.
+            shared: leading tokens that many prompts have in common. They are run by themselves
+                and reused all or not at all, so the logits have the same bits either way.
 
         Returns:
             float32 (V,), the logits after the last token.
@@ -105,14 +132,31 @@ class Engine:
         """
         self.check_prompt(token_ids)
         # The last token always runs, since its logits are wanted.
-        reused = min(common_prefix(slot.token_ids, token_ids), len(token_ids) - 1)
+        shared = min(shared, len(token_ids) - 1)
+        reused = self._reusable(slot, token_ids, shared)
         self.prefix_hits += reused
+        self.prefix_prompts += reused > 0
+        self.computed_tokens += len(token_ids) - reused
         slot.truncate(reused)
+        if reused < shared:
+            self._extend(slot, token_ids[:shared])
+        slot.shared = shared
+        return self._extend(slot, token_ids[max(reused, shared) :]).copy()  # the next run reuses it
+
+    def _reusable(self, slot: Slot, token_ids: Sequence[int], shared: int) -> int:
+        """Leading rows of the slot that a prompt may keep."""
+        found = common_prefix(slot.token_ids, token_ids) if self._reuse_prefix else 0
+        if not shared:
+            return min(found, len(token_ids) - 1)
+        return shared if slot.shared == shared <= found else 0
+
+    def _extend(self, slot: Slot, token_ids: Sequence[int]) -> Logits:
+        """Runs tokens after what the slot holds; the logits are valid until the next run."""
         logits: Logits = np.empty(0, np.float32)
-        for graph, chunk in self._chunks(self._prefill, slot, token_ids[reused:]):
+        for graph, chunk in self._chunks(self._prefill, slot, token_ids):
             logits = self._session.run(graph, [chunk])[0]
             slot.append(chunk.token_ids)
-        return logits.copy()  # the next run of the graph writes over it
+        return logits
 
     def score(self, slot: Slot, token_ids: Sequence[int]) -> Iterator[Logits]:
         """Runs tokens after what the slot holds and yields the logits of every one of them.

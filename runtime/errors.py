@@ -2,6 +2,7 @@
 
 UserError                one line: what, got, allowed, next step (exit code 1)
 |- BundleError           the bundle is missing, altered or of another format
+|- EvalError             questions or earlier results cannot be used
 |- ParameterError        a setting is out of its range
 |- PromptError           the prompt is empty, too long or not valid text
 |- SessionError          the backend cannot run the bundle, or gave unusable numbers
@@ -10,7 +11,14 @@ UserError                one line: what, got, allowed, next step (exit code 1)
 `- toolchain.errors.*    CompareError, PlanError, TargetError
 """
 
-__all__ = ["BundleError", "ParameterError", "PromptError", "SessionError", "UserError"]
+__all__ = [
+    "BundleError",
+    "EvalError",
+    "ParameterError",
+    "PromptError",
+    "SessionError",
+    "UserError",
+]
 
 
 class UserError(Exception):
@@ -43,6 +51,10 @@ class UserError(Exception):
 
 class BundleError(UserError):
     """The bundle is missing, altered or of another format."""
+
+
+class EvalError(UserError):
+    """Questions or earlier results cannot be used."""
 
 
 class ParameterError(UserError):

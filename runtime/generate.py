@@ -29,12 +29,13 @@ class Token:
 
 
 def generate(
-    engine: Engine, prompt_ids: Sequence[int], params: SamplingParams
+    engine: Engine, prompt_ids: Sequence[int], params: SamplingParams, shared: int = 0
 ) -> Generator[Token, None, None]:
     """Generates until a stop token, max_tokens, or the cache is full.
 
     Every row of the cache is used: a prompt of n tokens leaves room for cache_len - n + 1 new
     ones, since the last token needs no row. The stop token itself is the last one yielded.
+    `shared` is as in Engine.prefill.
 
     Raises:
         PromptError: the prompt is empty or longer than the cache.
@@ -45,7 +46,7 @@ def generate(
     sampler = Sampler(params, prompt_ids, engine.vocab_size, make_rng(params.seed))
     stop_ids = frozenset() if params.ignore_eos else frozenset(params.stop_token_ids)
     with engine.slot(prompt_ids) as slot:
-        logits = engine.prefill(slot, prompt_ids)
+        logits = engine.prefill(slot, prompt_ids, shared)
         num_tokens = 0
         while True:
             logits_at = now()

@@ -18,11 +18,16 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
 
 @dataclass(slots=True)
 class Slot:
-    """One sequence's place in the cache: row i holds the keys and values of token_ids[i]."""
+    """One sequence's place in the cache: row i holds the keys and values of token_ids[i].
+
+    shared: leading rows that were run by themselves from an empty slot, for other prompts to
+        share; 0 where no prompt said so.
+    """
 
     index: int
     capacity: int
     token_ids: list[int] = field(default_factory=list)
+    shared: int = 0
 
     @property
     def length(self) -> int:
@@ -42,6 +47,8 @@ class Slot:
     def truncate(self, length: int) -> None:
         """Goes back to an earlier length; the rows behind it become free."""
         del self.token_ids[length:]
+        if length < self.shared:
+            self.shared = 0
 
 
 class KVCache:

@@ -101,3 +101,11 @@ def test_a_conversation_goes_on_in_its_slot_and_others_take_the_least_recently_u
     assert cache.acquire([1, 2, 4, 4]) is slots[1]  # it holds the beginning of this prompt
     assert cache.acquire([1, 2, 5]) is slots[2]  # nobody does; this one waits the longest
     assert cache.longest_prefix([1, 2, 5]) is slots[0]
+
+
+def test_going_back_into_the_shared_rows_forgets_that_they_are_shared() -> None:
+    slot = Slot(0, CAPACITY, [1, 2, 3, 4], shared=3)
+    slot.truncate(3)
+    assert slot.shared == 3
+    slot.truncate(2)
+    assert slot.shared == 0

@@ -1,0 +1,87 @@
+"""Puts a prompt to the model and reads its choice."""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from runtime.engine import Engine
+from runtime.errors import EvalError
+from runtime.evals.benchmark import LETTERS
+from runtime.evals.prompts import Prompt
+from runtime.evals.styles import NO_CHOICE, Style, first_letter
+from runtime.generate import generate
+from runtime.sampling import SamplingParams
+from runtime.tokenizer import StreamingDetokenizer, Tokenizer
+
+__all__ = ["Answer", "ask", "longest_prompt"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the model chose.
+
+    text: what it wrote, up to the letter that counts.
+    scores: the logits of A to D, where they decided.
+    """
+
+    prediction: str
+    text: str
+    scores: tuple[float, ...] = ()
+
+
+def longest_prompt(engine: Engine, style: Style) -> int:
+    """Tokens that a prompt may have, so that its whole answer has room."""
+    room = engine.context_len - style.max_new_tokens + 1
+    return room if style.max_prompt_tokens is None else min(room, style.max_prompt_tokens)
+
+
+def ask(engine: Engine, tokenizer: Tokenizer, style: Style, prompt: Prompt) -> Answer:
+    """The model's choice, read as the style says."""
+    return READINGS[style.reading](engine, tokenizer, style, prompt)
+
+
+def _generate(engine: Engine, tokenizer: Tokenizer, style: Style, prompt: Prompt) -> Answer:
+    """Greedy text up to its first letter: what comes after it cannot change the choice."""
+    params = SamplingParams(
+        max_tokens=style.max_new_tokens, stop_token_ids=(tokenizer.eos_token_id,)
+    )
+    detokenizer, text = StreamingDetokenizer(tokenizer, at_start=False), ""
+    with closing(generate(engine, prompt.token_ids, params, prompt.shared)) as tokens:
+        for token in tokens:
+            # A model padded to a round vocabulary may choose an id that stands for no text.
+            text += detokenizer.add(token.id) if token.id < tokenizer.vocab_size else ""
+            if first_letter(text) != NO_CHOICE:
+                break
+    return Answer(prediction=first_letter(text), text=text)
+
+
+def _choose(engine: Engine, tokenizer: Tokenizer, style: Style, prompt: Prompt) -> Answer:
+    """The letter whose logits, with and without a space before it, have the largest sum.
+
+    The rule of constrained decoding in ymcui/Chinese-LLaMA-Alpaca-2, scripts/ceval. Needs the
+    prefill only. The first of equals wins.
+    """
+    with engine.slot(prompt.token_ids) as slot:
+        logits = engine.prefill(slot, prompt.token_ids, prompt.shared)
+    scores = logits[_letter_ids(tokenizer, "{}")] + logits[_letter_ids(tokenizer, "：{}")]
+    letter = LETTERS[int(np.argmax(scores))]
+    return Answer(prediction=letter, text=letter, scores=tuple(map(float, scores)))
+
+
+def _letter_ids(tokenizer: Tokenizer, form: str) -> list[int]:
+    token_ids = [tokenizer.encode(form.format(letter))[-1] for letter in LETTERS]
+    if len(set(token_ids)) < len(LETTERS):
+        raise EvalError(
+            "the tokenizer does not tell A, B, C and D apart",
+            got=f"ids {token_ids}",
+            next_step="choose --style sdk, which reads text",
+        )
+    return token_ids
+
+
+READINGS: dict[str, Callable[[Engine, Tokenizer, Style, Prompt], Answer]] = {
+    "generate": _generate,
+    "choose": _choose,
+}

@@ -1,0 +1,107 @@
+"""One evaluation from its first question to its files, going on where an earlier run ended."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import JsonValue, NonNegativeFloat, NonNegativeInt
+
+from runtime.engine import Engine
+from runtime.evals.answers import longest_prompt
+from runtime.evals.benchmark import Exam
+from runtime.evals.evaluation import Evaluation
+from runtime.evals.log import Answered, Log
+from runtime.evals.results import Result, check_comparable, compare, make_result, write_result
+from runtime.manifest import Record
+from runtime.timing import now
+from runtime.tokenizer import Tokenizer
+
+__all__ = ["Effort", "examine"]
+
+
+class Effort(Record):
+    """What this run took; no part of the result.
+
+    asked, resumed: questions put to the model, and taken from the log.
+    reused_prompts, reused_tokens: those whose first rows were in the cache, and how many rows.
+    computed_tokens: prompt tokens that were run.
+    """
+
+    seconds: NonNegativeFloat
+    asked: NonNegativeInt
+    resumed: NonNegativeInt
+    reused_prompts: NonNegativeInt
+    reused_tokens: NonNegativeInt
+    computed_tokens: NonNegativeInt
+
+
+def examine(
+    evaluation: Evaluation,
+    engine: Engine,
+    tokenizer: Tokenizer,
+    bundle: dict[str, str],
+    output: Path,
+    compare_to: Path | None,
+    tell: Callable[[str], None],
+) -> tuple[Result, Effort]:
+    """Asks what is not yet answered and writes the result.
+
+    Args:
+        evaluation: what is asked.
+        engine: the model, fresh, so that its counters are of this run.
+        tokenizer: of the same bundle.
+        bundle: what tells it from others; see `describe_bundle`.
+        output: directory of the log and the result.
+        compare_to: such a directory of another run.
+        tell: told when a subject is done.
+
+    Raises:
+        EvalError: the data, the log or the other result cannot be used.
+    """
+    started = now()
+    exams = evaluation.exams()
+    key = evaluation.key(bundle)
+    if compare_to is not None:
+        check_comparable(key, compare_to)
+    with Log(output, key) as log:
+        known = len(log.answered)
+        answers, texts = _ask_all(evaluation, exams, engine, tokenizer, log, tell)
+        asked = len(log.answered) - known
+        limits: dict[str, JsonValue] = {
+            "max_prompt_tokens": longest_prompt(engine, evaluation.prompt_style),
+            "max_new_tokens": evaluation.prompt_style.max_new_tokens,
+        }
+        result = make_result(evaluation, bundle, limits, log.path, answers)
+        if compare_to is not None:
+            found = compare(answers, compare_to)
+            result = result.model_copy(update={"comparison": found})
+        write_result(output, result, answers, texts)
+    effort = Effort(
+        seconds=now() - started,
+        asked=asked,
+        resumed=len(answers) - asked,
+        reused_prompts=engine.prefix_prompts,
+        reused_tokens=engine.prefix_hits,
+        computed_tokens=engine.computed_tokens,
+    )
+    return result, effort
+
+
+def _ask_all(
+    evaluation: Evaluation,
+    exams: Sequence[Exam],
+    engine: Engine,
+    tokenizer: Tokenizer,
+    log: Log,
+    tell: Callable[[str], None],
+) -> tuple[list[Answered], list[str]]:
+    """Every answer in order, and what each prompt said."""
+    answers: list[Answered] = []
+    texts: list[str] = []
+    for number, exam in enumerate(exams, 1):
+        prompts = evaluation.prompts(exam, engine, tokenizer)
+        rows = list(evaluation.answers(prompts, engine, log))
+        texts += map(prompts.text, exam.questions, (row.shots for row in rows))
+        answers += rows
+        right = sum(row.correct for row in rows)
+        tell(f"{number}/{len(exams)} {exam.subject}: {right} of {len(rows)}")
+    return answers, texts

@@ -1,0 +1,114 @@
+"""The append-only log of answers, from which an interrupted run goes on.
+
+JSON lines: first what the answers depend on, then one answer a line. Its name carries a hash of
+the first line, so other settings, another bundle or other data have a log of their own.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from pydantic import JsonValue, NonNegativeInt, ValidationError
+
+from runtime.errors import EvalError
+from runtime.manifest import Record, first_problem
+
+__all__ = ["Answered", "Log"]
+
+
+class Answered(Record):
+    """One line of the log.
+
+    id: number of the question within its subject, from 0.
+    prediction: a letter, or -1 where there was none.
+    shots: examples that fitted before the question.
+    fits: whether it was asked at all; a question that does not fit counts as wrong.
+    """
+
+    subject: str
+    id: NonNegativeInt
+    truth: str
+    prediction: str
+    shots: NonNegativeInt
+    prompt_tokens: NonNegativeInt
+    fits: bool
+    text: str
+    scores: tuple[float, ...] = ()
+
+    @property
+    def correct(self) -> bool:
+        """Whether it counts as right."""
+        return self.prediction == self.truth
+
+
+class Log:
+    """Answers so far, by subject and id; use as a context manager.
+
+    Args:
+        directory: where the log lies; made if need be.
+        key: all that an answer depends on besides its question.
+
+    Raises:
+        EvalError: the log holds something else, or another run is writing it.
+    """
+
+    def __init__(self, directory: Path, key: Mapping[str, JsonValue]) -> None:
+        self._head = (json.dumps(key, ensure_ascii=False, sort_keys=True) + "\n").encode()
+        self.path = directory / f"log-{hashlib.sha256(self._head).hexdigest()[:12]}.jsonl"
+        self.answered: dict[tuple[str, int], Answered] = {}
+        self._stream: BinaryIO
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = self.path.open("a+b")
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._read()
+        except BlockingIOError as error:
+            self._stream.close()
+            raise EvalError(
+                f"another run is writing {self.path}", next_step="wait for it"
+            ) from error
+        except BaseException:
+            self._stream.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+    def add(self, answer: Answered) -> None:
+        """Writes a line through to the system before the next question is asked."""
+        self._stream.write((answer.model_dump_json() + "\n").encode())
+        self._stream.flush()
+        self.answered[answer.subject, answer.id] = answer
+
+    def _read(self) -> None:
+        """Takes the whole lines; what a killed run left of another is cut off."""
+        self._stream.seek(0)
+        data = self._stream.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        os.ftruncate(self._stream.fileno(), len(whole))
+        head, *lines = whole.splitlines(keepends=True) or [self._head]
+        if head != self._head:
+            raise self._broken("line 1", "other settings than its name says")
+        if not whole:
+            self._stream.write(self._head)
+            self._stream.flush()
+        for number, line in enumerate(lines, 2):
+            try:
+                answer = Answered.model_validate_json(line)
+            except ValidationError as error:
+                raise self._broken(f"line {number}", first_problem(error)) from error
+            self.answered[answer.subject, answer.id] = answer
+
+    def _broken(self, where: str, got: str) -> EvalError:
+        return EvalError(
+            f"{self.path}, {where}: not a log of this evaluation",
+            got=got,
+            next_step="remove it to start afresh, or choose another -o",
+        )

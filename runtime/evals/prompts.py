@@ -1,0 +1,85 @@
+"""Questions to prompt ids, with as many solved examples as fit.
+
+Takes a style and a tokenizer; must not know the engine or how a choice is made.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from runtime.evals.benchmark import LETTERS, Exam, Question
+from runtime.evals.styles import Style, make_header, messages, plain_text
+from runtime.kv_cache import common_prefix
+from runtime.template import encode_chat, render
+from runtime.tokenizer import Tokenizer
+
+__all__ = ["Prompt", "Prompts"]
+
+# Questions that begin unlike any other: a line end, which never joins the text before it to one
+# token, and a Latin letter, which joins a space. What their prompts share, all prompts share.
+PROBES = tuple(
+    Question(id=-1, text=text, choices=("",) * len(LETTERS), answer="A") for text in ("\n", "a")
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One question, ready to run.
+
+    shared: leading tokens that it has in common with the subject's other questions.
+    shots: examples that were left in.
+    fits: whether the model can take it; without any example, if it does not.
+    """
+
+    token_ids: Sequence[int]
+    shared: int
+    shots: int
+    fits: bool
+
+
+@dataclass(slots=True)
+class Prompts:
+    """Makes the prompts of one subject.
+
+    limit: the longest prompt in tokens; above it, examples are dropped from the end, one by one.
+    """
+
+    benchmark: str
+    style: Style
+    exam: Exam
+    tokenizer: Tokenizer
+    limit: int
+    _openings: dict[int, list[int]] = field(default_factory=dict)
+
+    def make(self, question: Question) -> Prompt:
+        """The prompt with the most examples that fits, or the one without any that does not."""
+        token_ids: list[int] = []
+        for shots in range(len(self.exam.examples), -1, -1):
+            token_ids = self.encode(question, shots)
+            if len(token_ids) <= self.limit:
+                shared = common_prefix(self._opening(shots), token_ids)
+                return Prompt(token_ids=token_ids, shared=shared, shots=shots, fits=True)
+        return Prompt(token_ids=token_ids, shared=0, shots=0, fits=False)
+
+    def text(self, question: Question, shots: int) -> str:
+        """What the prompt with so many examples says."""
+        if self.style.chat:
+            return "\n".join(render(messages(*self._parts(question, shots))))
+        return plain_text(*self._parts(question, shots))
+
+    def _parts(
+        self, question: Question, shots: int
+    ) -> tuple[Style, str, Sequence[Question], Question]:
+        header = make_header(self.style, self.benchmark, self.exam)
+        return self.style, header, self.exam.examples[:shots], question
+
+    def encode(self, question: Question, shots: int) -> list[int]:
+        """Ids of the prompt with so many examples."""
+        if self.style.chat:
+            return encode_chat(self.tokenizer, messages(*self._parts(question, shots)))
+        return self.tokenizer.encode(plain_text(*self._parts(question, shots)), add_bos=True)
+
+    def _opening(self, shots: int) -> list[int]:
+        if shots not in self._openings:
+            first, second = (self.encode(probe, shots) for probe in PROBES)
+            self._openings[shots] = first[: common_prefix(first, second)]
+        return self._openings[shots]

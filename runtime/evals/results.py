@@ -1,0 +1,231 @@
+"""The result of an evaluation as files, and the comparison of two of them.
+
+In the layout of the manual's SDK, which a person may have tools for:
+
+device0.log                every prompt, its length, the answer, and what it was held to be
+cache0.csv                 no header; subject, question id, right answer, prediction
+result_0_subject_acc.json  accuracy by subject
+result_0_classes_acc.json  accuracy by category, Avg and Avg(Hard)
+
+result.json is our own, and its schema is `Result`. All are written from the log when it is
+complete, so an interrupted and resumed run leaves the same bytes.
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import JsonValue, NonNegativeInt, ValidationError
+
+from runtime.errors import EvalError
+from runtime.evals.evaluation import Evaluation
+from runtime.evals.log import Answered
+from runtime.evals.scores import Tally, by_group
+from runtime.evals.styles import NO_CHOICE
+from runtime.manifest import Record, first_problem
+
+__all__ = [
+    "RESULT",
+    "Comparison",
+    "Result",
+    "check_comparable",
+    "compare",
+    "make_result",
+    "write_result",
+]
+
+RESULT: Final = "result.json"
+CACHE: Final = "cache0.csv"
+
+
+class Comparison(Record):
+    """Against another result, on the questions that both have.
+
+    other: name of the other directory.
+    equal_choices: questions with the same prediction.
+    correct, other_correct: of these questions, here and there.
+    """
+
+    other: str
+    questions: NonNegativeInt
+    equal_choices: NonNegativeInt
+    correct: NonNegativeInt
+    other_correct: NonNegativeInt
+
+    @property
+    def agreement(self) -> float:
+        """Share of equal choices."""
+        return self.equal_choices / self.questions
+
+    @property
+    def accuracy_delta(self) -> float:
+        """Accuracy here minus accuracy there."""
+        return (self.correct - self.other_correct) / self.questions
+
+
+class Result(Record):
+    """The schema of result.json.
+
+    bundle: name, manifest_sha256, target, weights.
+    settings: subjects, limit, prefix_reuse, and the style's limits on prompt and answer.
+    data_sha256: of all files of the benchmark, by name and content.
+    log: the file that holds the answers.
+    categories, subjects: counts; Avg and Avg(Hard) count questions, not subjects.
+    shortened: questions asked with fewer examples than `shots`, since the prompt was too long.
+    too_long: subject/id of the questions that do not fit even alone; they count as wrong.
+    without_choice: questions that were asked and got no letter.
+    """
+
+    format: Literal["alpaca2-eval"] = "alpaca2-eval"
+    version: Literal[1] = 1
+    benchmark: str
+    style: str
+    shots: NonNegativeInt
+    bundle: dict[str, str]
+    settings: dict[str, JsonValue]
+    data_sha256: str
+    log: str
+    categories: dict[str, Tally]
+    subjects: dict[str, Tally]
+    shortened: NonNegativeInt
+    too_long: list[str]
+    without_choice: NonNegativeInt
+    comparison: Comparison | None = None
+
+
+def by_subject(answers: Sequence[Answered]) -> dict[str, Tally]:
+    """Tallies in the order of the answers."""
+    rights: dict[str, list[bool]] = {}
+    for answer in answers:
+        rights.setdefault(answer.subject, []).append(answer.correct)
+    return {key: Tally(correct=sum(rows), total=len(rows)) for key, rows in rights.items()}
+
+
+def make_result(
+    evaluation: Evaluation,
+    bundle: dict[str, str],
+    limits: dict[str, JsonValue],
+    log: Path,
+    answers: Sequence[Answered],
+) -> Result:
+    """Counts the answers.
+
+    Args:
+        evaluation: what was asked.
+        bundle: what tells the model from others.
+        limits: on prompt and answer.
+        log: file of the answers.
+        answers: of all questions, in order.
+    """
+    asked = [answer for answer in answers if answer.fits]
+    subjects = by_subject(answers)
+    return Result(
+        benchmark=evaluation.benchmark.name,
+        style=evaluation.style,
+        shots=evaluation.shots,
+        bundle=bundle,
+        settings=limits | evaluation.choice,
+        data_sha256=evaluation.benchmark.digest(evaluation.data),
+        log=log.name,
+        categories=by_group(evaluation.benchmark.groups, subjects),
+        subjects=subjects,
+        shortened=sum(answer.shots < evaluation.shots for answer in asked),
+        too_long=[f"{answer.subject}/{answer.id}" for answer in answers if not answer.fits],
+        without_choice=sum(answer.prediction == NO_CHOICE for answer in asked),
+    )
+
+
+def check_comparable(result_key: Mapping[str, JsonValue], other: Path) -> None:
+    """Refuses a directory to compare with, before any question is asked.
+
+    Args:
+        result_key: benchmark and data_sha256 of this evaluation.
+        other: where an earlier one left its result.
+
+    Raises:
+        EvalError: there is none, or it is not of the same questions.
+    """
+    theirs = _read_result(other).model_dump()
+    for what in ("benchmark", "data_sha256"):
+        if theirs[what] != result_key[what]:
+            raise EvalError(
+                f"{other} has another {what}",
+                got=theirs[what],
+                allowed=str(result_key[what]),
+                next_step="compare results on the same data",
+            )
+
+
+def compare(answers: Sequence[Answered], other: Path) -> Comparison:
+    """Compares with what an earlier evaluation left.
+
+    Raises:
+        EvalError: it has none of the questions.
+    """
+    with (other / CACHE).open(encoding="utf-8", newline="") as stream:
+        choices = {(row[0], int(row[1])): row[3] for row in csv.reader(stream)}
+    pairs = [(a, choices[a.subject, a.id]) for a in answers if (a.subject, a.id) in choices]
+    if not pairs:
+        raise EvalError(f"{other} has none of these questions", next_step="choose other subjects")
+    return Comparison(
+        other=other.resolve().name,
+        questions=len(pairs),
+        equal_choices=sum(answer.prediction == choice for answer, choice in pairs),
+        correct=sum(answer.correct for answer, _ in pairs),
+        other_correct=sum(answer.truth == choice for answer, choice in pairs),
+    )
+
+
+def _read_result(directory: Path) -> Result:
+    file = directory / RESULT
+    if not file.is_file():
+        raise EvalError(
+            f"no result in {directory}",
+            got=f"no file {RESULT}",
+            next_step="give the -o of an evaluation that has ended",
+        )
+    try:
+        return Result.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise EvalError(f"{file}: {first_problem(error)}", next_step="evaluate again") from error
+
+
+def write_result(
+    directory: Path, result: Result, answers: Sequence[Answered], prompts: Sequence[str]
+) -> None:
+    """Writes all files into the directory of the log; each appears whole.
+
+    `prompts` are the texts of the questions that `answers` has, in the same order.
+    """
+    blocks = [_block(text, answer) for text, answer in zip(prompts, answers, strict=True)]
+    rows = StringIO()
+    csv.writer(rows).writerows((a.subject, a.id, a.truth, a.prediction) for a in answers)
+    files = {
+        "device0.log": "".join(blocks),
+        CACHE: rows.getvalue(),
+        "result_0_subject_acc.json": _accuracies(result.subjects),
+        "result_0_classes_acc.json": _accuracies(result.categories),
+        RESULT: result.model_dump_json(indent=2) + "\n",
+    }
+    for name, text in files.items():
+        partial = directory / f".{name}.partial"
+        partial.write_text(text, encoding="utf-8", newline="")
+        partial.rename(directory / name)
+
+
+def _accuracies(tallies: Mapping[str, Tally]) -> str:
+    return json.dumps({name: tally.accuracy for name, tally in tallies.items()})
+
+
+def _block(prompt: str, answer: Answered) -> str:
+    verdict = "Correct" if answer.correct else "Wrong"
+    note = "" if answer.fits else "[!] too long, not asked\n"
+    return (
+        f"========== prompt start ==========\n{prompt}\n========== prompt end ==========\n"
+        f"[+] prompt length: {answer.prompt_tokens}\n[+] examples: {answer.shots}\n{note}"
+        f"========== answer start ==========\n{answer.text}\n========== answer end ==========\n"
+        f"[{verdict}] predict: {answer.prediction}, label: {answer.truth}\n\n"
+    )

@@ -1,0 +1,109 @@
+"""A model whose answers are written down: a session that recognises the question in its slot.
+
+Run as a program it evaluates like the command does and prints a line per answer, to be killed.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from runtime.engine import Engine
+from runtime.evals.benchmark import LETTERS, Exam
+from runtime.evals.evaluation import BENCHMARKS, Evaluation
+from runtime.evals.examine import Effort, examine
+from runtime.evals.results import Result
+from runtime.manifest import Graph, GraphSpec
+from runtime.sessions.base import Chunk, Logits
+from runtime.tokenizer import Tokenizer
+from tests.bundles import DATA
+
+SUBJECTS = tuple(sorted(p.stem.removesuffix("_val") for p in (DATA / "ceval/val").glob("*.csv")))
+BUNDLE = {"name": "oracle", "manifest_sha256": "0", "target": "none", "weights": "none"}
+
+
+@dataclass
+class OracleSession:
+    """Says for each question, wherever it stands last, the reply that `replies` has for it."""
+
+    tokenizer: Tokenizer
+    replies: Mapping[str, str]
+    cache_len: int = 8192
+    static_shapes: bool = False
+    rows: dict[int, list[int]] = field(default_factory=dict)
+    said: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def manifest(self) -> SimpleNamespace:
+        lengths = {"prefill": 64, "decode": 1}
+        specs = [
+            GraphSpec(phase=phase, batch_size=1, seq_len=length, cache_len=self.cache_len)
+            for phase, length in lengths.items()
+        ]
+        return SimpleNamespace(
+            model=SimpleNamespace(vocab_size=self.tokenizer.vocab_size),
+            cache_len=self.cache_len,
+            num_slots=1,
+            graphs=[Graph(spec=spec, path="", inputs=(), outputs=()) for spec in specs],
+        )
+
+    def run(self, graph: Graph, chunks: Sequence[Chunk]) -> Logits:
+        [chunk] = chunks
+        rows = self.rows.setdefault(chunk.slot, [])
+        assert chunk.start <= len(rows), "the engine counts on rows that nobody wrote"
+        rows[chunk.start :] = chunk.token_ids
+        decoding = graph.spec.phase == "decode"
+        self.said[chunk.slot] = self.said[chunk.slot] + 1 if decoding else 0
+        reply = self._reply(rows)
+        logits = np.zeros((1, self.tokenizer.vocab_size), np.float32)
+        tokens = [*self.tokenizer.encode(reply), self.tokenizer.eos_token_id]
+        logits[0, tokens[min(self.said[chunk.slot], len(tokens) - 1)]] = 10
+        if reply in LETTERS and not decoding:
+            logits[0, self.tokenizer.encode(reply)[-1]] = 9.5
+        return logits
+
+    def _reply(self, rows: list[int]) -> str:
+        text = self.tokenizer.decode(rows)
+        last = max(self.replies, key=text.rfind)
+        return self.replies[last] if last in text else ""
+
+
+def read_exams(benchmark: str = "ceval", subjects: Sequence[str] = SUBJECTS) -> list[Exam]:
+    return list(BENCHMARKS[benchmark].read(DATA / benchmark, subjects, 5, None))
+
+
+def right_answers(exams: Sequence[Exam]) -> dict[str, str]:
+    return {question.text: question.answer for exam in exams for question in exam.questions}
+
+
+def evaluate(session: OracleSession, output: Path, **settings: object) -> tuple[Result, Effort]:
+    """Evaluates on the made-up questions."""
+    given = {"style": "sdk", "shots": 5, "subjects": SUBJECTS, "data": DATA / "ceval"}
+    evaluation = Evaluation(benchmark=BENCHMARKS["ceval"], **(given | settings))  # type: ignore[arg-type]
+    engine = Engine(session, reuse_prefix=evaluation.prefix_reuse)  # type: ignore[arg-type]
+    return examine(evaluation, engine, session.tokenizer, BUNDLE, output, None, lambda _: None)
+
+
+def answers_in_turn(exams: Sequence[Exam]) -> dict[str, str]:
+    """Some right, some wrong, some none: A, B, C, D, nothing, A, ..."""
+    texts = [question.text for exam in exams for question in exam.questions]
+    return {text: (*LETTERS, "")[i % 5] for i, text in enumerate(texts)}
+
+
+class Told(OracleSession):
+    """Tells the reader of stdout about every question that it is asked."""
+
+    def run(self, graph: Graph, chunks: Sequence[Chunk]) -> Logits:
+        if graph.spec.phase == "prefill" and self.rows and len(chunks[0].token_ids) < 64:
+            print("asked", flush=True)
+        return super().run(graph, chunks)
+
+
+if __name__ == "__main__":
+    settings = json.loads(sys.argv[3])
+    told = Told(Tokenizer(Path(sys.argv[1])), answers_in_turn(read_exams()))
+    evaluate(told, Path(sys.argv[2]), **settings)

@@ -1,0 +1,104 @@
+"""toolchain eval BENCHMARK COMPILED."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from runtime.evals.examine import Effort
+    from runtime.evals.results import Comparison, Result
+
+__all__ = ["command"]
+
+COLUMNS = ("", "correct", "questions", "accuracy", "95 % interval")
+
+
+def command(
+    benchmark: Annotated[Literal["ceval", "mmlu"], typer.Argument(help="Which questions.")],
+    bundle: Annotated[Path, typer.Argument(metavar="COMPILED", help="Compiled bundle.")],
+    data: Annotated[Path, typer.Option(help="Directory with dev/ and val/.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where results go; a run there goes on.")
+    ],
+    style: Annotated[
+        str, typer.Option(help="sdk: the manual's; alpaca2: chat template, choice by logits.")
+    ] = "sdk",
+    shots: Annotated[int, typer.Option(min=0, help="Solved examples before a question.")] = 5,
+    subjects: Annotated[str, typer.Option(help="Only these, comma-separated.")] = "",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many questions of each subject.")
+    ] = None,
+    prefix_reuse: Annotated[
+        bool, typer.Option(help="Keep the rows of a subject's examples; off only to measure.")
+    ] = True,
+    compare_to: Annotated[
+        Path | None, typer.Option(help="Results of another run, to compare choices with.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Count the right answers of a compiled bundle on C-Eval or MMLU."""
+    from contextlib import closing
+
+    from runtime.bundle import TOKENIZER, load_bundle
+    from runtime.console import note
+    from runtime.engine import Engine
+    from runtime.evals.evaluation import BENCHMARKS, Evaluation, describe_bundle
+    from runtime.evals.examine import examine
+    from runtime.sessions import open_session
+    from runtime.tokenizer import Tokenizer
+
+    evaluation = Evaluation(
+        benchmark=BENCHMARKS[benchmark],
+        data=data,
+        style=style,
+        shots=shots,
+        subjects=tuple(filter(None, subjects.split(","))),
+        limit=limit,
+        prefix_reuse=prefix_reuse,
+    )
+    loaded = load_bundle(bundle)
+    tokenizer = Tokenizer(loaded.file(TOKENIZER))
+    with closing(open_session(loaded)) as session:
+        engine = Engine(session, reuse_prefix=prefix_reuse)
+        described = describe_bundle(loaded)
+        result, effort = examine(evaluation, engine, tokenizer, described, output, compare_to, note)
+    if as_json:
+        document = {**result.model_dump(mode="json"), "effort": effort.model_dump()}
+        print(json.dumps(document, ensure_ascii=False, indent=2))
+        return
+    _print_table(f"{bundle}: {benchmark}, style {style}, {shots} examples", result)
+    for line in _remarks(result, effort):
+        print(line)
+    if result.comparison is not None:
+        print(_compared(result.comparison))
+
+
+def _print_table(title: str, result: "Result") -> None:
+    from runtime.evals.scores import wilson
+    from toolchain.console import print_table
+
+    rows = []
+    for name, tally in result.categories.items():
+        low, high = wilson(tally)
+        counts = (str(tally.correct), str(tally.total), f"{100 * tally.accuracy:.2f} %")
+        rows.append((name, *counts, f"{100 * low:.1f} to {100 * high:.1f} %"))
+    print_table(title, COLUMNS, rows)
+
+
+def _remarks(result: "Result", effort: "Effort") -> list[str]:
+    lines = [
+        f"{effort.asked} asked in {effort.seconds:.1f} s, {effort.resumed} taken from the log; "
+        f"{effort.reused_tokens} prompt tokens reused, {effort.computed_tokens} computed",
+        f"{result.shortened} with fewer examples, {result.without_choice} without a letter, "
+        f"{len(result.too_long)} too long and counted as wrong",
+    ]
+    return lines + [f"too long: {name}" for name in result.too_long]
+
+
+def _compared(found: "Comparison") -> str:
+    return (
+        f"against {found.other}: {found.equal_choices} of {found.questions} choices equal "
+        f"({100 * found.agreement:.2f} %), accuracy {100 * found.accuracy_delta:+.2f} points"
+    )
