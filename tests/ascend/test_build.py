@@ -203,6 +203,17 @@ def test_where_the_card_cannot_hold_both_copies_one_om_in_gears_is_made(
     assert load_bundle(bundle.path).manifest == bundle.manifest  # no stray file of the first try
 
 
+def test_gears_are_not_tried_where_they_cannot_help(
+    exported: Bundle, toolkit: Toolkit, tmp_path: Path
+) -> None:
+    """All is shared already, and still too large: the bundle says so, and the loader will."""
+    toolkit()
+    bundle = compile_bundle(_with_memory(exported, 1_000_000), tmp_path / "om", report=silent)
+    assert len({graph.path for graph in bundle.manifest.graphs}) == 3
+    assert bundle.manifest.device is not None
+    assert bundle.manifest.device.verdict.endswith(": does not fit")
+
+
 def _with_memory(exported: Bundle, size: int) -> Bundle:
     """The bundle as exported for a card that has so much free."""
     from profiles import load_profile

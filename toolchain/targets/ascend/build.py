@@ -34,6 +34,7 @@ from toolchain.targets.streamed import StreamedTensor
 __all__ = ["atc_job", "compile_for_ascend", "join", "needs_gears", "staging"]
 
 MAX_PROTOBUF = 2**31 - 1  # of an ONNX file without its weights
+SHARES_ALL = 0.99  # of the weight bytes; with less, one OM in gears may be smaller
 
 
 def compile_for_ascend(
@@ -62,7 +63,7 @@ def compile_for_ascend(
         # 3. ATC, one graph after the other.
         compiled = _compile_all(lowered, profile, chip, cann, stage.directory, writer)
         device = _device(bundle, profile, chip, cann, lowered, compiled)
-        if _too_large(device) and len(lowered) > 1:
+        if _too_large(device) and device.shared_bytes < SHARES_ALL * device.weight_bytes:
             # 4. Where the card cannot hold what the graphs do not share: one OM in gears.
             writer.report(f"{device.verdict}; compiling one OM in gears")
             _discard_all_but(set(), writer.directory)
