@@ -22,7 +22,14 @@ class Table:
 LATENCY = ("case", "first token ms", "ms/token", "gap p99 ms", "response s", "decode tok/s")
 FORWARD = ("case", "forward first ms", "forward next ms", "pre next ms", "post next ms")
 TEXT = ("case", "tokenize ms", "sample ms/token", "detokenize ms/token", "peak host memory MB")
-ROOFLINE = ("case", "MB/token", "bandwidth GB/s", "decode reached %", "prefill Gop/s", "of peak %")
+ROOFLINE = (
+    "case",
+    "MB/token",
+    "bandwidth GB/s",
+    "decode reached %",
+    "prefill Gop/s",
+    "of float peak %",
+)
 
 
 def result_tables(result: Result) -> Iterator[Table]:
