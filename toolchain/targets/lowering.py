@@ -1,4 +1,4 @@
-"""From a rewritten graph to files: which weights it refers to, and what makes each of them."""
+"""From a graph to files: which weights it refers to, and what makes each of them."""
 
 import onnx_ir as ir
 
@@ -7,7 +7,7 @@ from runtime.bundle_writer import WeightJob
 from runtime.manifest import TensorSpec
 from toolchain.targets.streamed import StreamedTensor, row_blocks, streamed
 
-__all__ = ["StoredTensor", "promise_weights", "tensor_spec", "weight_job"]
+__all__ = ["StoredTensor", "linear_weight", "promise_weights", "tensor_spec", "weight_job"]
 
 StoredTensor = ir.ExternalTensor | StreamedTensor
 
@@ -48,3 +48,14 @@ def tensor_spec(value: ir.Value, sizes: dict[str, int]) -> TensorSpec:
     shape = [dim if isinstance(dim, int) else sizes[str(dim.value)] for dim in value.shape]
     fields = {"name": value.name, "dtype": value.dtype.numpy().name, "shape": tuple(shape)}
     return TensorSpec.model_validate(fields)
+
+
+def linear_weight(node: ir.Node) -> ir.ExternalTensor | None:
+    """The weight of a linear layer: the second factor, transposed, straight from a file."""
+    if node.op_type != "MatMul" or node.inputs[1] is None:
+        return None
+    producer = node.inputs[1].producer()
+    if producer is None or producer.op_type != "Transpose" or producer.inputs[0] is None:
+        return None
+    tensor = producer.inputs[0].const_value
+    return tensor if isinstance(tensor, ir.ExternalTensor) else None

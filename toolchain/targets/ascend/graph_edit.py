@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["constant", "insert_after", "linear_weight", "new_value", "transpose"]
+__all__ = ["constant", "insert_after", "new_value", "transpose"]
 
 
 def constant(graph: ir.Graph, name: str, numbers: Sequence[int]) -> ir.Value:
@@ -40,14 +40,3 @@ def transpose(value: ir.Value, perm: Sequence[int], name: str) -> ir.Node:
     node = ir.node("Transpose", [value], {"perm": list(perm)}, name=name)
     new_value(node.outputs[0], value.dtype, [value.shape.numpy()[axis] for axis in perm])
     return node
-
-
-def linear_weight(node: ir.Node) -> ir.ExternalTensor | None:
-    """The weight of a linear layer: the second factor, transposed, straight from a file."""
-    if node.op_type != "MatMul" or node.inputs[1] is None:
-        return None
-    producer = node.inputs[1].producer()
-    if producer is None or producer.op_type != "Transpose" or producer.inputs[0] is None:
-        return None
-    tensor = producer.inputs[0].const_value
-    return tensor if isinstance(tensor, ir.ExternalTensor) else None

@@ -6,13 +6,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from toolchain.targets.ascend.graph_edit import (
-    constant,
-    insert_after,
-    linear_weight,
-    new_value,
-    transpose,
-)
+from toolchain.targets.ascend.graph_edit import constant, insert_after, new_value, transpose
+from toolchain.targets.lowering import linear_weight
 from toolchain.targets.streamed import StreamedTensor, register, row_blocks, streamed
 
 __all__ = ["WeightQuant", "quantize_rows"]

@@ -4,6 +4,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from toolchain.targets.lowering import linear_weight
 from toolchain.targets.streamed import register, row_blocks, streamed
 
 __all__ = ["BITS", "LM_HEAD", "QuantizeWeights", "dequantize_blocks", "quantize_blocks"]
@@ -102,7 +103,7 @@ class QuantizeWeights(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrites in place."""
-        linears = [node for node in model.graph if _linear_weight(node) is not None]
+        linears = [node for node in model.graph if linear_weight(node) is not None]
         for node in linears:
             bits = self.head_bits if node.name == LM_HEAD else self.bits
             _quantize(model.graph, node, bits, self.block_size)
@@ -111,7 +112,7 @@ class QuantizeWeights(ir.passes.InPlacePass):
 
 
 def _quantize(graph: ir.Graph, node: ir.Node, bits: int, block_size: int) -> None:
-    weight = _linear_weight(node)
+    weight = linear_weight(node)
     assert weight is not None, "the caller looked"
     num_rows, num_columns = weight.shape.numpy()
     blob = (num_rows, -(-num_columns // block_size), block_size * bits // 8)
@@ -136,14 +137,3 @@ def _quantize(graph: ir.Graph, node: ir.Node, bits: int, block_size: int) -> Non
     ir.convenience.replace_nodes_and_values(
         graph, node, [node], [quantized], node.outputs, quantized.outputs
     )
-
-
-def _linear_weight(node: ir.Node) -> ir.ExternalTensor | None:
-    """The weight of a linear layer: the second factor, transposed, straight from a file."""
-    if node.op_type != "MatMul" or node.inputs[1] is None:
-        return None
-    transpose = node.inputs[1].producer()
-    if transpose is None or transpose.op_type != "Transpose" or transpose.inputs[0] is None:
-        return None
-    tensor = transpose.inputs[0].const_value
-    return tensor if isinstance(tensor, ir.ExternalTensor) else None
