@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["constant", "insert_after", "new_value", "transpose"]
+__all__ = ["constant", "new_value", "transpose"]
 
 
 def constant(graph: ir.Graph, name: str, numbers: Sequence[int]) -> ir.Value:
@@ -26,11 +26,6 @@ def new_value(
     assert producer is not None, "outputs of nodes only"
     value.name = name or producer.name
     value.type, value.shape = ir.TensorType(dtype), ir.Shape(shape)
-
-
-def insert_after(graph: ir.Graph, node: ir.Node, added: Sequence[ir.Node]) -> None:
-    """Puts nodes behind one, in order."""
-    graph.insert_after(node, added)
 
 
 def transpose(value: ir.Value, perm: Sequence[int], name: str) -> ir.Node:

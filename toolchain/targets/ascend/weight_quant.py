@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from toolchain.targets.ascend.graph_edit import constant, insert_after, new_value, transpose
+from toolchain.targets.ascend.graph_edit import constant, new_value, transpose
 from toolchain.targets.lowering import linear_weight
 from toolchain.targets.streamed import StreamedTensor, register, row_blocks, streamed
 
@@ -96,7 +96,7 @@ def _quantize(graph: ir.Graph, node: ir.Node, block_size: int) -> None:
     to_rows = constant(graph, f"{node.name}.rows", [batch_size, -1, num_outputs])
     parted = ir.node("Reshape", [product.outputs[0], to_rows], name=f"{node.name}/rows")
     new_value(parted.outputs[0], ir.DataType.FLOAT16, out.shape.numpy())
-    insert_after(graph, node, [flat, *turned, product, parted])
+    graph.insert_after(node, [flat, *turned, product, parted])
     ir.convenience.replace_all_uses_with(out, parted.outputs[0])
     graph.remove(node, safe=True)
 
