@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from runtime.bundle import TOKENIZER, Bundle, load_bundle
+from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.engine import Engine
 from runtime.evals.evaluation import BENCHMARKS, Evaluation, describe_bundle
 from runtime.evals.examine import Effort, examine

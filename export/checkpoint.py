@@ -16,7 +16,7 @@ from torch import Tensor
 
 from export.errors import CheckpointError
 from export.parameters import EMBEDDING, LM_HEAD, expected_shapes, hf_name
-from runtime.manifest import ModelConfig
+from runtime.bundle.manifest import ModelConfig
 
 __all__ = [
     "CHUNK_ELEMENTS",

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from export.errors import ConfigError
 from profiles import Profile
-from runtime.manifest import ModelConfig, first_problem
+from runtime.bundle.manifest import ModelConfig
+from runtime.record import first_problem
 
 __all__ = ["check_context", "load_config", "num_positions"]
 

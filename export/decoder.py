@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from export.layers import MLP, Attention, RMSNorm, RotaryEmbedding
-from runtime.manifest import ModelConfig
+from runtime.bundle.manifest import ModelConfig
 
 __all__ = ["Decoder", "DecoderLayer"]
 

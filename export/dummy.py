@@ -16,7 +16,7 @@ from torch import Tensor
 
 from export.checkpoint import CHUNK_ELEMENTS
 from export.parameters import parameter_shape
-from runtime.manifest import ModelConfig
+from runtime.bundle.manifest import ModelConfig
 
 __all__ = ["DummyCheckpoint", "dummy_tokenizer"]
 

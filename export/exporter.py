@@ -23,9 +23,9 @@ from export.graphs import graph_inputs, graph_outputs
 from export.parameters import parameter_shape, parameters
 from export.trace import trace
 from profiles import Profile
-from runtime.bundle import GENERATION_CONFIG, GRAPHS_DIR, TOKENIZER, Bundle
-from runtime.bundle_writer import BundleWriter, Report, WeightJob
-from runtime.manifest import Graph, GraphSpec, Manifest, ModelConfig, Provenance
+from runtime.bundle.manifest import Graph, GraphSpec, Manifest, ModelConfig, Provenance
+from runtime.bundle.reader import GENERATION_CONFIG, GRAPHS_DIR, TOKENIZER, Bundle
+from runtime.bundle.writer import BundleWriter, Report, WeightJob
 
 __all__ = ["export_bundle", "float16_bytes"]
 

@@ -1,7 +1,7 @@
 """Names, types and shapes of what goes into and comes out of every graph; made only here."""
 
-from runtime import manifest as names
-from runtime.manifest import GraphSpec, ModelConfig, TensorSpec
+from runtime.bundle import tensor_names as names
+from runtime.bundle.manifest import GraphSpec, ModelConfig, TensorSpec
 
 __all__ = ["chooses_rows", "graph_inputs", "graph_outputs"]
 

@@ -8,7 +8,7 @@ the rotary angles are float32 islands. No layer knows which phase it is traced f
 import torch
 from torch import Tensor, nn
 
-from runtime.manifest import ModelConfig
+from runtime.bundle.manifest import ModelConfig
 
 __all__ = ["MLP", "Attention", "RMSNorm", "RotaryEmbedding"]
 

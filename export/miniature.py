@@ -18,8 +18,8 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from export.decoder import Decoder
+from runtime.bundle.manifest import ModelConfig
 from runtime.errors import UserError
-from runtime.manifest import ModelConfig
 
 __all__ = ["DIALOGUES", "SYSTEM", "Dialogue", "make_miniature"]
 

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from runtime.manifest import ModelConfig
+from runtime.bundle.manifest import ModelConfig
 
 __all__ = ["EMBEDDING", "LM_HEAD", "expected_shapes", "hf_name", "parameter_shape", "parameters"]
 

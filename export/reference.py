@@ -16,7 +16,7 @@ from export.checkpoint import Checkpoint, open_checkpoint
 from export.config import load_config
 from export.decoder import DecoderLayer
 from export.layers import RMSNorm, RotaryEmbedding
-from runtime.manifest import ModelConfig
+from runtime.bundle.manifest import ModelConfig
 
 __all__ = ["Reference"]
 

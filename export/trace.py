@@ -19,8 +19,8 @@ from export.graphs import chooses_rows, graph_inputs, graph_outputs
 from export.layers import RotaryEmbedding
 from export.passes import portable_passes
 from export.passes.repeat_layers import TRACED_LAYERS
-from runtime.bundle import WEIGHTS_DIR
-from runtime.manifest import GraphSpec, ModelConfig, TensorSpec
+from runtime.bundle.manifest import GraphSpec, ModelConfig, TensorSpec
+from runtime.bundle.reader import WEIGHTS_DIR
 
 __all__ = ["TRACED_OPSET", "trace"]
 

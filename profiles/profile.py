@@ -8,8 +8,9 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
+from runtime.bundle.manifest import GraphSpec
 from runtime.errors import UserError
-from runtime.manifest import GraphSpec, Record, first_problem
+from runtime.record import Record, first_problem
 
 __all__ = [
     "Chip",

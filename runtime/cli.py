@@ -49,7 +49,7 @@ def _model(
     path: Path, settings: Mapping[str, object], device: int, trace: Path | None = None
 ) -> Iterator[tuple["Engine", "Tokenizer", "SamplingParams"]]:
     """Opens a bundle and merges the settings given into its defaults."""
-    from runtime.bundle import TOKENIZER, load_bundle
+    from runtime.bundle.reader import TOKENIZER, load_bundle
     from runtime.engine import Engine
     from runtime.generation_config import default_params
     from runtime.sampling import SamplingParams

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from runtime.bundle.manifest import Graph, Phase
 from runtime.errors import PromptError, SessionError
 from runtime.kv_cache import KVCache, Slot, common_prefix
-from runtime.manifest import Graph, Phase
 from runtime.sessions.base import Chunk, Logits, Session
 
 __all__ = ["Engine", "plan_chunks"]

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from runtime.bundle import GENERATION_CONFIG, Bundle
+from runtime.bundle.reader import GENERATION_CONFIG, Bundle
 from runtime.errors import BundleError, ParameterError
 from runtime.sampling import SamplingParams
 

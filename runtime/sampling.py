@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from runtime.errors import ParameterError, SessionError
-from runtime.manifest import Record
+from runtime.record import Record
 
 __all__ = ["Sampler", "SamplingParams", "check_vocab", "make_rng", "top_logprobs"]
 

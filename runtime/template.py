@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from runtime.errors import PromptError
-from runtime.manifest import Record
+from runtime.record import Record
 from runtime.tokenizer import Tokenizer
 
 __all__ = ["DEFAULT_SYSTEM_PROMPT", "Message", "encode_chat", "render"]

@@ -6,7 +6,7 @@
 import sys
 from pathlib import Path
 
-from runtime.bundle_writer import Report
+from runtime.bundle.writer import Report
 
 DATA = Path(__file__).parent / "data"
 silent = Report()  # tells nobody

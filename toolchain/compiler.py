@@ -8,10 +8,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from profiles import Profile, load_profile, profile_names
-from runtime.bundle import GENERATION_CONFIG, TOKENIZER, Bundle
-from runtime.bundle_writer import BundleWriter, Report
+from runtime.bundle.manifest import Manifest, Provenance
+from runtime.bundle.reader import GENERATION_CONFIG, TOKENIZER, Bundle
+from runtime.bundle.writer import BundleWriter, Report
 from runtime.errors import BundleError
-from runtime.manifest import Manifest, Provenance, first_problem
+from runtime.record import first_problem
 from toolchain.errors import TargetError
 from toolchain.machine import require_memory
 from toolchain.targets import Target, find_target

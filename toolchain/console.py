@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from runtime.bundle_writer import Report
+from runtime.bundle.writer import Report
 from runtime.console import note
 
 __all__ = ["Progress", "human_bytes", "print_table"]

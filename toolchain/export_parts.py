@@ -1,7 +1,7 @@
 """What `toolchain export` takes; apart from the targets, which export need not load."""
 
 from profiles import Profile
-from runtime.manifest import ModelConfig
+from runtime.bundle.manifest import ModelConfig
 from toolchain.machine import num_cores
 from toolchain.quantity import Quantity
 from toolchain.sizes import num_parameters

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from profiles import Profile
-from runtime.manifest import ModelConfig
+from runtime.bundle.manifest import ModelConfig
 from toolchain.export_parts import export_parts
 from toolchain.machine import total_memory
 from toolchain.quantity import Quantity, total

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from profiles import KVCache
-from runtime.manifest import GraphSpec
+from runtime.bundle.manifest import GraphSpec
 from toolchain.quantity import total
 from toolchain.requests import Request, device_parts
 

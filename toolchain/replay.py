@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.manifest import Graph, Phase
+from runtime.bundle.manifest import Graph, Phase
 from runtime.sessions import Chunk, Session
 
 __all__ = ["replay"]

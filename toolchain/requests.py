@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from export.config import check_context
 from profiles import Profile
-from runtime.manifest import ModelConfig
+from runtime.bundle.manifest import ModelConfig
 from toolchain.errors import TargetError
 from toolchain.quantity import Quantity
 from toolchain.sizes import serving_graphs

@@ -6,8 +6,8 @@ Williams, Waterman, Patterson: Roofline, Communications of the ACM 52 (4), 2009.
 from dataclasses import dataclass
 
 from profiles import Chip, Profile
+from runtime.bundle.manifest import ModelConfig
 from runtime.engine import plan_chunks
-from runtime.manifest import ModelConfig
 from toolchain.machine import multiply_rate, read_bandwidth
 from toolchain.quantity import Quantity
 from toolchain.sizes import cache_elements, linear_shapes, serving_graphs

@@ -4,7 +4,7 @@ import math
 
 from export.parameters import LM_HEAD, parameter_shape, parameters
 from profiles import Profile
-from runtime.manifest import GraphSpec, ModelConfig
+from runtime.bundle.manifest import GraphSpec, ModelConfig
 
 __all__ = [
     "cache_elements",

@@ -9,8 +9,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from runtime.bundle import Bundle
-from runtime.manifest import Graph, TensorSpec, hidden_name
+from runtime.bundle.manifest import Graph, TensorSpec
+from runtime.bundle.reader import Bundle
+from runtime.bundle.tensor_names import hidden_name
 from runtime.sessions import Chunk, Session
 from runtime.sessions.base import batch_row
 from toolchain.parity import relative_error

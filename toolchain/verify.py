@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from export.reference import Reference
 from profiles import Limits, Profile
-from runtime.bundle import TOKENIZER, Bundle
+from runtime.bundle.manifest import Graph
+from runtime.bundle.reader import TOKENIZER, Bundle
 from runtime.engine import Engine
 from runtime.errors import PromptError, SessionError
 from runtime.generate import generate
-from runtime.manifest import Graph
 from runtime.sampling import SamplingParams
 from runtime.sessions import Session, open_session
 from runtime.template import Message, encode_chat

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from loop import Facts, num_threads, serve
 
-from runtime.bundle import load_bundle
+from runtime.bundle.reader import load_bundle
 from runtime.engine import Engine
 from runtime.generate import generate
 from runtime.sampling import SamplingParams

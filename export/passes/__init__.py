@@ -15,7 +15,7 @@ from export.passes.fold_constants import FoldConstants
 from export.passes.lower_opset import LowerOpset
 from export.passes.name_nodes import NameNodes
 from export.passes.repeat_layers import TRACED_LAYERS, RepeatLayers
-from runtime.manifest import ModelConfig
+from runtime.bundle.manifest import ModelConfig
 
 __all__ = ["portable_passes"]
 

@@ -5,7 +5,7 @@ from collections import Counter
 
 import onnx_ir as ir
 
-from runtime.manifest import hidden_name
+from runtime.bundle.tensor_names import hidden_name
 
 __all__ = ["NameNodes"]
 

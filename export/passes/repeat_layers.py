@@ -2,8 +2,8 @@
 
 import onnx_ir as ir
 
-from runtime import manifest as names
-from runtime.bundle import WEIGHTS_DIR
+from runtime.bundle import tensor_names as names
+from runtime.bundle.reader import WEIGHTS_DIR
 
 __all__ = ["TRACED_LAYERS", "RepeatLayers"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from runtime.bundle import MANIFEST_DIGEST, Bundle
+from runtime.bundle.reader import MANIFEST_DIGEST, Bundle
 from runtime.engine import Engine
 from runtime.errors import EvalError
 from runtime.evals.answers import Answer, ask, longest_prompt

@@ -11,7 +11,7 @@ from runtime.evals.benchmark import Exam
 from runtime.evals.evaluation import Evaluation
 from runtime.evals.log import Answered, Log
 from runtime.evals.results import Result, check_comparable, compare, make_result, write_result
-from runtime.manifest import Record
+from runtime.record import Record
 from runtime.timing import now
 from runtime.tokenizer import Tokenizer
 

@@ -15,7 +15,7 @@ from typing import BinaryIO, Self
 from pydantic import JsonValue, NonNegativeInt, ValidationError
 
 from runtime.errors import EvalError
-from runtime.manifest import Record, first_problem
+from runtime.record import Record, first_problem
 
 __all__ = ["Answered", "Log"]
 

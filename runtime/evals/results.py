@@ -25,7 +25,7 @@ from runtime.evals.evaluation import Evaluation
 from runtime.evals.log import Answered
 from runtime.evals.scores import Tally, by_group
 from runtime.evals.styles import NO_CHOICE
-from runtime.manifest import Record, first_problem
+from runtime.record import Record, first_problem
 
 __all__ = [
     "RESULT",

@@ -5,7 +5,7 @@ from math import sqrt
 
 from pydantic import NonNegativeInt
 
-from runtime.manifest import Record
+from runtime.record import Record
 
 __all__ = ["Tally", "add", "by_group", "wilson"]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from runtime.evals.benchmark import LETTERS, Exam, Question
-from runtime.manifest import Record
+from runtime.record import Record
 from runtime.template import Message
 
 __all__ = [

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from runtime.bundle import Bundle
+from runtime.bundle.reader import Bundle
 from runtime.errors import SessionError
 from runtime.sessions.base import Chunk, Session
 

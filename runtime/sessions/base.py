@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.manifest import Graph, Manifest
+from runtime.bundle.manifest import Graph, Manifest
 
 __all__ = ["Chunk", "Session", "batch_row", "token_arrays"]
 

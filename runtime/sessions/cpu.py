@@ -14,9 +14,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from runtime import manifest as names
-from runtime.bundle import Bundle
-from runtime.manifest import Graph
+from runtime.bundle import tensor_names as names
+from runtime.bundle.manifest import Graph
+from runtime.bundle.reader import Bundle
 from runtime.sessions.base import Chunk, Logits, Session, batch_row, token_arrays
 from runtime.sessions.onnx_graphs import OnnxGraphs
 from runtime.sessions.portable import PortableSession

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.manifest import GraphSpec
+from runtime.bundle.manifest import GraphSpec
 
 __all__ = ["MASKED", "attention_mask"]
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from runtime.bundle import Bundle
+from runtime.bundle.manifest import Graph
+from runtime.bundle.reader import Bundle
 from runtime.errors import SessionError
-from runtime.manifest import Graph
 
 __all__ = ["OnnxGraphs"]
 

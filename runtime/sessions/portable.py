@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime import manifest as names
-from runtime.bundle import Bundle
-from runtime.manifest import Graph, GraphSpec
+from runtime.bundle import tensor_names as names
+from runtime.bundle.manifest import Graph, GraphSpec
+from runtime.bundle.reader import Bundle
 from runtime.sessions.base import Chunk, Logits, Session, batch_row, token_arrays
 from runtime.sessions.mask import attention_mask
 from runtime.sessions.onnx_graphs import OnnxGraphs

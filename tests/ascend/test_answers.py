@@ -11,7 +11,7 @@ import pytest
 from export.exporter import export_bundle
 from export.miniature import DIALOGUES
 from profiles import load_profile
-from runtime.bundle import TOKENIZER, Bundle, load_bundle
+from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.completion import complete
 from runtime.engine import Engine
 from runtime.generate import generate

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.bundle import Bundle, load_bundle
-from runtime.bundle_writer import Report
+from runtime.bundle.reader import Bundle, load_bundle
+from runtime.bundle.writer import Report
 from tests.ascend.conftest import Toolkit
 from tests.bundles import silent
 from toolchain.compiler import compile_bundle, dry_run

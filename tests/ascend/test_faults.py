@@ -10,10 +10,10 @@ import pytest
 
 from export.exporter import export_bundle
 from profiles import Profile, load_profile
-from runtime.bundle import Bundle, load_bundle
+from runtime.bundle.manifest import GraphSpec
+from runtime.bundle.reader import Bundle, load_bundle
 from runtime.engine import Engine
 from runtime.errors import SessionError
-from runtime.manifest import GraphSpec
 from runtime.sessions import open_session
 from tests.ascend.conftest import put_toolkit
 from tests.bundles import DATA, silent

@@ -12,16 +12,10 @@ from export.graphs import graph_inputs, graph_outputs
 from export.parameters import parameter_shape, parameters
 from export.trace import trace
 from profiles import load_profile
-from runtime.bundle import (
-    GENERATION_CONFIG,
-    GRAPHS_DIR,
-    TOKENIZER,
-    WEIGHTS_DIR,
-    Bundle,
-)
-from runtime.bundle_writer import BundleWriter
+from runtime.bundle.manifest import Graph, Manifest, ModelConfig, Provenance
+from runtime.bundle.reader import GENERATION_CONFIG, GRAPHS_DIR, TOKENIZER, WEIGHTS_DIR, Bundle
+from runtime.bundle.writer import BundleWriter
 from runtime.errors import SessionError
-from runtime.manifest import Graph, Manifest, ModelConfig, Provenance
 from runtime.sessions import open_session
 from tests.ascend.conftest import put_toolkit
 from tests.bundles import silent

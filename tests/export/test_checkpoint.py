@@ -14,7 +14,7 @@ from torch import Tensor
 from export.checkpoint import open_checkpoint
 from export.errors import CheckpointError
 from export.parameters import expected_shapes
-from runtime.manifest import ModelConfig
+from runtime.bundle.manifest import ModelConfig
 
 CONFIG = ModelConfig(
     vocab_size=11,

@@ -19,7 +19,7 @@ from export.checkpoint import open_checkpoint
 from export.config import load_config
 from export.decoder import Decoder
 from export.reference import Reference
-from runtime.manifest import ModelConfig
+from runtime.bundle.manifest import ModelConfig
 
 TOLERANCE = 1e-4
 MASKED = torch.finfo(torch.float32).min

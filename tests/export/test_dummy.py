@@ -9,7 +9,7 @@ import pytest
 from export.errors import CheckpointError
 from export.exporter import export_bundle
 from profiles import load_profile
-from runtime.bundle import TOKENIZER, Bundle, load_bundle
+from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.engine import Engine
 from runtime.generate import generate
 from runtime.sampling import SamplingParams

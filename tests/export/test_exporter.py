@@ -18,11 +18,11 @@ from export.errors import CheckpointError, ConfigError
 from export.exporter import export_bundle
 from export.parameters import expected_shapes
 from profiles import Profile, load_profile
-from runtime.bundle import Bundle, load_bundle
-from runtime.bundle_writer import Report
+from runtime.bundle.manifest import ModelConfig
+from runtime.bundle.reader import Bundle, load_bundle
+from runtime.bundle.writer import Report
 from runtime.engine import Engine
 from runtime.generate import generate
-from runtime.manifest import ModelConfig
 from runtime.sampling import SamplingParams
 from runtime.sessions import open_session
 from tests.bundles import silent

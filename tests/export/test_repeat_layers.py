@@ -5,7 +5,7 @@ import pytest
 
 from export import trace as tracing
 from export.passes import repeat_layers
-from runtime.manifest import GraphSpec, ModelConfig
+from runtime.bundle.manifest import GraphSpec, ModelConfig
 
 CONFIG = ModelConfig(
     vocab_size=96,

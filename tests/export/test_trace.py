@@ -13,7 +13,7 @@ from export.graphs import graph_inputs, graph_outputs
 from export.parameters import parameters
 from export.passes.lower_opset import LowerOpset
 from export.trace import trace
-from runtime.manifest import GraphSpec, ModelConfig, Phase
+from runtime.bundle.manifest import GraphSpec, ModelConfig, Phase
 
 OPS = Path(__file__).parents[2] / "toolchain/targets/ascend/atc_onnx_ops.json"
 OPSET = 17

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from runtime.bundle import Bundle, load_bundle
-from runtime.bundle_writer import BundleWriter, WeightJob
+from runtime.bundle.manifest import Manifest
+from runtime.bundle.reader import Bundle, load_bundle
+from runtime.bundle.writer import BundleWriter, WeightJob
 from runtime.errors import BundleError, UserError
-from runtime.manifest import Manifest
 
 FIXED = ["manifest.json", "manifest.sha256"]
 KINDS = ["flip_bit", "truncate", "extend", "swap", "link", "stray", "remove", *FIXED]

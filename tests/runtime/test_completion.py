@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.bundle import TOKENIZER, load_bundle
+from runtime.bundle.reader import TOKENIZER, load_bundle
 from runtime.completion import (
     Completion,
     CompletionChunk,

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.bundle import load_bundle
+from runtime.bundle.manifest import Graph
+from runtime.bundle.reader import load_bundle
 from runtime.engine import CALL_COST, Engine, plan_chunks
 from runtime.errors import PromptError, SessionError
 from runtime.kv_cache import Slot
-from runtime.manifest import Graph
 from runtime.sessions import open_session
 from runtime.sessions.base import Chunk, Logits, Session
 

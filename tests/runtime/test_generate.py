@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.bundle import load_bundle
+from runtime.bundle.reader import load_bundle
 from runtime.engine import Engine
 from runtime.errors import ParameterError, PromptError
 from runtime.generate import FinishReason, Token, generate

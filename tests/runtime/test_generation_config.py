@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from runtime.bundle import Bundle, load_bundle
+from runtime.bundle.manifest import Manifest
+from runtime.bundle.reader import Bundle, load_bundle
 from runtime.errors import UserError
 from runtime.generation_config import default_params
-from runtime.manifest import Manifest
 from runtime.sampling import SamplingParams
 
 EOS = 5  # the tokenizer's, which counts where the file names none

@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from runtime.bundle import load_bundle
+from runtime.bundle.reader import load_bundle
 from runtime.engine import Engine
 from runtime.errors import SessionError
 from runtime.sessions import open_session

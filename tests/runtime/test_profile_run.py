@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.bundle import TOKENIZER, Bundle, load_bundle
+from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.completion import Completion, complete
 from runtime.engine import Engine
 from runtime.profile_run import Run, describe, read_trace

@@ -11,7 +11,7 @@ import pytest
 
 from export.exporter import export_bundle
 from profiles import load_profile
-from runtime.bundle import Bundle
+from runtime.bundle.reader import Bundle
 from runtime.engine import Engine
 from runtime.sessions import open_session
 from tests.bundles import silent

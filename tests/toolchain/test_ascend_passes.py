@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
-from runtime.bundle import Bundle, load_bundle
-from runtime.manifest import Graph
+from runtime.bundle.manifest import Graph
+from runtime.bundle.reader import Bundle, load_bundle
 from runtime.sessions.mask import attention_mask
 from toolchain.targets.ascend.npu_rms_norm import PLUGIN_EPSILON, NpuRmsNorm, input_scale
 from toolchain.targets.ascend.open_seq_len import OpenSeqLen

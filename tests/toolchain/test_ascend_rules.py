@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from runtime.bundle import load_bundle
+from runtime.bundle.reader import load_bundle
 from toolchain.errors import TargetError
 from toolchain.targets.ascend.chips import CHIPS
 from toolchain.targets.ascend.rules import RULES, check_model, registered

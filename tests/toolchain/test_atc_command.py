@@ -6,7 +6,7 @@ import pytest
 
 from export.graphs import graph_inputs
 from profiles import load_profile
-from runtime.manifest import ModelConfig, TensorSpec
+from runtime.bundle.manifest import ModelConfig, TensorSpec
 from toolchain.targets.ascend import atc_command
 from toolchain.targets.ascend.atc_command import AtcJob, atc_environment, compile_options
 from toolchain.targets.ascend.atc_options import OPTIONS, option_list

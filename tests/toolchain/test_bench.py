@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from runtime.bundle import load_bundle
+from runtime.bundle.reader import load_bundle
 from runtime.errors import ParameterError
 from runtime.sessions import open_session
 from runtime.sessions.base import Session

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runtime.bundle import load_bundle
+from runtime.bundle.reader import load_bundle
 from runtime.errors import UserError
 from toolchain.bench.csv_file import write_csv
 from toolchain.bench.grid import Case

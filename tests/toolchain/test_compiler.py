@@ -6,8 +6,8 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from runtime.bundle import load_bundle
-from runtime.manifest import GraphSpec
+from runtime.bundle.manifest import GraphSpec
+from runtime.bundle.reader import load_bundle
 from tests.bundles import silent
 from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError

@@ -7,8 +7,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from runtime.bundle import Bundle, load_bundle
-from runtime.manifest import new_key, new_value
+from runtime.bundle.reader import Bundle, load_bundle
+from runtime.bundle.tensor_names import new_key, new_value
 from runtime.sessions import Chunk, open_session
 from runtime.sessions.cpu import CpuSession
 from tests.bundles import silent

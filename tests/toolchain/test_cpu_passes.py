@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from runtime.bundle import Bundle, load_bundle
-from runtime.manifest import Graph
+from runtime.bundle.manifest import Graph
+from runtime.bundle.reader import Bundle, load_bundle
 from runtime.sessions.mask import attention_mask
 from toolchain.targets.cpu.float32 import Float32
 from toolchain.targets.cpu.free_dimensions import FreeDimensions

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.bundle import load_bundle
+from runtime.bundle.reader import load_bundle
 
 COMMAND = "from toolchain.cli import main; main()"
 

@@ -13,9 +13,9 @@ import pytest
 from export.config import load_config
 from export.errors import ConfigError
 from profiles import Profile, load_profile
-from runtime.bundle import Bundle, load_bundle
+from runtime.bundle.manifest import ModelConfig
+from runtime.bundle.reader import Bundle, load_bundle
 from runtime.errors import UserError
-from runtime.manifest import ModelConfig
 from toolchain import machine
 from toolchain.compiler import exported_profile
 from toolchain.errors import TargetError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.bundle import load_bundle
+from runtime.bundle.reader import load_bundle
 from toolchain.bench.grid import Case
 from toolchain.bench.plots import chinese_font
 from toolchain.bench.report import write_report

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 
-from runtime.bundle import TOKENIZER, Bundle, load_bundle
+from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.completion import complete
 from runtime.engine import Engine
 from runtime.sampling import SamplingParams

@@ -7,8 +7,8 @@ import pytest
 from export import checkpoint
 from export.exporter import export_bundle
 from profiles import load_profile
-from runtime.bundle import load_bundle
-from runtime.manifest import FileEntry
+from runtime.bundle.manifest import FileEntry
+from runtime.bundle.reader import load_bundle
 from tests.bundles import DATA, silent
 from toolchain.compiler import compile_bundle
 from toolchain.targets import streamed

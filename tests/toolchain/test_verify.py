@@ -11,9 +11,9 @@ import onnx_ir as ir
 import pytest
 
 from profiles import load_profile
-from runtime import manifest as names
-from runtime.bundle import TOKENIZER, Bundle, load_bundle
-from runtime.bundle_writer import BundleWriter
+from runtime.bundle import tensor_names as names
+from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
+from runtime.bundle.writer import BundleWriter
 from runtime.errors import PromptError
 from runtime.sessions import Chunk, open_session
 from runtime.sessions.portable import PortableSession

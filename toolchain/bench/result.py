@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Literal, Self
 
-from runtime.manifest import Record
+from runtime.record import Record
 
 __all__ = ["Machine", "Mode", "Reach", "Result", "Row", "Spread"]
 

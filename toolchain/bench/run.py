@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 from profiles import Chip
-from runtime.bundle import TOKENIZER, WEIGHTS_DIR, Bundle
+from runtime.bundle.reader import TOKENIZER, WEIGHTS_DIR, Bundle
 from runtime.sessions import open_session
 from runtime.timing import now
 from runtime.tokenizer import Tokenizer

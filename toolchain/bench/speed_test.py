@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from statistics import mean, stdev
 
-from runtime.manifest import Record
+from runtime.record import Record
 from toolchain.bench.result import Result, Spread
 
 __all__ = ["COLUMNS", "SpeedTest", "speed_tests"]

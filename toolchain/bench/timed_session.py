@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.manifest import Graph
+from runtime.bundle.manifest import Graph
 from runtime.sessions.base import Chunk, Logits, Session
 from runtime.timing import now
 

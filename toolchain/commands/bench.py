@@ -49,7 +49,7 @@ def command(
 
     The default is quick: 32, 128 and 512 tokens in, 32 out. docs/benchmarks.md defines the figures.
     """
-    from runtime.bundle import load_bundle
+    from runtime.bundle.reader import load_bundle
     from runtime.console import note
     from toolchain.bench.csv_file import check_names, write_csv
     from toolchain.bench.run import bench

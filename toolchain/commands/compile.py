@@ -31,7 +31,7 @@ def command(
     ] = False,
 ) -> None:
     """Compile an exported bundle for one target."""
-    from runtime.bundle import load_bundle
+    from runtime.bundle.reader import load_bundle
     from toolchain import compiler
     from toolchain.console import Progress, human_bytes
 

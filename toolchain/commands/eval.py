@@ -41,7 +41,7 @@ def command(
     """Count the right answers of a compiled bundle on C-Eval or MMLU."""
     from contextlib import closing
 
-    from runtime.bundle import TOKENIZER, load_bundle
+    from runtime.bundle.reader import TOKENIZER, load_bundle
     from runtime.console import note
     from runtime.engine import Engine
     from runtime.evals.evaluation import BENCHMARKS, Evaluation, describe_bundle

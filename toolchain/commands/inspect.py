@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from runtime.manifest import Device
+    from runtime.bundle.manifest import Device
 
 __all__ = ["command"]
 
@@ -16,7 +16,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
 ) -> None:
     """Check a bundle and show what is in it."""
-    from runtime.bundle import load_bundle
+    from runtime.bundle.reader import load_bundle
     from toolchain.console import human_bytes, print_table
 
     manifest = load_bundle(bundle).manifest

@@ -28,7 +28,7 @@ def command(
     ] = None,
 ) -> None:
     """Compare every stage with the float32 checkpoint; exit 1 past the profile's limits."""
-    from runtime.bundle import load_bundle
+    from runtime.bundle.reader import load_bundle
     from runtime.console import note
     from toolchain.compiler import exported_profile
     from toolchain.console import Progress, print_table

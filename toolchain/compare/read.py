@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from runtime.manifest import Record, first_problem
+from runtime.record import Record, first_problem
 from toolchain.bench.csv_file import COLUMNS
 from toolchain.bench.result import Result
 from toolchain.bench.speed_test import SpeedTest, speed_tests

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from runtime.manifest import Record
+from runtime.record import Record
 from toolchain.bench.speed_test import SpeedTest
 
 __all__ = ["CATEGORIES", "CaseTimes", "Side"]

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from profiles import HostCPU, KVCache, Profile
-from runtime.bundle import Bundle
-from runtime.bundle_writer import BundleWriter
-from runtime.manifest import Device, Graph, GraphSpec, ModelConfig
+from runtime.bundle.manifest import Device, Graph, GraphSpec, ModelConfig
+from runtime.bundle.reader import Bundle
+from runtime.bundle.writer import BundleWriter
 from toolchain.quantity import Quantity
 
 __all__ = ["Compiled", "Footprint", "Target"]

@@ -2,9 +2,9 @@
 
 import onnx_ir as ir
 
-from runtime.bundle import WEIGHTS_DIR
-from runtime.bundle_writer import WeightJob
-from runtime.manifest import TensorSpec
+from runtime.bundle.manifest import TensorSpec
+from runtime.bundle.reader import WEIGHTS_DIR
+from runtime.bundle.writer import WeightJob
 from toolchain.targets.streamed import StreamedTensor, row_blocks, streamed
 
 __all__ = ["StoredTensor", "linear_weight", "promise_weights", "tensor_spec", "weight_job"]

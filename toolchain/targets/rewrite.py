@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from profiles import Profile
-from runtime.manifest import Manifest
+from runtime.bundle.manifest import Manifest
 from toolchain.errors import TargetError
 
 __all__ = ["Rewrite", "choose_rewrites"]

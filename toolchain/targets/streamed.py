@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from runtime.bundle_writer import WeightJob
+from runtime.bundle.writer import WeightJob
 
 __all__ = ["StreamedTensor", "column_blocks", "register", "row_blocks", "streamed"]
 

@@ -1,7 +1,7 @@
 """The KV cache on the device: where each row lies, and the copies that write it."""
 
-from runtime import manifest as names
-from runtime.manifest import CacheLayout, Graph, Manifest
+from runtime.bundle import tensor_names as names
+from runtime.bundle.manifest import CacheLayout, Graph, Manifest
 from runtime.sessions.acl.device import AclDevice, charged
 from runtime.sessions.acl.model import AclModel
 from runtime.sessions.base import Chunk

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.bundle.manifest import Device as DeviceSpec
 from runtime.errors import SessionError
-from runtime.manifest import Device as DeviceSpec
 from runtime.sessions.acl.driver import ALREADY_INITIALISED, Acl
 
 __all__ = ["AclDevice", "HostBuffer", "aligned", "charged"]

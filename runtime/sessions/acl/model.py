@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from runtime.bundle.manifest import Graph, TensorSpec
 from runtime.errors import SessionError
-from runtime.manifest import Graph, TensorSpec
 from runtime.sessions.acl.device import AclDevice
 from runtime.sessions.acl.weights import Register
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from runtime.bundle import Bundle
+from runtime.bundle.manifest import Graph, TensorSpec
+from runtime.bundle.reader import Bundle
+from runtime.bundle.tensor_names import past_key
 from runtime.errors import SessionError
-from runtime.manifest import Graph, TensorSpec, past_key
 from runtime.sessions.acl.cache import cache_size
 from runtime.sessions.acl.device import AclDevice, charged
 from runtime.sessions.acl.model import num_bytes

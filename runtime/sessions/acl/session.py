@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime import manifest as names
-from runtime.bundle import Bundle
+from runtime.bundle import tensor_names as names
+from runtime.bundle.manifest import Device, Graph, TensorSpec
+from runtime.bundle.reader import Bundle
 from runtime.errors import SessionError
-from runtime.manifest import Device, Graph, TensorSpec
 from runtime.sessions.acl.cache import AclCache
 from runtime.sessions.acl.device import AclDevice, HostBuffer
 from runtime.sessions.acl.driver import Acl

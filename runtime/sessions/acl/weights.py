@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from runtime.bundle import Bundle
+from runtime.bundle.manifest import Graph
+from runtime.bundle.reader import Bundle
 from runtime.errors import SessionError
-from runtime.manifest import Graph
 from runtime.sessions.acl.device import AclDevice, aligned, charged
 
 __all__ = ["Register", "find_register", "put_on_device", "weight_bytes"]

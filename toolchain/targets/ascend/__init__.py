@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
-from runtime.manifest import GraphSpec, ModelConfig
+from runtime.bundle.manifest import GraphSpec, ModelConfig
 from toolchain.targets.ascend.build import compile_for_ascend
 from toolchain.targets.ascend.chips import CHIPS, AscendChip
 from toolchain.targets.ascend.dry_run import dry_run_for_ascend

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from runtime.bundle_writer import Report
+from runtime.bundle.writer import Report
 from runtime.errors import UserError
 from toolchain.errors import TargetError
 

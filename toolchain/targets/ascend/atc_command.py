@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.manifest import TensorSpec
+from runtime.bundle.manifest import TensorSpec
 from toolchain.targets.ascend.atc_options import option_list
 
 __all__ = ["AtcJob", "atc_environment", "compile_options", "print_options"]

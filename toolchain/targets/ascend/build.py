@@ -7,10 +7,10 @@ from pathlib import Path
 import onnx_ir as ir
 
 from profiles import Profile
-from runtime.bundle import GRAPHS_DIR, WEIGHTS_DIR, Bundle
-from runtime.bundle_writer import BundleWriter
+from runtime.bundle.manifest import Device, Graph
+from runtime.bundle.reader import GRAPHS_DIR, WEIGHTS_DIR, Bundle
+from runtime.bundle.writer import BundleWriter
 from runtime.errors import UserError
-from runtime.manifest import Device, Graph
 from toolchain.console import human_bytes
 from toolchain.machine import available_memory, num_cores
 from toolchain.quantity import total

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from profiles import Profile
-from runtime.bundle import Bundle
-from runtime.bundle_writer import partial_directory
+from runtime.bundle.reader import Bundle
+from runtime.bundle.writer import partial_directory
 from toolchain.errors import TargetError
 from toolchain.machine import available_memory, num_cores
 from toolchain.targets.ascend.atc_command import atc_environment, compile_options, print_options

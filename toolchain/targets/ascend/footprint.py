@@ -5,7 +5,7 @@ here and is an estimate throughout.
 """
 
 from profiles import Profile
-from runtime.manifest import GraphSpec, ModelConfig
+from runtime.bundle.manifest import GraphSpec, ModelConfig
 from toolchain.quantity import Quantity
 from toolchain.sizes import (
     cache_elements,

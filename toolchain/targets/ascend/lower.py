@@ -7,8 +7,8 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
 from profiles import Profile
-from runtime.bundle import Bundle
-from runtime.manifest import CacheLayout, Graph, GraphSpec, TensorSpec
+from runtime.bundle.manifest import CacheLayout, Graph, GraphSpec, TensorSpec
+from runtime.bundle.reader import Bundle
 from toolchain.errors import TargetError
 from toolchain.targets.ascend.chips import AscendChip
 from toolchain.targets.ascend.open_seq_len import OpenSeqLen

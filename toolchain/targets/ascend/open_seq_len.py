@@ -2,7 +2,8 @@
 
 import onnx_ir as ir
 
-from runtime.manifest import ATTENTION_MASK, INPUT_IDS, LOGITS, POSITION_IDS, ModelConfig
+from runtime.bundle.manifest import ModelConfig
+from runtime.bundle.tensor_names import ATTENTION_MASK, INPUT_IDS, LOGITS, POSITION_IDS
 from toolchain.targets.ascend.graph_edit import constant
 
 __all__ = ["SEQ_LEN", "TOTAL_LEN", "OpenSeqLen"]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from profiles import Profile
-from runtime.manifest import CacheLayout
+from runtime.bundle.manifest import CacheLayout
 from toolchain.targets.ascend.npu_rms_norm import NpuRmsNorm
 from toolchain.targets.ascend.rows_first_cache import RowsFirstCache
 from toolchain.targets.ascend.split_attention import SplitAttention

@@ -2,7 +2,8 @@
 
 import onnx_ir as ir
 
-from runtime.manifest import ModelConfig, new_key, new_value, past_key, past_value
+from runtime.bundle.manifest import ModelConfig
+from runtime.bundle.tensor_names import new_key, new_value, past_key, past_value
 from toolchain.targets.ascend.graph_edit import transpose
 
 __all__ = ["RowsFirstCache"]

@@ -2,7 +2,8 @@
 
 import onnx_ir as ir
 
-from runtime.manifest import ModelConfig, past_key, past_value
+from runtime.bundle.manifest import ModelConfig
+from runtime.bundle.tensor_names import past_key, past_value
 from toolchain.targets.ascend.graph_edit import constant, new_value, transpose
 
 __all__ = ["SplitAttention"]

@@ -8,8 +8,8 @@ import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from runtime import manifest as names
-from runtime.bundle import GRAPHS_DIR, TOKENIZER, Bundle
+from runtime.bundle import tensor_names as names
+from runtime.bundle.reader import GRAPHS_DIR, TOKENIZER, Bundle
 from runtime.sessions.cpu import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
 from runtime.tokenizer import Tokenizer
 

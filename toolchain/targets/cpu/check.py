@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from runtime.manifest import GraphSpec, ModelConfig
+from runtime.bundle.manifest import GraphSpec, ModelConfig
 from toolchain.errors import TargetError
 
 __all__ = ["check_for_cpu"]

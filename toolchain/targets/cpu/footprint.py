@@ -2,7 +2,7 @@
 
 from export.parameters import LM_HEAD
 from profiles import Profile
-from runtime.manifest import ModelConfig
+from runtime.bundle.manifest import ModelConfig
 from runtime.sessions.cpu import cache_rows
 from toolchain.machine import num_cores
 from toolchain.quantity import Quantity

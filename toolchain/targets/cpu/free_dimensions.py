@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
-from runtime.manifest import INPUT_IDS, LOGIT_ROWS, LOGITS
+from runtime.bundle.tensor_names import INPUT_IDS, LOGIT_ROWS, LOGITS
 from runtime.sessions.cpu import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
 from toolchain.targets.cpu.quantize_weights import LM_HEAD
 

@@ -4,8 +4,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from runtime import manifest as names
-from runtime.manifest import ModelConfig
+from runtime.bundle import tensor_names as names
+from runtime.bundle.manifest import ModelConfig
 from runtime.sessions.cpu import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
 from toolchain.targets.streamed import register, streamed
 

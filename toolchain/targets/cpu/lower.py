@@ -6,9 +6,9 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
 from profiles import Profile
-from runtime.bundle import GRAPHS_DIR, Bundle
-from runtime.bundle_writer import BundleWriter
-from runtime.manifest import Graph, GraphSpec
+from runtime.bundle.manifest import Graph, GraphSpec
+from runtime.bundle.reader import GRAPHS_DIR, Bundle
+from runtime.bundle.writer import BundleWriter
 from toolchain.targets.base import Compiled
 from toolchain.targets.cpu.calibrate import calibrate
 from toolchain.targets.cpu.free_dimensions import BATCH_SIZE, NUM_LOGIT_ROWS, SEQ_LEN

@@ -5,7 +5,7 @@ from itertools import chain
 
 import onnx_ir as ir
 
-from runtime.bundle_writer import Buffer, WeightJob
+from runtime.bundle.writer import Buffer, WeightJob
 from toolchain.targets.streamed import StreamedTensor, register
 
 __all__ = ["PackQkv"]

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from runtime.manifest import new_key, new_value
+from runtime.bundle.tensor_names import new_key, new_value
 
 __all__ = ["QuantizeCache"]
 

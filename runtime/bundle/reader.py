@@ -13,8 +13,9 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
+from runtime.bundle.manifest import FORMAT_VERSION, FileEntry, Manifest
 from runtime.errors import BundleError
-from runtime.manifest import FORMAT_VERSION, FileEntry, Manifest, first_problem
+from runtime.record import first_problem
 
 __all__ = [
     "GENERATION_CONFIG",

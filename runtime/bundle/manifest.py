@@ -3,18 +3,12 @@
 Nothing here touches a file. Every type is frozen and refuses unknown keys and wrong types.
 """
 
-from collections.abc import Callable
 from typing import Final, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    JsonValue,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-)
+from pydantic import JsonValue, NonNegativeInt, PositiveFloat, PositiveInt
+
+from runtime.bundle.tensor_names import past_key, past_value
+from runtime.record import Record
 
 __all__ = [
     "FORMAT_VERSION",
@@ -27,14 +21,7 @@ __all__ = [
     "ModelConfig",
     "Phase",
     "Provenance",
-    "Record",
     "TensorSpec",
-    "first_problem",
-    "hidden_name",
-    "new_key",
-    "new_value",
-    "past_key",
-    "past_value",
 ]
 
 FORMAT_VERSION: Final = 3
@@ -43,59 +30,6 @@ Phase = Literal["prefill", "decode", "score"]
 Stage = Literal["exported", "compiled"]
 CacheLayout = Literal["HND", "NHD"]  # past_key.{i} is (B, heads, rows, D) or (B, rows, heads, D)
 DType = Literal["float32", "float16", "int64", "int32", "int8", "uint8"]
-
-Namer = Callable[[int], str]  # layer -> tensor name
-
-# Names of graph inputs and outputs, one spelling for every side.
-INPUT_IDS = "input_ids"
-POSITION_IDS = "position_ids"
-ATTENTION_MASK = "attention_mask"
-LOGIT_ROWS = "logit_rows"
-LOGITS = "logits"
-
-
-def past_key(layer: int) -> str:
-    """Name of the input that holds the cached keys of a layer."""
-    return f"past_key.{layer}"
-
-
-def past_value(layer: int) -> str:
-    """Name of the input that holds the cached values of a layer."""
-    return f"past_value.{layer}"
-
-
-def new_key(layer: int) -> str:
-    """Name of the output with the new key rows of a layer."""
-    return f"key.{layer}"
-
-
-def new_value(layer: int) -> str:
-    """Name of the output with the new value rows of a layer."""
-    return f"value.{layer}"
-
-
-def hidden_name(layer: int) -> str:
-    """Name of the residual stream after a layer, (B, S, hidden_size)."""
-    return f"hidden.{layer}"
-
-
-class Record(BaseModel):
-    """Frozen data that refuses unknown keys and silently converted types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-def first_problem(error: ValidationError) -> str:
-    """What is wrong with a record, in one line: the key, the reason and the value."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"unknown key {where}; remove it or correct its spelling"
-    reason = first["msg"].removeprefix("Value error, ")
-    if not where:
-        return reason
-    value = "" if first["type"] == "missing" else f"; got {first['input']!r}"[:80]
-    return f"{where}: {reason}{value}"
 
 
 class ModelConfig(Record):

@@ -16,9 +16,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from runtime.bundle import GRAPHS_DIR, MANIFEST, MANIFEST_DIGEST, WEIGHTS_DIR, Bundle, digest_line
+from runtime.bundle.manifest import FileEntry, Manifest
+from runtime.bundle.reader import (
+    GRAPHS_DIR,
+    MANIFEST,
+    MANIFEST_DIGEST,
+    WEIGHTS_DIR,
+    Bundle,
+    digest_line,
+)
 from runtime.errors import UserError
-from runtime.manifest import FileEntry, Manifest
 
 __all__ = ["Buffer", "BundleWriter", "Report", "WeightJob", "partial_directory"]
 

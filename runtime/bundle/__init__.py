@@ -1,0 +1,1 @@
+"""Bundles: the contract between export, compile and run, its reader and its writer."""
