@@ -16,11 +16,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
-from runtime.engine import Engine
+from runtime.engine.engine import Engine
 from runtime.evals.evaluation import BENCHMARKS, Evaluation, describe_bundle
 from runtime.evals.examine import Effort, examine
 from runtime.sessions import Session, open_session
-from runtime.tokenizer import Tokenizer
+from runtime.text.tokenizer import Tokenizer
 
 
 def parse() -> argparse.Namespace:

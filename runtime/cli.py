@@ -18,10 +18,10 @@ from runtime.console import note, run_app
 
 if TYPE_CHECKING:
     from runtime.completion import Completion
-    from runtime.engine import Engine
-    from runtime.sampling import SamplingParams
-    from runtime.template import Message
-    from runtime.tokenizer import Tokenizer
+    from runtime.engine.engine import Engine
+    from runtime.sampling.params import SamplingParams
+    from runtime.text.template import Message
+    from runtime.text.tokenizer import Tokenizer
 
 __all__ = ["app", "main"]
 
@@ -50,11 +50,11 @@ def _model(
 ) -> Iterator[tuple["Engine", "Tokenizer", "SamplingParams"]]:
     """Opens a bundle and merges the settings given into its defaults."""
     from runtime.bundle.reader import TOKENIZER, load_bundle
-    from runtime.engine import Engine
-    from runtime.generation_config import default_params
-    from runtime.sampling import SamplingParams
+    from runtime.engine.engine import Engine
+    from runtime.sampling.defaults import default_params
+    from runtime.sampling.params import SamplingParams
     from runtime.sessions import open_session
-    from runtime.tokenizer import Tokenizer
+    from runtime.text.tokenizer import Tokenizer
 
     bundle = load_bundle(path)
     given = {name: value for name, value in settings.items() if value is not None}
@@ -145,7 +145,7 @@ def chat(
     """Talk with the model; /reset forgets, /exit or end of input leaves."""
     from runtime.completion import stream_completion
     from runtime.errors import PromptError
-    from runtime.template import Message
+    from runtime.text.template import Message
 
     settings = {
         "max_tokens": max_tokens,
@@ -195,7 +195,7 @@ def _lines() -> Iterator[str]:
 
 
 def _messages(system: str | None, text: str) -> list["Message"]:
-    from runtime.template import Message
+    from runtime.text.template import Message
 
     opening = [] if system is None else [Message(role="system", content=system)]
     return [*opening, Message(role="user", content=text)]

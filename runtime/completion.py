@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from runtime.engine import Engine
-from runtime.errors import ParameterError
-from runtime.generate import FinishReason, Token, generate
-from runtime.sampling import SamplingParams
-from runtime.template import Message, encode_chat
+from runtime.engine.engine import Engine
+from runtime.engine.generate import FinishReason, Token, generate
+from runtime.sampling.params import SamplingParams
+from runtime.text.stop_strings import StopStrings
+from runtime.text.template import Message, encode_chat
+from runtime.text.tokenizer import StreamingDetokenizer, Tokenizer
 from runtime.timing import Stopwatch, Timings, now
-from runtime.tokenizer import StreamingDetokenizer, Tokenizer
 
-__all__ = ["Completion", "CompletionChunk", "StopStrings", "complete", "stream_completion"]
+__all__ = ["Completion", "CompletionChunk", "complete", "stream_completion"]
 
 Prompt = str | Sequence[Message]
 
@@ -39,41 +39,6 @@ class Completion:
     completion_tokens: int
     finish_reason: FinishReason
     timings: Timings
-
-
-class StopStrings:
-    """Lets text through up to the stop string that is complete first, wherever chunks end."""
-
-    def __init__(self, stop: Sequence[str]) -> None:
-        if "" in stop:
-            raise ParameterError("stop: an empty text would end every answer at once")
-        self._stop = list(stop)
-        self._held = ""
-        self.hit = False
-
-    def add(self, text: str) -> str:
-        """Returns the text that can no longer be part of a stop string."""
-        if self.hit:
-            return ""
-        self._held += text
-        starts = [(self._held.find(stop), stop) for stop in self._stop]
-        found = [(start + len(stop), start) for start, stop in starts if start >= 0]
-        self.hit = bool(found)
-        certain = min(found)[1] if found else len(self._held) - self._partial()
-        released, self._held = self._held[:certain], self._held[certain:]
-        return released
-
-    def flush(self) -> str:
-        """Returns what is left when no more text comes."""
-        return "" if self.hit else self._held
-
-    def _partial(self) -> int:
-        """Length of the longest end of the text that begins a stop string."""
-        longest = max((len(stop) for stop in self._stop), default=1) - 1
-        for length in range(min(longest, len(self._held)), 0, -1):
-            if any(stop.startswith(self._held[-length:]) for stop in self._stop):
-                return length
-        return 0
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from profiles import Chip, Profile
 from runtime.bundle.manifest import ModelConfig
-from runtime.engine import plan_chunks
+from runtime.engine.chunks import plan_chunks
 from toolchain.machine import multiply_rate, read_bandwidth
 from toolchain.quantity import Quantity
 from toolchain.sizes import cache_elements, linear_shapes, serving_graphs

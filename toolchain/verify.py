@@ -19,13 +19,13 @@ from export.reference import Reference
 from profiles import Limits, Profile
 from runtime.bundle.manifest import Graph
 from runtime.bundle.reader import TOKENIZER, Bundle
-from runtime.engine import Engine
+from runtime.engine.engine import Engine
+from runtime.engine.generate import generate
 from runtime.errors import PromptError, SessionError
-from runtime.generate import generate
-from runtime.sampling import SamplingParams
+from runtime.sampling.params import SamplingParams
 from runtime.sessions import Session, open_session
-from runtime.template import Message, encode_chat
-from runtime.tokenizer import Tokenizer
+from runtime.text.template import Message, encode_chat
+from runtime.text.tokenizer import Tokenizer
 from toolchain.errors import TargetError
 from toolchain.parity import Agreement, AgreementSum, match_length
 from toolchain.replay import replay

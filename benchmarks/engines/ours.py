@@ -7,9 +7,9 @@ import numpy as np
 from loop import Facts, num_threads, serve
 
 from runtime.bundle.reader import load_bundle
-from runtime.engine import Engine
-from runtime.generate import generate
-from runtime.sampling import SamplingParams
+from runtime.engine.engine import Engine
+from runtime.engine.generate import generate
+from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
 
 

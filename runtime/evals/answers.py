@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runtime.engine import Engine
+from runtime.engine.engine import Engine
+from runtime.engine.generate import generate
 from runtime.errors import EvalError
 from runtime.evals.benchmark import LETTERS
 from runtime.evals.prompts import Prompt
 from runtime.evals.styles import NO_CHOICE, Style, first_letter
-from runtime.generate import generate
-from runtime.sampling import SamplingParams
-from runtime.tokenizer import StreamingDetokenizer, Tokenizer
+from runtime.sampling.params import SamplingParams
+from runtime.text.tokenizer import StreamingDetokenizer, Tokenizer
 
 __all__ = ["Answer", "ask", "longest_prompt"]
 

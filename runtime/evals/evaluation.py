@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from runtime.bundle.reader import MANIFEST_DIGEST, Bundle
-from runtime.engine import Engine
+from runtime.engine.engine import Engine
 from runtime.errors import EvalError
 from runtime.evals.answers import Answer, ask, longest_prompt
 from runtime.evals.benchmark import Benchmark, Exam, Question
@@ -19,7 +19,7 @@ from runtime.evals.log import Answered, Log
 from runtime.evals.mmlu import MMLU
 from runtime.evals.prompts import Prompts
 from runtime.evals.styles import NO_CHOICE, STYLES, Style
-from runtime.tokenizer import Tokenizer
+from runtime.text.tokenizer import Tokenizer
 
 __all__ = ["BENCHMARKS", "Evaluation", "describe_bundle"]
 

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from pydantic import JsonValue, NonNegativeFloat, NonNegativeInt
 
-from runtime.engine import Engine
+from runtime.engine.engine import Engine
 from runtime.evals.answers import longest_prompt
 from runtime.evals.benchmark import Exam
 from runtime.evals.evaluation import Evaluation
 from runtime.evals.log import Answered, Log
 from runtime.evals.results import Result, check_comparable, compare, make_result, write_result
 from runtime.record import Record
+from runtime.text.tokenizer import Tokenizer
 from runtime.timing import now
-from runtime.tokenizer import Tokenizer
 
 __all__ = ["Effort", "examine"]
 

@@ -6,11 +6,11 @@ Takes a style and a tokenizer; must not know the engine or how a choice is made.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from runtime.engine.kv_cache import common_prefix
 from runtime.evals.benchmark import LETTERS, Exam, Question
 from runtime.evals.styles import Style, make_header, messages, plain_text
-from runtime.kv_cache import common_prefix
-from runtime.template import encode_chat, render
-from runtime.tokenizer import Tokenizer
+from runtime.text.template import encode_chat, render
+from runtime.text.tokenizer import Tokenizer
 
 __all__ = ["Prompt", "Prompts"]
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from runtime.evals.benchmark import LETTERS, Exam, Question
 from runtime.record import Record
-from runtime.template import Message
+from runtime.text.template import Message
 
 __all__ = [
     "NO_CHOICE",

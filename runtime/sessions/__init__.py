@@ -28,8 +28,8 @@ class Backend:
     many_devices: bool = False
 
 
-PORTABLE = Backend(module="runtime.sessions.portable", opener="open_portable")
-CPU = Backend(module="runtime.sessions.cpu", opener="open_cpu")
+PORTABLE = Backend(module="runtime.sessions.onnx.portable", opener="open_portable")
+CPU = Backend(module="runtime.sessions.onnx.cpu", opener="open_cpu")
 ACL = Backend(
     module="runtime.sessions.acl.session", opener="AclSession", traces=False, many_devices=True
 )

@@ -13,13 +13,13 @@ from export.miniature import DIALOGUES
 from profiles import load_profile
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.completion import complete
-from runtime.engine import Engine
-from runtime.generate import generate
-from runtime.kv_cache import common_prefix
-from runtime.sampling import SamplingParams
+from runtime.engine.engine import Engine
+from runtime.engine.generate import generate
+from runtime.engine.kv_cache import common_prefix
+from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
-from runtime.template import Message
-from runtime.tokenizer import Tokenizer
+from runtime.text.template import Message
+from runtime.text.tokenizer import Tokenizer
 from tests.ascend.conftest import Toolkit
 from tests.bundles import DATA, silent
 from tests.emulator.device import Emulator

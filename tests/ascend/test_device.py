@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime.bundle.reader import Bundle, load_bundle
-from runtime.engine import Engine
+from runtime.engine.engine import Engine
 from runtime.errors import SessionError
 from runtime.sessions import SESSIONS, open_session
 from tests.ascend.conftest import Toolkit, put_toolkit

@@ -12,7 +12,7 @@ from export.exporter import export_bundle
 from profiles import Profile, load_profile
 from runtime.bundle.manifest import GraphSpec
 from runtime.bundle.reader import Bundle, load_bundle
-from runtime.engine import Engine
+from runtime.engine.engine import Engine
 from runtime.errors import SessionError
 from runtime.sessions import open_session
 from tests.ascend.conftest import put_toolkit

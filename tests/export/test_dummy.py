@@ -10,11 +10,11 @@ from export.errors import CheckpointError
 from export.exporter import export_bundle
 from profiles import load_profile
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
-from runtime.engine import Engine
-from runtime.generate import generate
-from runtime.sampling import SamplingParams
+from runtime.engine.engine import Engine
+from runtime.engine.generate import generate
+from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
-from runtime.tokenizer import Tokenizer
+from runtime.text.tokenizer import Tokenizer
 from tests.bundles import DATA, silent
 
 CONFIG = {

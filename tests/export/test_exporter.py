@@ -21,9 +21,9 @@ from profiles import Profile, load_profile
 from runtime.bundle.manifest import ModelConfig
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.bundle.writer import Report
-from runtime.engine import Engine
-from runtime.generate import generate
-from runtime.sampling import SamplingParams
+from runtime.engine.engine import Engine
+from runtime.engine.generate import generate
+from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
 from tests.bundles import silent
 from toolchain.compiler import compile_bundle

@@ -15,8 +15,8 @@ from transformers import LlamaForCausalLM
 
 from export.miniature import BYTE_SPELLED, DIALOGUES, SYSTEM, make_miniature, template_turns
 from runtime.errors import UserError
-from runtime.template import DEFAULT_SYSTEM_PROMPT, Message, encode_chat
-from runtime.tokenizer import Tokenizer
+from runtime.text.template import DEFAULT_SYSTEM_PROMPT, Message, encode_chat
+from runtime.text.tokenizer import Tokenizer
 
 FILES = {
     "config.json",

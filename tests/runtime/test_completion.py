@@ -11,21 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.bundle.reader import TOKENIZER, load_bundle
-from runtime.completion import (
-    Completion,
-    CompletionChunk,
-    Prompt,
-    StopStrings,
-    complete,
-    stream_completion,
-)
-from runtime.engine import Engine
+from runtime.completion import Completion, CompletionChunk, Prompt, complete, stream_completion
+from runtime.engine.engine import Engine
 from runtime.errors import ParameterError, PromptError
-from runtime.sampling import SamplingParams
+from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
-from runtime.template import Message
+from runtime.text.stop_strings import StopStrings
+from runtime.text.template import Message
+from runtime.text.tokenizer import Tokenizer
 from runtime.timing import Stopwatch
-from runtime.tokenizer import Tokenizer
 
 # What the miniature was trained on; the animal and the sign are spelled in byte tokens.
 CAPITAL = ("北京是哪个国家的首都？", "北京是中国的首都，也是全国的政治和文化中心。")

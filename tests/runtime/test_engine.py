@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from runtime.bundle.manifest import Graph
 from runtime.bundle.reader import load_bundle
-from runtime.engine import CALL_COST, Engine, plan_chunks
+from runtime.engine.chunks import CALL_COST, plan_chunks
+from runtime.engine.engine import Engine
+from runtime.engine.kv_cache import Slot
 from runtime.errors import PromptError, SessionError
-from runtime.kv_cache import Slot
 from runtime.sessions import open_session
 from runtime.sessions.base import Chunk, Logits, Session
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from runtime.bundle.reader import load_bundle
-from runtime.engine import Engine
+from runtime.engine.engine import Engine
+from runtime.engine.generate import FinishReason, Token, generate
 from runtime.errors import ParameterError, PromptError
-from runtime.generate import FinishReason, Token, generate
-from runtime.sampling import SamplingParams
+from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
 
 CACHE_LEN, VOCAB, NUM_SLOTS = 40, 640, 3

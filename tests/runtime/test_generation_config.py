@@ -9,8 +9,8 @@ import pytest
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.errors import UserError
-from runtime.generation_config import default_params
-from runtime.sampling import SamplingParams
+from runtime.sampling.defaults import default_params
+from runtime.sampling.params import SamplingParams
 
 EOS = 5  # the tokenizer's, which counts where the file names none
 

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from runtime.engine.kv_cache import KVCache, Slot, common_prefix
 from runtime.errors import SessionError
-from runtime.kv_cache import KVCache, Slot, common_prefix
 
 NUM_SLOTS, CAPACITY = 3, 6
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from runtime.bundle.reader import load_bundle
-from runtime.engine import Engine
+from runtime.engine.engine import Engine
 from runtime.errors import SessionError
 from runtime.sessions import open_session
 from runtime.sessions.base import Logits, Session

@@ -7,11 +7,11 @@ import pytest
 
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.completion import Completion, complete
-from runtime.engine import Engine
+from runtime.engine.engine import Engine
 from runtime.profile_run import Run, describe, read_trace
-from runtime.sampling import SamplingParams
+from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
-from runtime.tokenizer import Tokenizer
+from runtime.text.tokenizer import Tokenizer
 
 NEW_TOKENS = 5
 PROMPT = "北京是中国的首都" * 8

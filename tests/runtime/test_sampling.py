@@ -11,14 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from runtime.errors import ParameterError, SessionError
-from runtime.sampling import (
-    Sampler,
-    SamplingParams,
-    apply_penalties,
-    make_rng,
-    most_likely,
-    top_logprobs,
-)
+from runtime.sampling.params import SamplingParams
+from runtime.sampling.sampler import Sampler, apply_penalties, make_rng, most_likely, top_logprobs
 
 Logits = NDArray[np.float32]
 VOCAB = 12

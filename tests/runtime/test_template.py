@@ -7,8 +7,8 @@ import pytest
 from sentencepiece import SentencePieceTrainer
 
 from runtime.errors import PromptError
-from runtime.template import DEFAULT_SYSTEM_PROMPT, Message, encode_chat, render
-from runtime.tokenizer import Tokenizer
+from runtime.text.template import DEFAULT_SYSTEM_PROMPT, Message, encode_chat, render
+from runtime.text.tokenizer import Tokenizer
 
 DATA = Path(__file__).parents[3] / "shared/data/alpaca2-mini"
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from runtime.errors import BundleError, PromptError
-from runtime.tokenizer import StreamingDetokenizer, Tokenizer
+from runtime.text.tokenizer import StreamingDetokenizer, Tokenizer
 
 REAL_MODEL = Path(__file__).parents[3] / "shared/data/tokenizer/tokenizer.model"
 LINES = [

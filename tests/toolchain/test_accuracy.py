@@ -12,7 +12,7 @@ import pytest
 from export.exporter import export_bundle
 from profiles import load_profile
 from runtime.bundle.reader import Bundle
-from runtime.engine import Engine
+from runtime.engine.engine import Engine
 from runtime.sessions import open_session
 from tests.bundles import silent
 from toolchain.compiler import compile_bundle

@@ -14,7 +14,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
 from runtime.bundle.manifest import Graph
 from runtime.bundle.reader import Bundle, load_bundle
-from runtime.sessions.mask import attention_mask
+from runtime.sessions.attention_mask import attention_mask
 from toolchain.targets.ascend.npu_rms_norm import PLUGIN_EPSILON, NpuRmsNorm, input_scale
 from toolchain.targets.ascend.open_seq_len import OpenSeqLen
 from toolchain.targets.ascend.rows_first_cache import RowsFirstCache

@@ -15,7 +15,7 @@ from runtime.bundle.reader import load_bundle
 from runtime.errors import ParameterError
 from runtime.sessions import open_session
 from runtime.sessions.base import Session
-from runtime.tokenizer import Tokenizer
+from runtime.text.tokenizer import Tokenizer
 from toolchain.bench.csv_file import check_names
 from toolchain.bench.grid import Case, Grid, case_pairs, power_pairs
 from toolchain.bench.measure import Runner

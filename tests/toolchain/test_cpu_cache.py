@@ -10,7 +10,7 @@ import pytest
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.bundle.tensor_names import new_key, new_value
 from runtime.sessions import Chunk, open_session
-from runtime.sessions.cpu import CpuSession
+from runtime.sessions.onnx.cpu import CpuSession
 from tests.bundles import silent
 from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError

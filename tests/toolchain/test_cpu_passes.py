@@ -12,7 +12,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from runtime.bundle.manifest import Graph
 from runtime.bundle.reader import Bundle, load_bundle
-from runtime.sessions.mask import attention_mask
+from runtime.sessions.attention_mask import attention_mask
 from toolchain.targets.cpu.float32 import Float32
 from toolchain.targets.cpu.free_dimensions import FreeDimensions
 from toolchain.targets.cpu.fuse_norms import FuseNorms

@@ -14,7 +14,7 @@ from export.exporter import export_bundle
 from profiles import load_profile
 from runtime.evals.ceval import CEVAL
 from runtime.evals.mmlu import MMLU
-from runtime.tokenizer import Tokenizer
+from runtime.text.tokenizer import Tokenizer
 from tests.bundles import DATA, silent
 from toolchain.compiler import compile_bundle
 

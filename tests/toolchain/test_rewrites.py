@@ -9,11 +9,11 @@ import pytest
 
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.completion import complete
-from runtime.engine import Engine
-from runtime.sampling import SamplingParams
+from runtime.engine.engine import Engine
+from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
-from runtime.template import Message
-from runtime.tokenizer import Tokenizer
+from runtime.text.template import Message
+from runtime.text.tokenizer import Tokenizer
 from tests.bundles import silent
 from toolchain.compiler import compile_bundle, exported_profile
 from toolchain.errors import TargetError

@@ -16,9 +16,9 @@ from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.bundle.writer import BundleWriter
 from runtime.errors import PromptError
 from runtime.sessions import Chunk, open_session
-from runtime.sessions.portable import PortableSession
-from runtime.template import Message, encode_chat
-from runtime.tokenizer import Tokenizer
+from runtime.sessions.onnx.portable import PortableSession
+from runtime.text.template import Message, encode_chat
+from runtime.text.tokenizer import Tokenizer
 from tests.bundles import DATA, silent
 from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError

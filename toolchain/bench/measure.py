@@ -1,7 +1,7 @@
 """Runs one case once and says where its time went.
 
-The loop is that of runtime.generate for several sequences in step: greedy, stop tokens ignored,
-random ids, so that nothing depends on what the model says.
+The loop is that of runtime.engine.generate for several sequences in step: greedy, stop tokens
+ignored, random ids, so that nothing depends on what the model says.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from runtime.engine import Engine
-from runtime.kv_cache import Slot
-from runtime.sampling import Sampler, SamplingParams, make_rng
+from runtime.engine.engine import Engine
+from runtime.engine.kv_cache import Slot
+from runtime.sampling.params import SamplingParams
+from runtime.sampling.sampler import Sampler, make_rng
 from runtime.sessions.base import Logits
+from runtime.text.tokenizer import StreamingDetokenizer, Tokenizer
 from runtime.timing import now
-from runtime.tokenizer import StreamingDetokenizer, Tokenizer
 from toolchain.bench.grid import Case
 from toolchain.bench.timed_session import TimedSession
 

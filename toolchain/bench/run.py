@@ -11,8 +11,8 @@ import numpy as np
 from profiles import Chip
 from runtime.bundle.reader import TOKENIZER, WEIGHTS_DIR, Bundle
 from runtime.sessions import open_session
+from runtime.text.tokenizer import Tokenizer
 from runtime.timing import now
-from runtime.tokenizer import Tokenizer
 from toolchain.bench.grid import Case
 from toolchain.bench.measure import Run, Runner
 from toolchain.bench.result import Machine, Mode, Reach, Result, Row, Spread

@@ -43,11 +43,11 @@ def command(
 
     from runtime.bundle.reader import TOKENIZER, load_bundle
     from runtime.console import note
-    from runtime.engine import Engine
+    from runtime.engine.engine import Engine
     from runtime.evals.evaluation import BENCHMARKS, Evaluation, describe_bundle
     from runtime.evals.examine import examine
     from runtime.sessions import open_session
-    from runtime.tokenizer import Tokenizer
+    from runtime.text.tokenizer import Tokenizer
 
     evaluation = Evaluation(
         benchmark=BENCHMARKS[benchmark],

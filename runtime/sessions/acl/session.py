@@ -22,8 +22,8 @@ from runtime.sessions.acl.driver import Acl
 from runtime.sessions.acl.model import AclModel, Workspace, num_bytes
 from runtime.sessions.acl.room import require_room
 from runtime.sessions.acl.weights import find_register, put_on_device
+from runtime.sessions.attention_mask import attention_mask
 from runtime.sessions.base import Chunk, Logits, batch_row, token_arrays
-from runtime.sessions.mask import attention_mask
 
 __all__ = ["AclSession"]
 

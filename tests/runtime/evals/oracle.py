@@ -13,13 +13,13 @@ from types import SimpleNamespace
 import numpy as np
 
 from runtime.bundle.manifest import Graph, GraphSpec
-from runtime.engine import Engine
+from runtime.engine.engine import Engine
 from runtime.evals.benchmark import LETTERS, Exam
 from runtime.evals.evaluation import BENCHMARKS, Evaluation
 from runtime.evals.examine import Effort, examine
 from runtime.evals.results import Result
 from runtime.sessions.base import Chunk, Logits
-from runtime.tokenizer import Tokenizer
+from runtime.text.tokenizer import Tokenizer
 from tests.bundles import DATA
 
 SUBJECTS = tuple(sorted(p.stem.removesuffix("_val") for p in (DATA / "ceval/val").glob("*.csv")))

@@ -16,7 +16,7 @@ import pytest
 from runtime.errors import EvalError
 from runtime.evals.log import Answered, Log
 from runtime.evals.results import check_comparable, compare
-from runtime.tokenizer import Tokenizer
+from runtime.text.tokenizer import Tokenizer
 from tests.bundles import DATA
 from tests.runtime.evals.oracle import (
     OracleSession,

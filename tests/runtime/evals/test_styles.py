@@ -10,7 +10,7 @@ from runtime.evals.benchmark import Exam, Question
 from runtime.evals.ceval import CEVAL
 from runtime.evals.prompts import Prompts
 from runtime.evals.styles import STYLES, first_letter
-from runtime.tokenizer import Tokenizer
+from runtime.text.tokenizer import Tokenizer
 from tests.runtime.evals.oracle import SUBJECTS, read_exams
 
 SHOT = Question(id=0, text="1+1=____", choices=("1", "2", "3", "4"), answer="B")

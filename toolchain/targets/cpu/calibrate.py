@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from runtime.bundle import tensor_names as names
 from runtime.bundle.reader import GRAPHS_DIR, TOKENIZER, Bundle
-from runtime.sessions.cpu import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
-from runtime.tokenizer import Tokenizer
+from runtime.sessions.onnx.cpu import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
+from runtime.text.tokenizer import Tokenizer
 
 __all__ = ["calibrate", "calibration_ids"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from profiles import Profile
-from runtime.sessions.cpu import cache_rows
+from runtime.sessions.onnx.cpu import cache_rows
 from toolchain.errors import TargetError
 from toolchain.targets.cpu.float32 import Float32
 from toolchain.targets.cpu.free_dimensions import FreeDimensions

@@ -5,7 +5,7 @@ from typing import Any
 
 from runtime.bundle.reader import GENERATION_CONFIG, Bundle
 from runtime.errors import BundleError, ParameterError
-from runtime.sampling import SamplingParams
+from runtime.sampling.params import SamplingParams
 
 __all__ = ["default_params"]
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from runtime.errors import PromptError
 from runtime.record import Record
-from runtime.tokenizer import Tokenizer
+from runtime.text.tokenizer import Tokenizer
 
 __all__ = ["DEFAULT_SYSTEM_PROMPT", "Message", "encode_chat", "render"]
 

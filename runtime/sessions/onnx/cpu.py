@@ -18,8 +18,8 @@ from runtime.bundle import tensor_names as names
 from runtime.bundle.manifest import Graph
 from runtime.bundle.reader import Bundle
 from runtime.sessions.base import Chunk, Logits, Session, batch_row, token_arrays
-from runtime.sessions.onnx_graphs import OnnxGraphs
-from runtime.sessions.portable import PortableSession
+from runtime.sessions.onnx.graphs import OnnxGraphs
+from runtime.sessions.onnx.portable import PortableSession
 
 __all__ = ["SEQLENS_K", "TOTAL_SEQUENCE_LENGTH", "CpuSession", "cache_rows", "open_cpu"]
 

@@ -4,8 +4,9 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from runtime.engine import Engine
-from runtime.sampling import Sampler, SamplingParams, make_rng, top_logprobs
+from runtime.engine.engine import Engine
+from runtime.sampling.params import SamplingParams
+from runtime.sampling.sampler import Sampler, make_rng, top_logprobs
 from runtime.timing import now
 
 __all__ = ["FinishReason", "Token", "generate"]

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from runtime.bundle import tensor_names as names
 from runtime.bundle.manifest import Graph, GraphSpec
 from runtime.bundle.reader import Bundle
+from runtime.sessions.attention_mask import attention_mask
 from runtime.sessions.base import Chunk, Logits, Session, batch_row, token_arrays
-from runtime.sessions.mask import attention_mask
-from runtime.sessions.onnx_graphs import OnnxGraphs
+from runtime.sessions.onnx.graphs import OnnxGraphs
 
 __all__ = ["PortableSession", "open_portable"]
 

@@ -1,0 +1,1 @@
+"""From a row of logits to a token id: the settings, their defaults and the steps."""
