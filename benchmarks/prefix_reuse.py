@@ -17,10 +17,10 @@ from tempfile import TemporaryDirectory
 
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.engine.engine import Engine
-from runtime.evals.evaluation import BENCHMARKS, Evaluation, describe_bundle
-from runtime.evals.examine import Effort, examine
 from runtime.sessions import Session, open_session
 from runtime.text.tokenizer import Tokenizer
+from toolchain.evals.evaluation import BENCHMARKS, Evaluation, describe_bundle
+from toolchain.evals.examine import Effort, examine
 
 
 def parse() -> argparse.Namespace:

@@ -12,11 +12,11 @@ import pytest
 
 from export.exporter import export_bundle
 from profiles import load_profile
-from runtime.evals.ceval import CEVAL
-from runtime.evals.mmlu import MMLU
 from runtime.text.tokenizer import Tokenizer
 from tests.bundles import DATA, silent
 from toolchain.compiler import compile_bundle
+from toolchain.evals.ceval import CEVAL
+from toolchain.evals.mmlu import MMLU
 
 SUBJECTS = "computer_network,college_physics,high_school_geography,law,logic,fire_engineer"
 QUESTIONS = 29  # of these subjects in the made-up set

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from runtime.evals.examine import Effort
-    from runtime.evals.results import Comparison, Result
+    from toolchain.evals.examine import Effort
+    from toolchain.evals.results import Comparison, Result
 
 __all__ = ["command"]
 
@@ -44,10 +44,10 @@ def command(
     from runtime.bundle.reader import TOKENIZER, load_bundle
     from runtime.console import note
     from runtime.engine.engine import Engine
-    from runtime.evals.evaluation import BENCHMARKS, Evaluation, describe_bundle
-    from runtime.evals.examine import examine
     from runtime.sessions import open_session
     from runtime.text.tokenizer import Tokenizer
+    from toolchain.evals.evaluation import BENCHMARKS, Evaluation, describe_bundle
+    from toolchain.evals.examine import examine
 
     evaluation = Evaluation(
         benchmark=BENCHMARKS[benchmark],
@@ -76,8 +76,8 @@ def command(
 
 
 def _print_table(title: str, result: "Result") -> None:
-    from runtime.evals.scores import wilson
     from toolchain.console import print_table
+    from toolchain.evals.scores import wilson
 
     rows = []
     for name, tally in result.categories.items():

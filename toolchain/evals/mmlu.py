@@ -1,6 +1,6 @@
 """MMLU (arXiv:2009.03300): 57 subjects in English, files without a header row."""
 
-from runtime.evals.benchmark import Benchmark
+from toolchain.evals.benchmark import Benchmark
 
 __all__ = ["MMLU"]
 

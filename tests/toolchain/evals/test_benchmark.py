@@ -1,14 +1,14 @@
-"""Claims about runtime.evals.benchmark: reading the published files, and refusing others."""
+"""Claims about toolchain.evals.benchmark: reading the published files, and refusing others."""
 
 from pathlib import Path
 
 import pytest
 
 from runtime.errors import EvalError
-from runtime.evals.benchmark import Question
-from runtime.evals.ceval import CEVAL
-from runtime.evals.mmlu import MMLU
 from tests.bundles import DATA
+from toolchain.evals.benchmark import Question
+from toolchain.evals.ceval import CEVAL
+from toolchain.evals.mmlu import MMLU
 
 HEADER = "id,question,A,B,C,D,answer\n"
 

@@ -14,13 +14,13 @@ import numpy as np
 
 from runtime.bundle.manifest import Graph, GraphSpec
 from runtime.engine.engine import Engine
-from runtime.evals.benchmark import LETTERS, Exam
-from runtime.evals.evaluation import BENCHMARKS, Evaluation
-from runtime.evals.examine import Effort, examine
-from runtime.evals.results import Result
 from runtime.sessions.base import Chunk, Logits
 from runtime.text.tokenizer import Tokenizer
 from tests.bundles import DATA
+from toolchain.evals.benchmark import LETTERS, Exam
+from toolchain.evals.evaluation import BENCHMARKS, Evaluation
+from toolchain.evals.examine import Effort, examine
+from toolchain.evals.results import Result
 
 SUBJECTS = tuple(sorted(p.stem.removesuffix("_val") for p in (DATA / "ceval/val").glob("*.csv")))
 BUNDLE = {"name": "oracle", "manifest_sha256": "0", "target": "none", "weights": "none"}

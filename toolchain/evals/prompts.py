@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from runtime.engine.kv_cache import common_prefix
-from runtime.evals.benchmark import LETTERS, Exam, Question
-from runtime.evals.styles import Style, make_header, messages, plain_text
 from runtime.text.template import encode_chat, render
 from runtime.text.tokenizer import Tokenizer
+from toolchain.evals.benchmark import LETTERS, Exam, Question
+from toolchain.evals.styles import Style, make_header, messages, plain_text
 
 __all__ = ["Prompt", "Prompts"]
 

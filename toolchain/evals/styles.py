@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from runtime.evals.benchmark import LETTERS, Exam, Question
 from runtime.record import Record
 from runtime.text.template import Message
+from toolchain.evals.benchmark import LETTERS, Exam, Question
 
 __all__ = [
     "NO_CHOICE",

@@ -21,11 +21,11 @@ from typing import Final, Literal
 from pydantic import JsonValue, NonNegativeInt, ValidationError
 
 from runtime.errors import EvalError
-from runtime.evals.evaluation import Evaluation
-from runtime.evals.log import Answered
-from runtime.evals.scores import Tally, by_group
-from runtime.evals.styles import NO_CHOICE
 from runtime.record import Record, first_problem
+from toolchain.evals.evaluation import Evaluation
+from toolchain.evals.log import Answered
+from toolchain.evals.scores import Tally, by_group
+from toolchain.evals.styles import NO_CHOICE
 
 __all__ = [
     "RESULT",

@@ -1,12 +1,12 @@
-"""Claims about runtime.evals.scores."""
+"""Claims about toolchain.evals.scores."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.evals.ceval import CEVAL
-from runtime.evals.mmlu import MMLU
-from runtime.evals.scores import Tally, by_group, wilson
+from toolchain.evals.ceval import CEVAL
+from toolchain.evals.mmlu import MMLU
+from toolchain.evals.scores import Tally, by_group, wilson
 
 # Right answers and questions that the manual's table of C-Eval implies, by category.
 MANUAL = {

@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import EvalError
-from runtime.evals.log import Answered, Log
-from runtime.evals.results import check_comparable, compare
 from runtime.text.tokenizer import Tokenizer
 from tests.bundles import DATA
 from tests.runtime.evals.oracle import (
@@ -25,6 +23,8 @@ from tests.runtime.evals.oracle import (
     read_exams,
     right_answers,
 )
+from toolchain.evals.log import Answered, Log
+from toolchain.evals.results import check_comparable, compare
 
 FILES = ("device0.log", "cache0.csv", "result_0_subject_acc.json", "result_0_classes_acc.json")
 TRUTH = right_answers(read_exams())

@@ -6,14 +6,14 @@ from pathlib import Path
 from pydantic import JsonValue, NonNegativeFloat, NonNegativeInt
 
 from runtime.engine.engine import Engine
-from runtime.evals.answers import longest_prompt
-from runtime.evals.benchmark import Exam
-from runtime.evals.evaluation import Evaluation
-from runtime.evals.log import Answered, Log
-from runtime.evals.results import Result, check_comparable, compare, make_result, write_result
 from runtime.record import Record
 from runtime.text.tokenizer import Tokenizer
 from runtime.timing import now
+from toolchain.evals.answers import longest_prompt
+from toolchain.evals.benchmark import Exam
+from toolchain.evals.evaluation import Evaluation
+from toolchain.evals.log import Answered, Log
+from toolchain.evals.results import Result, check_comparable, compare, make_result, write_result
 
 __all__ = ["Effort", "examine"]
 

@@ -1,4 +1,4 @@
-"""Claims about runtime.evals.styles and prompts: what the model reads, letter for letter."""
+"""Claims about toolchain.evals.styles and prompts: what the model reads, letter for letter."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from runtime.evals.benchmark import Exam, Question
-from runtime.evals.ceval import CEVAL
-from runtime.evals.prompts import Prompts
-from runtime.evals.styles import STYLES, first_letter
 from runtime.text.tokenizer import Tokenizer
 from tests.runtime.evals.oracle import SUBJECTS, read_exams
+from toolchain.evals.benchmark import Exam, Question
+from toolchain.evals.ceval import CEVAL
+from toolchain.evals.prompts import Prompts
+from toolchain.evals.styles import STYLES, first_letter
 
 SHOT = Question(id=0, text="1+1=____", choices=("1", "2", "3", "4"), answer="B")
 ASKED = Question(id=0, text="2+2=____", choices=("4", "5", "6", "7"), answer="A")

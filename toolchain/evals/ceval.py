@@ -1,6 +1,6 @@
 """C-Eval (arXiv:2305.08322): 52 subjects in Chinese, files with a header row and an id column."""
 
-from runtime.evals.benchmark import Benchmark
+from toolchain.evals.benchmark import Benchmark
 
 __all__ = ["CEVAL"]
 

@@ -12,14 +12,14 @@ from pydantic import JsonValue
 from runtime.bundle.reader import MANIFEST_DIGEST, Bundle
 from runtime.engine.engine import Engine
 from runtime.errors import EvalError
-from runtime.evals.answers import Answer, ask, longest_prompt
-from runtime.evals.benchmark import Benchmark, Exam, Question
-from runtime.evals.ceval import CEVAL
-from runtime.evals.log import Answered, Log
-from runtime.evals.mmlu import MMLU
-from runtime.evals.prompts import Prompts
-from runtime.evals.styles import NO_CHOICE, STYLES, Style
 from runtime.text.tokenizer import Tokenizer
+from toolchain.evals.answers import Answer, ask, longest_prompt
+from toolchain.evals.benchmark import Benchmark, Exam, Question
+from toolchain.evals.ceval import CEVAL
+from toolchain.evals.log import Answered, Log
+from toolchain.evals.mmlu import MMLU
+from toolchain.evals.prompts import Prompts
+from toolchain.evals.styles import NO_CHOICE, STYLES, Style
 
 __all__ = ["BENCHMARKS", "Evaluation", "describe_bundle"]
 

@@ -9,11 +9,11 @@ import numpy as np
 from runtime.engine.engine import Engine
 from runtime.engine.generate import generate
 from runtime.errors import EvalError
-from runtime.evals.benchmark import LETTERS
-from runtime.evals.prompts import Prompt
-from runtime.evals.styles import NO_CHOICE, Style, first_letter
 from runtime.sampling.params import SamplingParams
 from runtime.text.tokenizer import StreamingDetokenizer, Tokenizer
+from toolchain.evals.benchmark import LETTERS
+from toolchain.evals.prompts import Prompt
+from toolchain.evals.styles import NO_CHOICE, Style, first_letter
 
 __all__ = ["Answer", "ask", "longest_prompt"]
 
