@@ -30,7 +30,7 @@ from peer_models import ENGINES, command, make_models
 from peer_results import CASES, EngineResults, Results, prefill
 from peer_tables import markdown
 
-from toolchain.machine import num_cores, read_bandwidth, total_memory
+from toolchain.host.machine import num_cores, read_bandwidth, total_memory
 
 FULL_LAYERS = 32
 FULL_ENGINES = ["ours-int4-kv8", "llama.cpp-q4_0"]  # all do not fit into 24 GB

@@ -8,6 +8,7 @@ from profiles.profile import (
     Limits,
     Profile,
     ProfileError,
+    exported_profile,
     load_profile,
     profile_names,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "Limits",
     "Profile",
     "ProfileError",
+    "exported_profile",
     "load_profile",
     "profile_names",
 ]

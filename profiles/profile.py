@@ -9,7 +9,8 @@ from typing import Literal, Self
 from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
 from runtime.bundle.manifest import GraphSpec
-from runtime.errors import UserError
+from runtime.bundle.reader import Bundle
+from runtime.errors import BundleError, UserError
 from runtime.record import Record, first_problem
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "Profile",
     "ProfileError",
     "Weights",
+    "exported_profile",
     "load_profile",
+    "profile_names",
 ]
 
 Weights = Literal["fp32", "fp16", "int8", "int4"]
@@ -173,3 +176,18 @@ def load_profile(name_or_path: str) -> Profile:
         raise ProfileError(f"profile {name_or_path}: {first_problem(error)}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ProfileError(f"profile {name_or_path}: {error}") from error
+
+
+def exported_profile(bundle: Bundle) -> Profile:
+    """The profile that the bundle was exported with.
+
+    Raises:
+        BundleError: a version with other profiles wrote the bundle.
+    """
+    try:
+        return Profile.model_validate(bundle.manifest.profile, strict=False)
+    except ValidationError as error:
+        raise BundleError(
+            f"{bundle.path}: profile: {first_problem(error)}",
+            next_step="export it again with this version",
+        ) from error

@@ -5,34 +5,15 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from profiles import Profile, load_profile, profile_names
+from profiles import Profile, exported_profile, load_profile, profile_names
 from runtime.bundle.manifest import Manifest, Provenance
 from runtime.bundle.reader import GENERATION_CONFIG, TOKENIZER, Bundle
 from runtime.bundle.writer import BundleWriter, Report
-from runtime.errors import BundleError
-from runtime.record import first_problem
 from toolchain.errors import TargetError
-from toolchain.machine import require_memory
+from toolchain.host.machine import require_memory
 from toolchain.targets import Target, find_target
 
-__all__ = ["compile_bundle", "dry_run", "exported_profile"]
-
-
-def exported_profile(bundle: Bundle) -> Profile:
-    """The profile that the bundle was exported with.
-
-    Raises:
-        BundleError: a version with other profiles wrote the bundle.
-    """
-    try:
-        return Profile.model_validate(bundle.manifest.profile, strict=False)
-    except ValidationError as error:
-        raise BundleError(
-            f"{bundle.path}: profile: {first_problem(error)}",
-            next_step="export it again with this version",
-        ) from error
+__all__ = ["compile_bundle", "dry_run"]
 
 
 def compile_bundle(

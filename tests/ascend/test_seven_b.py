@@ -21,7 +21,7 @@ from tests.ascend.conftest import put_toolkit
 from tests.bundles import silent
 from tests.emulator.device import Emulator
 from toolchain import compiler
-from toolchain.planner import make_plan
+from toolchain.plan.planner import make_plan
 
 SEVEN_B = ModelConfig(
     vocab_size=55296,

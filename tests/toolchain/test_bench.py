@@ -18,10 +18,10 @@ from runtime.sessions.base import Session
 from runtime.text.tokenizer import Tokenizer
 from toolchain.bench.csv_file import check_names
 from toolchain.bench.grid import Case, Grid, case_pairs, power_pairs
+from toolchain.bench.llama_bench import speed_tests
 from toolchain.bench.measure import Runner
 from toolchain.bench.result import Mode, Result
 from toolchain.bench.run import bench
-from toolchain.bench.speed_test import speed_tests
 from toolchain.bench.tables import markdown
 from toolchain.bench.timed_session import TimedSession
 from toolchain.errors import TargetError

@@ -20,9 +20,9 @@ from runtime.errors import UserError
 from toolchain.commands import doctor
 from toolchain.doctor import Item, System, diagnose, is_lacking
 from toolchain.doctor.host import NUMPY, ONNXRUNTIME
-from toolchain.doctor.packages import NAMES, package_name
 from toolchain.doctor.site import PYTHON, series_of
-from toolchain.doctor.versions import at_least
+from toolchain.host.packages import NAMES, package_name
+from toolchain.host.versions import at_least
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests/data/doctor"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from profiles import Limits
-from toolchain.parity import AgreementSum, match_length, relative_error
+from toolchain.verify.parity import AgreementSum, match_length, relative_error
 
 LIMITS = Limits(argmax=0.9, top10=0.9, kl=0.01, perplexity=0.01, hidden=0.1)
 

@@ -13,14 +13,14 @@ import pytest
 from export.config import load_config
 from export.errors import ConfigError
 from profiles import Profile, load_profile
+from profiles.profile import exported_profile
 from runtime.bundle.manifest import ModelConfig
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.errors import UserError
-from toolchain import machine
-from toolchain.compiler import exported_profile
+from toolchain.costs.quantity import Quantity, total
 from toolchain.errors import TargetError
-from toolchain.planner import Plan, make_plan
-from toolchain.quantity import Quantity, total
+from toolchain.host import machine
+from toolchain.plan.planner import Plan, make_plan
 
 COMMAND = [sys.executable, "-c", "from toolchain.cli import main; main()"]
 SEVEN_B = ModelConfig(

@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 
+from profiles.profile import exported_profile
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.completion import complete
 from runtime.engine.engine import Engine
@@ -15,7 +16,7 @@ from runtime.sessions import open_session
 from runtime.text.template import Message
 from runtime.text.tokenizer import Tokenizer
 from tests.bundles import silent
-from toolchain.compiler import compile_bundle, exported_profile
+from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError
 from toolchain.targets.cpu.passes import PASSES, choose_passes
 

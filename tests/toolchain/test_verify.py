@@ -22,7 +22,7 @@ from runtime.text.tokenizer import Tokenizer
 from tests.bundles import DATA, silent
 from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError
-from toolchain.verify import StageReport, read_ids, verify
+from toolchain.verify.stages import StageReport, read_ids, verify
 
 Edit = Callable[[dict[str, np.ndarray]], None]
 HIDDEN, INNER = 128, 352
@@ -227,7 +227,7 @@ def test_a_token_that_the_model_lacks_is_refused_before_the_work(bundles: Path) 
 
 
 def test_taps_leave_the_bundle_as_it_was(bundles: Path, tmp_path: Path) -> None:
-    from toolchain.taps import tapped
+    from toolchain.verify.taps import tapped
 
     copy = tapped(load_bundle(bundles / "small-fp32"), tmp_path)
     plain, shown = open_session(load_bundle(bundles / "small-fp32")), open_session(copy)

@@ -10,8 +10,8 @@ from toolchain.bench.csv_file import write_csv
 from toolchain.bench.curves import CURVES, Label
 from toolchain.bench.plots import Plot, chinese_font, draw
 from toolchain.bench.result import Result
-from toolchain.bench.show import results_json
-from toolchain.bench.tables import Table, facts, markdown, result_tables
+from toolchain.bench.tables import facts, markdown, result_tables, results_json
+from toolchain.table import Table
 
 __all__ = ["page", "write_report"]
 

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from profiles import Chip
+from profiles import Chip, exported_profile
 from runtime.bundle.reader import TOKENIZER, WEIGHTS_DIR, Bundle
 from runtime.sessions import open_session
 from runtime.text.tokenizer import Tokenizer
@@ -17,9 +17,9 @@ from toolchain.bench.grid import Case
 from toolchain.bench.measure import Run, Runner
 from toolchain.bench.result import Machine, Mode, Reach, Result, Row, Spread
 from toolchain.bench.timed_session import TimedSession
-from toolchain.compiler import exported_profile
+from toolchain.costs.sizes import num_parameters
 from toolchain.errors import TargetError
-from toolchain.machine import (
+from toolchain.host.machine import (
     cpu_name,
     num_cores,
     peak_memory,
@@ -27,8 +27,7 @@ from toolchain.machine import (
     restart_peak_memory,
     total_memory,
 )
-from toolchain.roofline import Rates, Roofline, rates
-from toolchain.sizes import num_parameters
+from toolchain.plan.roofline import Rates, Roofline, rates
 from toolchain.targets import find_target
 
 __all__ = ["bench"]

@@ -1,24 +1,17 @@
-"""Results as tables of text, for a terminal, for Markdown and for the report."""
+"""Results as tables of text, for a terminal, for Markdown and for the report, and as JSON."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from toolchain.bench.llama_bench import COLUMNS as SPEED_COLUMNS
+from toolchain.bench.llama_bench import speed_tests
 from toolchain.bench.result import Result, Row, Spread
-from toolchain.bench.speed_test import COLUMNS as SPEED_COLUMNS
-from toolchain.bench.speed_test import speed_tests
+from toolchain.console import print_table
+from toolchain.table import Table, markdown_table
 
-__all__ = ["Table", "facts", "markdown", "markdown_table", "result_tables"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """Cells of text; the first column is the row's name, the others are mostly numbers."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+__all__ = ["facts", "markdown", "print_results", "result_tables", "results_json"]
 
 
+BRIEFLY = ("latency", "roofline")  # what a terminal gets; --markdown prints every table
 LATENCY = ("case", "first token ms", "ms/token", "gap p99 ms", "response s", "decode tok/s")
 FORWARD = ("case", "forward first ms", "forward next ms", "pre next ms", "post next ms")
 TEXT = ("case", "tokenize ms", "sample ms/token", "detokenize ms/token", "peak host memory MB")
@@ -71,12 +64,24 @@ def markdown(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def markdown_table(table: Table) -> Iterator[str]:
-    """Names are aligned left, numbers right."""
-    yield f"| {' | '.join(table.columns)} |"
-    yield f"|{'|'.join(['---'] + ['--:'] * (len(table.columns) - 1))}|"
-    for row in table.rows:
-        yield f"| {' | '.join(row)} |"
+def print_results(results: Sequence[Result], *, as_json: bool, as_markdown: bool) -> None:
+    """Prints one JSON document, Markdown, or the tables that matter most."""
+    if as_json:
+        print(results_json(results))
+    elif as_markdown:
+        print(markdown(results))
+    else:
+        for result in results:
+            print("\n".join(facts(result)))
+            for table in result_tables(result):
+                if table.title in BRIEFLY:
+                    print_table(table.title, table.columns, table.rows)
+
+
+def results_json(results: Sequence[Result]) -> str:
+    """The document of one bundle, or an array of several."""
+    documents = [result.model_dump_json(indent=2) for result in results]
+    return documents[0] if len(documents) == 1 else "[" + ",\n".join(documents) + "]"
 
 
 def _case(row: Row) -> str:

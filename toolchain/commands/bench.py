@@ -53,7 +53,7 @@ def command(
     from runtime.console import note
     from toolchain.bench.csv_file import check_names, write_csv
     from toolchain.bench.run import bench
-    from toolchain.bench.show import print_results
+    from toolchain.bench.tables import print_results
 
     if report is not None:
         import toolchain.bench.report  # needs matplotlib; measuring is long

@@ -20,11 +20,11 @@ def command(
     Results are JSON of `toolchain bench`, `toolchain eval` or llama-bench, or the CSV of a
     performance test.
     """
-    from toolchain.bench.tables import markdown_table
     from toolchain.compare.comparison import compare
     from toolchain.compare.read import read_side
     from toolchain.compare.tables import comparison_json, comparison_tables
     from toolchain.console import print_table
+    from toolchain.table import markdown_table
 
     comparison = compare(read_side(ours), read_side(theirs))
     if as_json:

@@ -22,8 +22,8 @@ def command(
     from export.config import load_config
     from profiles import load_profile
     from toolchain.console import Progress, human_bytes
-    from toolchain.export_parts import export_parts
-    from toolchain.machine import require_memory
+    from toolchain.costs.export_parts import export_parts
+    from toolchain.host.machine import require_memory
 
     deployment = load_profile(profile)
     planned = {part.name: part.value for part in export_parts(load_config(model), deployment)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from toolchain.quantity import Quantity
+    from toolchain.costs.quantity import Quantity
 
 __all__ = ["command"]
 
@@ -34,10 +34,10 @@ def command(
     from export.config import load_config
     from profiles import load_profile
     from toolchain.console import human_bytes, print_table
+    from toolchain.costs.quantity import total
     from toolchain.errors import PlanError
-    from toolchain.machine import total_memory
-    from toolchain.planner import make_plan
-    from toolchain.quantity import total
+    from toolchain.host.machine import total_memory
+    from toolchain.plan.planner import make_plan
 
     deployment = load_profile(profile)
     plan = make_plan(load_config(model), deployment, weights, kv_cache, share_weights)

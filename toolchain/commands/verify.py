@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from toolchain.verify import StageReport
+    from toolchain.verify.stages import StageReport
 
 __all__ = ["command"]
 
@@ -28,11 +28,11 @@ def command(
     ] = None,
 ) -> None:
     """Compare every stage with the float32 checkpoint; exit 1 past the profile's limits."""
+    from profiles import exported_profile
     from runtime.bundle.reader import load_bundle
     from runtime.console import note
-    from toolchain.compiler import exported_profile
     from toolchain.console import Progress, print_table
-    from toolchain.verify import default_sequences, read_ids, verify
+    from toolchain.verify.stages import default_sequences, read_ids, verify
 
     progress = Progress()
     loaded = [load_bundle(path) for path in bundles]

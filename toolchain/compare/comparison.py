@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from toolchain.bench.speed_test import SpeedTest
+from toolchain.bench.llama_bench import SpeedTest
 from toolchain.compare.side import CATEGORIES, CaseTimes, Side
 from toolchain.errors import CompareError
 

@@ -15,8 +15,8 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from runtime.record import Record, first_problem
 from toolchain.bench.csv_file import COLUMNS
+from toolchain.bench.llama_bench import SpeedTest, speed_tests
 from toolchain.bench.result import Result
-from toolchain.bench.speed_test import SpeedTest, speed_tests
 from toolchain.compare.side import CATEGORIES, CaseTimes, Side
 from toolchain.errors import CompareError
 

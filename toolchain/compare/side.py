@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from runtime.record import Record
-from toolchain.bench.speed_test import SpeedTest
+from toolchain.bench.llama_bench import SpeedTest
 
 __all__ = ["CATEGORIES", "CaseTimes", "Side"]
 

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterator
 
-from toolchain.bench.speed_test import COLUMNS
-from toolchain.bench.tables import Table
+from toolchain.bench.llama_bench import COLUMNS
 from toolchain.compare.comparison import Comparison, Performance
 from toolchain.compare.side import CATEGORIES, CaseTimes
+from toolchain.table import Table
 
 __all__ = ["comparison_json", "comparison_tables"]
 

@@ -2,6 +2,6 @@
 
 from toolchain.doctor.checks import diagnose
 from toolchain.doctor.item import Item, is_lacking
-from toolchain.doctor.system import System
+from toolchain.host.system import System
 
 __all__ = ["Item", "System", "diagnose", "is_lacking"]

@@ -6,7 +6,7 @@ from profiles import Profile
 from toolchain.doctor import chip, host, software, torch_target
 from toolchain.doctor.item import Item
 from toolchain.doctor.site import Site
-from toolchain.doctor.system import System
+from toolchain.host.system import System
 
 __all__ = ["diagnose"]
 

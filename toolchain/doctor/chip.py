@@ -3,13 +3,13 @@
 import re
 from dataclasses import replace
 
-from toolchain.doctor.cann import field
 from toolchain.doctor.item import ABSENT, Item, amount_item, judged, version_item
 from toolchain.doctor.needs import device_bytes
 from toolchain.doctor.npu_smi import Chip, read_chips
-from toolchain.doctor.packages import WANTED, Package
 from toolchain.doctor.site import Site
-from toolchain.doctor.versions import at_least
+from toolchain.host.cann import field
+from toolchain.host.packages import WANTED, Package
+from toolchain.host.versions import at_least
 
 __all__ = ["check_device", "check_device_memory", "check_driver", "check_firmware"]
 

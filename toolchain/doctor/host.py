@@ -2,10 +2,10 @@
 
 import re
 
-from toolchain.doctor.cann import field
 from toolchain.doctor.item import ABSENT, Item, amount_item, judged, version_item
 from toolchain.doctor.needs import device_bytes, disk_bytes, host_bytes
 from toolchain.doctor.site import ARCHES, PYTHON, Site
+from toolchain.host.cann import field
 
 __all__ = [
     "check_compile_memory",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from toolchain.doctor.versions import at_least
+from toolchain.host.versions import at_least
 
 __all__ = [
     "ABSENT",

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Self
 
 from profiles import Profile
-from toolchain.doctor.cann import Cann, find_cann
-from toolchain.doctor.packages import WANTED, Package, package_name
-from toolchain.doctor.system import System
-from toolchain.doctor.versions import at_least
 from toolchain.errors import TargetError
+from toolchain.host.cann import Cann, find_cann
+from toolchain.host.packages import WANTED, Package, package_name
+from toolchain.host.system import System
+from toolchain.host.versions import at_least
 
 __all__ = ["ARCHES", "PYTHON", "Site", "series_of"]
 

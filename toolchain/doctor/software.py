@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from toolchain.doctor.item import Item, judged, version_item
-from toolchain.doctor.packages import CANN_SHARED, WANTED
 from toolchain.doctor.site import Site
-from toolchain.doctor.versions import at_least
+from toolchain.host.packages import CANN_SHARED, WANTED
+from toolchain.host.versions import at_least
 
 __all__ = [
     "check_acl",

@@ -7,9 +7,9 @@ import re
 from typing import Literal
 
 from toolchain.doctor.item import Item, judged, optional
-from toolchain.doctor.packages import TORCH_NPU, WANTED
 from toolchain.doctor.site import Site
-from toolchain.doctor.versions import release
+from toolchain.host.packages import TORCH_NPU, WANTED
+from toolchain.host.versions import release
 
 __all__ = ["check_atb", "check_torch", "check_torch_npu"]
 

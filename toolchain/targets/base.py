@@ -9,7 +9,7 @@ from profiles import HostCPU, KVCache, Profile
 from runtime.bundle.manifest import Device, Graph, GraphSpec, ModelConfig
 from runtime.bundle.reader import Bundle
 from runtime.bundle.writer import BundleWriter
-from toolchain.quantity import Quantity
+from toolchain.costs.quantity import Quantity
 
 __all__ = ["Compiled", "Footprint", "Target"]
 

@@ -12,10 +12,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from runtime.errors import EvalError
-from runtime.text.tokenizer import Tokenizer
-from tests.bundles import DATA
 from tests.runtime.evals.oracle import (
     OracleSession,
     answers_in_turn,
@@ -23,6 +19,10 @@ from tests.runtime.evals.oracle import (
     read_exams,
     right_answers,
 )
+
+from runtime.errors import EvalError
+from runtime.text.tokenizer import Tokenizer
+from tests.bundles import DATA
 from toolchain.evals.log import Answered, Log
 from toolchain.evals.results import check_comparable, compare
 

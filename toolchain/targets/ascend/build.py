@@ -12,8 +12,8 @@ from runtime.bundle.reader import GRAPHS_DIR, WEIGHTS_DIR, Bundle
 from runtime.bundle.writer import BundleWriter
 from runtime.errors import UserError
 from toolchain.console import human_bytes
-from toolchain.machine import available_memory, num_cores
-from toolchain.quantity import total
+from toolchain.costs.quantity import total
+from toolchain.host.machine import available_memory, num_cores
 from toolchain.targets.ascend.atc import find_om, run_atc
 from toolchain.targets.ascend.atc_command import (
     AtcJob,

@@ -5,11 +5,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolchain.doctor.cann import find_cann as find_install
-from toolchain.doctor.packages import CANN_SHARED, package_name
-from toolchain.doctor.system import System
-from toolchain.doctor.versions import at_least
 from toolchain.errors import TargetError
+from toolchain.host.cann import find_cann as find_install
+from toolchain.host.packages import CANN_SHARED, package_name
+from toolchain.host.system import System
+from toolchain.host.versions import at_least
 from toolchain.targets.ascend.chips import AscendChip
 
 __all__ = ["Cann", "find_cann"]

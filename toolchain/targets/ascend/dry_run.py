@@ -9,7 +9,7 @@ from profiles import Profile
 from runtime.bundle.reader import Bundle
 from runtime.bundle.writer import partial_directory
 from toolchain.errors import TargetError
-from toolchain.machine import available_memory, num_cores
+from toolchain.host.machine import available_memory, num_cores
 from toolchain.targets.ascend.atc_command import atc_environment, compile_options, print_options
 from toolchain.targets.ascend.build import atc_job, join, needs_gears, staging
 from toolchain.targets.ascend.cann import find_cann

@@ -6,8 +6,8 @@ here and is an estimate throughout.
 
 from profiles import Profile
 from runtime.bundle.manifest import GraphSpec, ModelConfig
-from toolchain.quantity import Quantity
-from toolchain.sizes import (
+from toolchain.costs.quantity import Quantity
+from toolchain.costs.sizes import (
     cache_elements,
     embedding_elements,
     linear_shapes,

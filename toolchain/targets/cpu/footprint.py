@@ -4,9 +4,8 @@ from export.parameters import LM_HEAD
 from profiles import Profile
 from runtime.bundle.manifest import ModelConfig
 from runtime.sessions.onnx.cpu import cache_rows
-from toolchain.machine import num_cores
-from toolchain.quantity import Quantity
-from toolchain.sizes import (
+from toolchain.costs.quantity import Quantity
+from toolchain.costs.sizes import (
     cache_elements,
     embedding_elements,
     linear_shapes,
@@ -14,6 +13,7 @@ from toolchain.sizes import (
     num_parameters,
     serving_graphs,
 )
+from toolchain.host.machine import num_cores
 from toolchain.targets.base import Footprint
 from toolchain.targets.cpu.calibrate import MAX_TOKENS
 from toolchain.targets.cpu.quantize_weights import BITS

@@ -6,8 +6,8 @@ from itertools import combinations
 
 from profiles import KVCache
 from runtime.bundle.manifest import GraphSpec
-from toolchain.quantity import total
-from toolchain.requests import Request, device_parts
+from toolchain.costs.quantity import total
+from toolchain.plan.request import Request, device_parts
 
 __all__ = ["remedy"]
 

@@ -14,7 +14,7 @@ from runtime.bundle.reader import Bundle
 from runtime.bundle.tensor_names import hidden_name
 from runtime.sessions import Chunk, Session
 from runtime.sessions.base import batch_row
-from toolchain.parity import relative_error
+from toolchain.verify.parity import relative_error
 
 __all__ = ["WatchedSession", "tapped"]
 

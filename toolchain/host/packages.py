@@ -7,7 +7,7 @@ installation notes in public repositories show; nothing here was downloaded.
 from dataclasses import dataclass
 from typing import Literal
 
-from toolchain.doctor.versions import at_least
+from toolchain.host.versions import at_least
 
 __all__ = ["CANN_SHARED", "TORCH_NPU", "WANTED", "Package", "Wanted", "package_name"]
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 
 from profiles import Profile
 from runtime.bundle.manifest import ModelConfig
-from toolchain.export_parts import export_parts
-from toolchain.machine import total_memory
-from toolchain.quantity import Quantity, total
-from toolchain.remedy import remedy
-from toolchain.requests import device_parts, make_request
-from toolchain.roofline import Roofline, rates
+from toolchain.costs.export_parts import export_parts
+from toolchain.costs.quantity import Quantity, total
+from toolchain.host.machine import total_memory
+from toolchain.plan.remedy import remedy
+from toolchain.plan.request import device_parts, make_request
+from toolchain.plan.roofline import Roofline, rates
 
 __all__ = ["Plan", "make_plan"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from profiles import Chip, Profile
 from runtime.bundle.manifest import ModelConfig
 from runtime.engine.chunks import plan_chunks
-from toolchain.machine import multiply_rate, read_bandwidth
-from toolchain.quantity import Quantity
-from toolchain.sizes import cache_elements, linear_shapes, serving_graphs
+from toolchain.costs.quantity import Quantity
+from toolchain.costs.sizes import cache_elements, linear_shapes, serving_graphs
+from toolchain.host.machine import multiply_rate, read_bandwidth
 from toolchain.targets.base import Footprint
 
 __all__ = ["Rates", "Roofline", "rates"]

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from export.config import check_context
 from profiles import Profile
 from runtime.bundle.manifest import ModelConfig
+from toolchain.costs.quantity import Quantity
+from toolchain.costs.sizes import serving_graphs
 from toolchain.errors import TargetError
-from toolchain.quantity import Quantity
-from toolchain.sizes import serving_graphs
 from toolchain.targets import TARGETS, Target, find_target
 
 __all__ = ["Request", "device_parts", "make_request"]

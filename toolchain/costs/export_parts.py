@@ -2,9 +2,9 @@
 
 from profiles import Profile
 from runtime.bundle.manifest import ModelConfig
-from toolchain.machine import num_cores
-from toolchain.quantity import Quantity
-from toolchain.sizes import num_parameters
+from toolchain.costs.quantity import Quantity
+from toolchain.costs.sizes import num_parameters
+from toolchain.host.machine import num_cores
 
 __all__ = ["export_parts"]
 

@@ -7,7 +7,7 @@ hicann/ge, scripts/check_env.sh and opcompiler/op_compile_adapter (older install
 import re
 from dataclasses import dataclass
 
-from toolchain.doctor.system import System
+from toolchain.host.system import System
 
 __all__ = ["Cann", "field", "find_cann"]
 

@@ -27,9 +27,9 @@ from runtime.sessions import Session, open_session
 from runtime.text.template import Message, encode_chat
 from runtime.text.tokenizer import Tokenizer
 from toolchain.errors import TargetError
-from toolchain.parity import Agreement, AgreementSum, match_length
-from toolchain.replay import replay
-from toolchain.taps import WatchedSession, tapped
+from toolchain.verify.parity import Agreement, AgreementSum, match_length
+from toolchain.verify.replay import replay
+from toolchain.verify.taps import WatchedSession, tapped
 
 __all__ = ["Divergence", "GraphReport", "StageReport", "default_sequences", "read_ids", "verify"]
 

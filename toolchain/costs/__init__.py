@@ -1,0 +1,1 @@
+"""Bytes, seconds and memory that follow from a model's shape and a profile."""

@@ -1,0 +1,1 @@
+"""The computer that a command runs on: its memory, files, programs and packages."""

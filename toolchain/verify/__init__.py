@@ -1,0 +1,1 @@
+"""How close each stage is to the float32 checkpoint, and where it leaves the path."""
