@@ -12,7 +12,7 @@ from tests.ascend.conftest import Toolkit
 from tests.bundles import silent
 from toolchain.compiler import compile_bundle, dry_run
 from toolchain.errors import TargetError
-from toolchain.targets.ascend.rules import RULES
+from toolchain.targets.ascend.rules.graph_rules import RULES
 
 
 @pytest.fixture(scope="module")

@@ -184,7 +184,7 @@ def test_int8_weights_are_made_in_pieces_as_whole(
 ) -> None:
     """Whatever the size of a piece, and with groups or without."""
     from toolchain.targets import streamed
-    from toolchain.targets.streamed import StreamedTensor
+    from toolchain.targets.weights import StreamedTensor
 
     def made(block_size: int) -> dict[str, bytes]:
         model = ir.load(exported.file(exported.manifest.graphs[0].path))

@@ -10,7 +10,7 @@ import pytest
 from runtime.bundle.reader import load_bundle
 from toolchain.errors import TargetError
 from toolchain.targets.ascend.chips import CHIPS
-from toolchain.targets.ascend.rules import RULES, check_model, registered
+from toolchain.targets.ascend.rules.graph_rules import RULES, check_model, registered
 
 HALF, SINGLE, BRAIN = ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.BFLOAT16
 INT8, INT4 = ir.DataType.INT8, ir.DataType.INT4

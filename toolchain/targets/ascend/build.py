@@ -28,8 +28,7 @@ from toolchain.targets.ascend.footprint import ASCEND_FOOTPRINT
 from toolchain.targets.ascend.lower import Lowered, in_gears, lower
 from toolchain.targets.ascend.sharing import shared_bytes, weight_files
 from toolchain.targets.base import Compiled
-from toolchain.targets.lowering import weight_job
-from toolchain.targets.streamed import StreamedTensor
+from toolchain.targets.weights import StreamedTensor, weight_job
 
 __all__ = ["atc_job", "compile_for_ascend", "join", "needs_gears", "staging"]
 

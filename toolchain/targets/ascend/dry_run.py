@@ -15,7 +15,7 @@ from toolchain.targets.ascend.build import atc_job, join, needs_gears, staging
 from toolchain.targets.ascend.cann import find_cann
 from toolchain.targets.ascend.chips import AscendChip
 from toolchain.targets.ascend.lower import lower
-from toolchain.targets.ascend.rules import RULES
+from toolchain.targets.ascend.rules.graph_rules import RULES
 
 __all__ = ["dry_run_for_ascend"]
 

@@ -13,8 +13,8 @@ from toolchain.errors import TargetError
 from toolchain.targets.ascend.chips import AscendChip
 from toolchain.targets.ascend.open_seq_len import OpenSeqLen
 from toolchain.targets.ascend.passes import cache_layout, choose_passes
-from toolchain.targets.ascend.rules import check_model
-from toolchain.targets.lowering import StoredTensor, promise_weights, tensor_spec
+from toolchain.targets.ascend.rules.graph_rules import check_model
+from toolchain.targets.weights import StoredTensor, promise_weights, tensor_spec
 
 __all__ = ["Lowered", "in_gears", "lower"]
 

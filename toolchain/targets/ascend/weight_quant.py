@@ -7,8 +7,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from toolchain.targets.ascend.graph_edit import constant, new_value, transpose
-from toolchain.targets.lowering import linear_weight
-from toolchain.targets.streamed import StreamedTensor, register, row_blocks, streamed
+from toolchain.targets.weights import StreamedTensor, linear_weight, register, row_blocks, streamed
 
 __all__ = ["WeightQuant", "quantize_rows"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
-from toolchain.targets.streamed import column_blocks, register, row_blocks, streamed
+from toolchain.targets.weights import column_blocks, register, row_blocks, streamed
 
 __all__ = ["Float32"]
 

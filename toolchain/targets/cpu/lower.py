@@ -14,7 +14,7 @@ from toolchain.targets.cpu.calibrate import calibrate
 from toolchain.targets.cpu.free_dimensions import BATCH_SIZE, NUM_LOGIT_ROWS, SEQ_LEN
 from toolchain.targets.cpu.passes import FREE_DIMENSIONS, choose_passes
 from toolchain.targets.cpu.quantize_cache import QuantizeCache
-from toolchain.targets.lowering import StoredTensor, promise_weights, tensor_spec, weight_job
+from toolchain.targets.weights import StoredTensor, promise_weights, tensor_spec, weight_job
 
 __all__ = ["compile_for_cpu"]
 

@@ -6,7 +6,7 @@ from itertools import chain
 import onnx_ir as ir
 
 from runtime.bundle.writer import Buffer, WeightJob
-from toolchain.targets.streamed import StreamedTensor, register
+from toolchain.targets.weights import StreamedTensor, register
 
 __all__ = ["PackQkv"]
 

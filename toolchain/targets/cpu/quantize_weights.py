@@ -4,8 +4,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from toolchain.targets.lowering import linear_weight
-from toolchain.targets.streamed import register, row_blocks, streamed
+from toolchain.targets.weights import linear_weight, register, row_blocks, streamed
 
 __all__ = ["BITS", "LM_HEAD", "QuantizeWeights", "dequantize_blocks", "quantize_blocks"]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from toolchain.targets.ascend.chips import AscendChip
-from toolchain.targets.ascend.rule import FLOATS, Problem, Rule, dims, given, node_name
+from toolchain.targets.ascend.rules.rule import FLOATS, Problem, Rule, dims, given, node_name
 
 __all__ = ["KERNEL_RULES"]
 

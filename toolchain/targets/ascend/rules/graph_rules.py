@@ -9,8 +9,8 @@ import onnx_ir as ir
 
 from toolchain.errors import TargetError
 from toolchain.targets.ascend.chips import AscendChip
-from toolchain.targets.ascend.kernel_rules import KERNEL_RULES
-from toolchain.targets.ascend.rule import FLOATS, Problem, Rule, node_name, values
+from toolchain.targets.ascend.rules.kernel_rules import KERNEL_RULES
+from toolchain.targets.ascend.rules.rule import FLOATS, Problem, Rule, node_name, values
 
 __all__ = ["RULES", "check_model"]
 
@@ -30,7 +30,7 @@ COMMON_TYPES = {
 @cache
 def registered() -> dict[str, list[int]]:
     """Operator -> versions with a parser: REGISTER_CUSTOM_OP in ge, ops-nn, ops-math and others."""
-    file = files("toolchain.targets.ascend") / "atc_onnx_ops.json"
+    file = files("toolchain.targets.ascend.rules") / "atc_onnx_ops.json"
     table: dict[str, list[int]] = json.loads(file.read_text())
     return table
 
