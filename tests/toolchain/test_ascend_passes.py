@@ -183,7 +183,6 @@ def test_int8_weights_are_made_in_pieces_as_whole(
     exported: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the size of a piece, and with groups or without."""
-    from toolchain.targets import streamed
     from toolchain.targets.weights import StreamedTensor
 
     def made(block_size: int) -> dict[str, bytes]:
@@ -200,7 +199,7 @@ def test_int8_weights_are_made_in_pieces_as_whole(
         whole = made(block_size)
         assert whole
         with monkeypatch.context() as patch:
-            patch.setattr(streamed, "ROW_BLOCK", 1000)
+            patch.setattr("toolchain.targets.weights.ROW_BLOCK", 1000)
             assert made(block_size) == whole
 
 

@@ -11,7 +11,6 @@ from runtime.bundle.manifest import FileEntry
 from runtime.bundle.reader import load_bundle
 from tests.bundles import DATA, silent
 from toolchain.compiler import compile_bundle
-from toolchain.targets import streamed
 
 
 @pytest.mark.parametrize("weights", ["int4", "int8", "fp32"])
@@ -20,8 +19,10 @@ def test_compiling_in_small_blocks_writes_the_same_files(
 ) -> None:
     exported = load_bundle(bundles / "small-exported")
     whole = compile_bundle(exported, tmp_path / "whole", weights=weights, report=silent)
-    monkeypatch.setattr(streamed, "ROW_BLOCK", 1000)  # a few rows, and a shorter last block
-    monkeypatch.setattr(streamed, "COLUMN_BLOCK", 1000)
+    monkeypatch.setattr(
+        "toolchain.targets.weights.ROW_BLOCK", 1000
+    )  # a few rows, and a shorter last block
+    monkeypatch.setattr("toolchain.targets.weights.COLUMN_BLOCK", 1000)
     pieces = compile_bundle(exported, tmp_path / "pieces", weights=weights, report=silent)
     assert pieces.manifest.files == whole.manifest.files
 

@@ -12,17 +12,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.runtime.evals.oracle import (
+
+from runtime.errors import EvalError
+from runtime.text.tokenizer import Tokenizer
+from tests.bundles import DATA
+from tests.toolchain.evals.oracle import (
     OracleSession,
     answers_in_turn,
     evaluate,
     read_exams,
     right_answers,
 )
-
-from runtime.errors import EvalError
-from runtime.text.tokenizer import Tokenizer
-from tests.bundles import DATA
 from toolchain.evals.log import Answered, Log
 from toolchain.evals.results import check_comparable, compare
 
@@ -137,7 +137,7 @@ def test_killed_at_random_moments_it_goes_on_to_the_same_bytes(
     evaluate(session, tmp_path / "whole", style=style, shots=1)
     for number in range(10):  # in each of the two styles
         output = tmp_path / f"killed-{number}"
-        module = [sys.executable, "-m", "tests.runtime.evals.oracle", str(model), str(output)]
+        module = [sys.executable, "-m", "tests.toolchain.evals.oracle", str(model), str(output)]
         settings = json.dumps({"style": style, "shots": 1})
         with subprocess.Popen([*module, settings], stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.runtime.evals.oracle import SUBJECTS, read_exams
 
 from runtime.text.tokenizer import Tokenizer
+from tests.toolchain.evals.oracle import SUBJECTS, read_exams
 from toolchain.evals.benchmark import Exam, Question
 from toolchain.evals.ceval import CEVAL
 from toolchain.evals.prompts import Prompts
