@@ -19,7 +19,7 @@ from tests.emulator.weights import type_name
 __all__ = ["check_nodes", "check_registered"]
 
 TREE: Final = Path(__file__).resolve().parents[2]
-REGISTRATIONS: Final = TREE / "toolchain" / "targets" / "ascend" / "atc_onnx_ops.json"
+REGISTRATIONS: Final = TREE / "toolchain" / "targets" / "ascend" / "rules" / "atc_onnx_ops.json"
 MAX_WEIGHT_DIM: Final = 65535  # ops-nn, matmul/weight_quant_batch_matmul_v2/docs
 
 

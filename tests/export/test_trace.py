@@ -15,7 +15,7 @@ from export.passes.lower_opset import LowerOpset
 from export.trace import trace
 from runtime.bundle.manifest import GraphSpec, ModelConfig, Phase
 
-OPS = Path(__file__).parents[2] / "toolchain/targets/ascend/atc_onnx_ops.json"
+OPS = Path(__file__).parents[2] / "toolchain/targets/ascend/rules/atc_onnx_ops.json"
 OPSET = 17
 FLOAT16, FLOAT32 = ir.DataType.FLOAT16, ir.DataType.FLOAT
 EPS = 1.25e-6  # no float16
