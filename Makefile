@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUNTIME_BIN := .venv-runtime/bin
 DEMO := build/demo
 
-.PHONY: demo test check bench runtime-alone clean
+.PHONY: demo test check bench runtime-alone sizes clean
 
 # Installs everything into .venv; runs again only when the project's metadata changes.
 .venv/installed: pyproject.toml
@@ -33,16 +33,23 @@ check: .venv/installed
 bench: demo
 	$(BIN)/toolchain bench $(DEMO)/int4
 
-# The runtime as a device installs it: base and the cpu extra, nothing else. It runs its own
-# tests on bundles that the full environment made.
+# The runtime as a box installs it: base and the cpu extra, nothing else. It runs its own tests
+# and the commands of a box on bundles that the full environment made.
 runtime-alone: .venv/installed
 	$(PYTHON) -m venv --clear --without-pip .venv-runtime
 	$(BIN)/pip --python $(RUNTIME_BIN)/python install --quiet '.[cpu]'
-	du -sm --apparent-size .venv-runtime
 	$(BIN)/pip --python $(RUNTIME_BIN)/python install --quiet pytest hypothesis
 	$(BIN)/python -m tests.bundles build/test-bundles
 	$(RUNTIME_BIN)/runtime generate build/test-bundles/talk-int4 "What is an edge box?"
-	TEST_BUNDLES=build/test-bundles $(RUNTIME_BIN)/pytest tests/runtime
+	TEST_BUNDLES=build/test-bundles $(RUNTIME_BIN)/pytest tests/runtime tests/box
+
+# Megabytes of each kind of install, in an environment of its own.
+sizes: .venv/installed
+	@for extra in "" "[cpu]" "[compile]" "[cpu,compile]" "[report]"; do \
+	  $(PYTHON) -m venv --clear --without-pip .venv-runtime && \
+	  $(BIN)/pip --python $(RUNTIME_BIN)/python install --quiet ".$$extra" && \
+	  printf '%-15s %4s MB\n' "base$$extra" "$$(du -sm --apparent-size .venv-runtime | cut -f1)"; \
+	done
 
 clean:
 	rm -rf build dist .venv .venv-runtime

@@ -31,7 +31,7 @@ BLOCK = 512  # bytes; the unit of ru_oublock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class BuildRun:
     """One command: wall seconds, peak bytes, all bytes written, bytes in files afterwards."""
 
     seconds: float
@@ -41,7 +41,7 @@ class Run:
     kept: int
 
 
-def measure(command: list[str], output: Path, log: Path) -> Run:
+def measure(command: list[str], output: Path, log: Path) -> BuildRun:
     """Runs a command to its end and watches its memory; what it prints goes to the log."""
     started, written_before = time.monotonic(), written_by_children()
     with log.open("wb") as stream:
@@ -54,7 +54,7 @@ def measure(command: list[str], output: Path, log: Path) -> Run:
         time.sleep(SAMPLE_SECONDS)
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed with {process.returncode}; see {log}")
-    return Run(
+    return BuildRun(
         seconds=time.monotonic() - started,
         anonymous=anonymous,
         resident=resident,

@@ -83,6 +83,7 @@ def export_bundle(
         return writer.finish(
             Manifest(
                 stage="exported",
+                backend="portable",
                 target="portable",
                 weights="fp16",
                 model=config,

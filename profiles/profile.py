@@ -19,15 +19,15 @@ __all__ = [
     "HostCPU",
     "KVCache",
     "Limits",
+    "Precision",
     "Profile",
     "ProfileError",
-    "Weights",
     "exported_profile",
     "load_profile",
     "profile_names",
 ]
 
-Weights = Literal["fp32", "fp16", "int8", "int4"]
+Precision = Literal["fp32", "fp16", "int8", "int4"]
 HostCPU = Literal["x86_64", "aarch64"]
 KVCache = Literal["float", "int8"]  # float: in the type that attention is computed in
 
@@ -86,7 +86,7 @@ class Limits(Record):
 
 # Float32 differs by rounding only; float16 by its own rounding; the others by what they drop.
 # Chosen on the miniature and a small trained checkpoint, which stay well within.
-DEFAULT_LIMITS: dict[Weights, Limits] = {
+DEFAULT_LIMITS: dict[Precision, Limits] = {
     "fp32": Limits(argmax=0.999, top10=0.999, kl=1e-6, perplexity=1e-4, greedy=0.95, hidden=1e-3),
     "fp16": Limits(argmax=0.98, top10=0.98, kl=1e-3, perplexity=0.005, greedy=0.7, hidden=0.02),
     "int8": Limits(argmax=0.95, top10=0.93, kl=5e-3, perplexity=0.01, greedy=0.3, hidden=0.1),
@@ -100,7 +100,7 @@ class Profile(Record):
     name: str
     description: str
     target: str
-    weights: Weights
+    weights: Precision
     # Inputs of a linear layer that share one scale; 0: one scale for every output.
     block_size: Literal[0, 16, 32, 64, 128, 256] = 32
     kv_cache: KVCache = "float"
@@ -108,25 +108,25 @@ class Profile(Record):
     rewrites: tuple[str, ...] = ()  # optional ones of the target's list
     host_cpu: HostCPU | None = None  # of the box that runs the bundle; None: like this machine
     chip: Chip | None = None  # None: the machine that the work runs on
-    limits: dict[Weights, Limits] = Field(default_factory=lambda: dict(DEFAULT_LIMITS))
+    limits: dict[Precision, Limits] = Field(default_factory=lambda: dict(DEFAULT_LIMITS))
 
     @property
     def cache_len(self) -> int:
         """Rows of one cache slot: the longest sequence that fits."""
         return max(spec.cache_len for spec in self.graphs)
 
-    def limits_for(self, weights: str) -> Limits:
+    def limits_for(self, precision: str) -> Limits:
         """The limits of a precision.
 
         Raises:
             ProfileError: the profile has none for it.
         """
         for name, limits in self.limits.items():
-            if name == weights:
+            if name == precision:
                 return limits
         raise ProfileError(
-            f"profile {self.name} has no limits for {weights} weights",
-            next_step=f"add [limits.{weights}] to it and export again",
+            f"profile {self.name} has no limits for {precision} weights",
+            next_step=f"add [limits.{precision}] to it and export again",
         )
 
     @model_validator(mode="after")

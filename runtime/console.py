@@ -14,7 +14,16 @@ from runtime.errors import UserError
 
 __all__ = ["note", "run_app"]
 
-INSTALL = "install alpaca2-toolchain with the extra that has it: [cpu] to run, [export] to build"
+# Package that may be absent -> extra of alpaca2-toolchain that brings it.
+EXTRAS = {
+    "matplotlib": "[report]",
+    "onnx": "[compile]",
+    "onnx_ir": "[compile] (to export: [export])",
+    "onnxruntime": "[cpu]",
+    "onnxscript": "[export]",
+    "safetensors": "[export]",
+    "torch": "[export]",
+}
 
 
 def note(text: str) -> None:
@@ -39,7 +48,9 @@ def run_app(app: Callable[[], None]) -> None:
         note(f"error: {error}")
         sys.exit(1)
     except ModuleNotFoundError as error:
-        note(f"error: this needs the Python package {error.name}; {INSTALL}")
+        package = str(error.name).partition(".")[0]
+        install = f"alpaca2-toolchain{EXTRAS[package]}" if package in EXTRAS else package
+        note(f"error: this needs the Python package {package}; install {install}")
         sys.exit(1)
     except MemoryError:
         note("error: out of memory; give the process more, or take a shorter context")

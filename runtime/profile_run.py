@@ -10,7 +10,7 @@ from typing import Any
 
 from runtime.completion import Completion
 
-__all__ = ["Kernel", "Run", "describe", "read_trace"]
+__all__ = ["GraphRun", "Kernel", "describe", "read_trace"]
 
 EMBEDDING = "embed_tokens/Gather"
 LAYER = re.compile(r"layers\.(\d+)(?:\.(?:self_attn|mlp))?[./]?")
@@ -28,7 +28,7 @@ class Kernel:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class GraphRun:
     """One run of the graph over some rows of every sequence."""
 
     num_rows: int
@@ -36,12 +36,12 @@ class Run:
     kernels: list[Kernel]
 
 
-def read_trace(directory: Path) -> list[Run]:
+def read_trace(directory: Path) -> list[GraphRun]:
     """Reads the traces that ONNX Runtime has left in a directory."""
     return [run for file in sorted(directory.glob("*.json")) for run in _runs(file)]
 
 
-def _runs(file: Path) -> Iterator[Run]:
+def _runs(file: Path) -> Iterator[GraphRun]:
     events: list[dict[str, Any]] = json.loads(file.read_bytes())
     nodes = sorted((e for e in events if e["name"].endswith(SUFFIX)), key=_start)
     for whole in (event for event in events if event["name"] == "model_run"):
@@ -50,7 +50,7 @@ def _runs(file: Path) -> Iterator[Run]:
         inside = nodes[first:end]
         embedding = next(event for event in inside if event["name"] == EMBEDDING + SUFFIX)
         _, ids = embedding["args"]["input_type_shape"]
-        yield Run(ids["int64"][-1], whole["dur"] / 1e3, [_kernel(event) for event in inside])
+        yield GraphRun(ids["int64"][-1], whole["dur"] / 1e3, [_kernel(event) for event in inside])
 
 
 def _start(event: dict[str, Any]) -> int:
@@ -70,7 +70,7 @@ def _kernel(event: dict[str, Any]) -> Kernel:
     )
 
 
-def describe(runs: list[Run], completion: Completion) -> Iterator[str]:
+def describe(runs: list[GraphRun], completion: Completion) -> Iterator[str]:
     """The report on a completion, line by line; in ms of the whole prefill and of a mean token."""
     timings = completion.timings
     prefill = [run for run in runs if run.num_rows > 1]
@@ -93,13 +93,15 @@ def describe(runs: list[Run], completion: Completion) -> Iterator[str]:
     )
 
 
-def _session(runs: list[Run], per: int = 1) -> str:
+def _session(runs: list[GraphRun], per: int = 1) -> str:
     whole = sum(run.ms for run in runs) / max(1, per)
     kernels = sum(kernel.ms for run in runs for kernel in run.kernels) / max(1, per)
     return f"{whole:.3f} ms in the session, {kernels:.3f} of them in kernels"
 
 
-def _table(prefill: list[Run], decode: list[Run], key: Callable[[Kernel], object]) -> Iterator[str]:
+def _table(
+    prefill: list[GraphRun], decode: list[GraphRun], key: Callable[[Kernel], object]
+) -> Iterator[str]:
     """One line for each group of kernels, in the order in which they run."""
     of_prompt, of_tokens = _sums(prefill, key), _sums(decode, key)
     totals = [sum(sums.values()) or 1.0 for sums in (of_prompt, of_tokens)]
@@ -114,7 +116,7 @@ def _table(prefill: list[Run], decode: list[Run], key: Callable[[Kernel], object
         )
 
 
-def _sums(runs: list[Run], key: Callable[[Kernel], object]) -> dict[object, float]:
+def _sums(runs: list[GraphRun], key: Callable[[Kernel], object]) -> dict[object, float]:
     sums: dict[object, float] = {}
     for run in runs:
         for kernel in run.kernels:

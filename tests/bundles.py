@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from runtime.bundle.writer import Report
+from toolchain.choices import Choices
 
 DATA = Path(__file__).parent / "data"
 silent = Report()  # tells nobody
@@ -28,10 +29,10 @@ def make_bundles(directory: Path) -> Path:
         exported = export_bundle(directory / "checkpoint", profile, output, silent)
         for weights in precisions:
             compile_bundle(
-                exported, directory / f"{name}-{weights}", weights=weights, report=silent
+                exported, directory / f"{name}-{weights}", Choices(weights=weights), report=silent
             )
     cached = directory / "talk-int4-kv8"
-    compile_bundle(exported, cached, weights="int4", kv_cache="int8", report=silent)
+    compile_bundle(exported, cached, Choices(weights="int4", kv_cache="int8"), report=silent)
     return directory
 
 

@@ -1,42 +1,31 @@
 """exported bundle -> compiled bundle for one target."""
 
 import platform
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from profiles import Profile, exported_profile, load_profile, profile_names
+from profiles import Profile, exported_profile
 from runtime.bundle.manifest import Manifest, Provenance
 from runtime.bundle.reader import GENERATION_CONFIG, TOKENIZER, Bundle
 from runtime.bundle.writer import BundleWriter, Report
+from toolchain.choices import AS_PROFILED, Choices
 from toolchain.errors import TargetError
 from toolchain.host.machine import require_memory
 from toolchain.targets import Target, find_target
+from toolchain.targets.base import Compile, DryRun
 
 __all__ = ["compile_bundle", "dry_run"]
 
 
 def compile_bundle(
-    bundle: Bundle,
-    output: Path,
-    *,
-    target: str | None = None,
-    weights: str | None = None,
-    kv_cache: str | None = None,
-    host_cpu: str | None = None,
-    without: Sequence[str] = (),
-    report: Report,
+    bundle: Bundle, output: Path, choices: Choices = AS_PROFILED, *, report: Report
 ) -> Bundle:
     """Compiles every graph of an exported bundle.
 
     Args:
         bundle: an exported bundle.
         output: the bundle to write; an existing bundle is replaced.
-        target: overrides the profile's target.
-        weights: overrides the profile's precision.
-        kv_cache: overrides the profile's precision of the KV cache.
-        host_cpu: overrides the profile's CPU of the box.
-        without: rewrites to leave out, to find a fault.
+        choices: over the profile that it was exported with.
         report: told each step and the bytes written.
 
     Raises:
@@ -46,17 +35,16 @@ def compile_bundle(
     """
     # 1. Refuse what cannot be compiled.
     manifest = bundle.manifest
-    overrides = {"target": target, "weights": weights, "kv_cache": kv_cache, "host_cpu": host_cpu}
-    profile = _resolved_profile(bundle, overrides)
-    chosen = _checked_target(bundle, profile, output)
-    planned = chosen.footprint.compile(manifest.model, profile, profile.weights)
-    [memory] = [part.value for part in planned if part.name == "host memory"]
+    profile = choices.apply(exported_profile(bundle))
+    target = _checked_target(bundle, profile, output)
+    compile_graphs: Compile = target.compiler.load()
+    memory = target.footprint.compile(manifest.model, profile).host_memory.value
     mapped = sum(entry.size for entry in manifest.files.values())
     require_memory(memory, mapped, f"compile {bundle.path}")
 
     with BundleWriter(output, report) as writer:
         # 2. Graphs and weights, the target's way.
-        compiled = chosen.compile(bundle, profile, without, writer)
+        compiled = compile_graphs(bundle, profile, choices.without, writer)
 
         # 3. What the runtime needs besides, and the manifest.
         for name in (TOKENIZER, GENERATION_CONFIG):
@@ -64,52 +52,34 @@ def compile_bundle(
         return writer.finish(
             Manifest(
                 stage="compiled",
+                backend=compiled.backend,
                 target=profile.target,
                 weights=profile.weights,
                 model=manifest.model,
                 graphs=compiled.graphs,
                 files=writer.files,
-                provenance=_provenance(manifest.provenance, profile, without),
+                provenance=_provenance(manifest.provenance, profile, choices),
                 profile=profile.model_dump(mode="json"),
                 device=compiled.device,
             )
         )
 
 
-def dry_run(
-    bundle: Bundle,
-    output: Path,
-    *,
-    target: str | None = None,
-    weights: str | None = None,
-    kv_cache: str | None = None,
-    host_cpu: str | None = None,
-    without: Sequence[str] = (),
-) -> list[str]:
+def dry_run(bundle: Bundle, output: Path, choices: Choices = AS_PROFILED) -> list[str]:
     """What compile_bundle would check and start, line by line; arguments as there.
 
     Raises:
         TargetError: as there, or a target that starts no other program.
     """
-    overrides = {"target": target, "weights": weights, "kv_cache": kv_cache, "host_cpu": host_cpu}
-    profile = _resolved_profile(bundle, overrides)
-    chosen = _checked_target(bundle, profile, output)
-    if chosen.dry_run is None:
+    profile = choices.apply(exported_profile(bundle))
+    target = _checked_target(bundle, profile, output)
+    if target.dry_run is None:
         raise TargetError(
             f"target {profile.target} starts no other program",
             next_step="leave --dry-run out; `toolchain plan` tells what compile will take",
         )
-    return chosen.dry_run(bundle, profile, without, output)
-
-
-def _resolved_profile(bundle: Bundle, overrides: dict[str, str | None]) -> Profile:
-    """The exported profile with what is asked for here; another target brings its own chip."""
-    profile = exported_profile(bundle)
-    given: dict[str, object] = {k: v for k, v in overrides.items() if v is not None}
-    target = overrides["target"]
-    if target is not None and target != profile.target:
-        given["chip"] = load_profile(target).chip if target in profile_names() else None
-    return profile.model_copy(update=given)
+    describe: DryRun = target.dry_run.load()
+    return describe(bundle, profile, choices.without, output)
 
 
 def _checked_target(bundle: Bundle, profile: Profile, output: Path) -> Target:
@@ -119,12 +89,12 @@ def _checked_target(bundle: Bundle, profile: Profile, output: Path) -> Target:
         raise TargetError(f"{bundle.path} is compiled already", next_step="give an exported bundle")
     if output.resolve().is_relative_to(bundle.path.resolve()):
         raise TargetError(f"{output} lies in the exported bundle", next_step="give another -o")
-    chosen = find_target(profile)
-    chosen.check(manifest.model, [graph.spec for graph in manifest.graphs])
-    return chosen
+    target = find_target(profile)
+    target.check(manifest.model, [graph.spec for graph in manifest.graphs])
+    return target
 
 
-def _provenance(exported: Provenance, profile: Profile, without: Sequence[str]) -> Provenance:
+def _provenance(exported: Provenance, profile: Profile, choices: Choices) -> Provenance:
     return Provenance(
         source_files=exported.source_files,
         tool_versions={
@@ -139,6 +109,6 @@ def _provenance(exported: Provenance, profile: Profile, without: Sequence[str]) 
             "weights": profile.weights,
             "kv_cache": profile.kv_cache,
             "host_cpu": profile.host_cpu,
-            "without": list(without),
+            "without": list(choices.without),
         },
     )

@@ -12,6 +12,7 @@ from runtime.record import Record
 
 __all__ = [
     "FORMAT_VERSION",
+    "Backend",
     "CacheLayout",
     "Device",
     "FileEntry",
@@ -24,10 +25,11 @@ __all__ = [
     "TensorSpec",
 ]
 
-FORMAT_VERSION: Final = 3
+FORMAT_VERSION: Final = 4
 
 Phase = Literal["prefill", "decode", "score"]
 Stage = Literal["exported", "compiled"]
+Backend = Literal["portable", "onnxruntime", "acl", "torch"]  # what runs the graphs
 CacheLayout = Literal["HND", "NHD"]  # past_key.{i} is (B, heads, rows, D) or (B, rows, heads, D)
 DType = Literal["float32", "float16", "int64", "int32", "int8", "uint8"]
 
@@ -120,9 +122,10 @@ class Provenance(Record):
 class Manifest(Record):
     """All that the runtime knows about a bundle."""
 
-    format_version: Literal[3] = FORMAT_VERSION
+    format_version: Literal[4] = FORMAT_VERSION
     stage: Stage
-    target: str  # "portable" for an exported bundle, else the compiler target
+    backend: Backend
+    target: str  # "portable" for an exported bundle, else what --target chose: cpu or a chip
     weights: str  # fp16 for an exported bundle, else what --weights chose
     model: ModelConfig
     graphs: tuple[Graph, ...]

@@ -23,6 +23,7 @@ from runtime.text.tokenizer import Tokenizer
 from tests.ascend.conftest import Toolkit
 from tests.bundles import DATA, silent
 from tests.emulator.device import Emulator
+from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 
 SOC = {"310p3": "Ascend310P3", "910b3": "Ascend910B3"}
@@ -82,7 +83,7 @@ def documents(shared_data: Path) -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def on_cpu(mini: Bundle) -> Bundle:
-    return compile_bundle(mini, mini.path.parent / "fp32", weights="fp32", report=silent)
+    return compile_bundle(mini, mini.path.parent / "fp32", Choices(weights="fp32"), report=silent)
 
 
 @pytest.mark.parametrize("target", SOC)
@@ -96,7 +97,9 @@ def test_a_trained_model_generates_the_tokens_of_the_cpu(
     tmp_path: Path,
 ) -> None:
     toolkit()
-    bundle = compile_bundle(mini, tmp_path / "om", target=target, weights="fp16", report=silent)
+    bundle = compile_bundle(
+        mini, tmp_path / "om", Choices(target=target, weights="fp16"), report=silent
+    )
     assert_shares_all(bundle)
     card(soc_name=SOC[target])
     prompts = [ids[:48] for ids in documents if len(ids) >= 48][:20]
@@ -116,7 +119,9 @@ def test_where_it_says_another_token_float16_cannot_tell_the_two_apart(
     """From the middle of a document the model is less sure: the logits of the LM head are float16
     on the chip, and where the best two are closer than its spacing, either may be chosen."""
     toolkit()
-    bundle = compile_bundle(mini, tmp_path / "om", target="310p3", weights="fp16", report=silent)
+    bundle = compile_bundle(
+        mini, tmp_path / "om", Choices(target="310p3", weights="fp16"), report=silent
+    )
     card()
     prompts = [ids[len(ids) // 2 :][:24] for ids in documents if len(ids) > 60][:20]
     ours, theirs = greedy(bundle, prompts, 64), greedy(on_cpu, prompts, 64)
@@ -138,7 +143,9 @@ def test_the_miniature_generates_the_tokens_of_the_cpu(
     """From the beginning and from the middle of its dialogues, and on behind their end."""
     toolkit()
     exported = load_bundle(bundles / "talk-exported")
-    bundle = compile_bundle(exported, tmp_path / "om", target=target, weights="fp16", report=silent)
+    bundle = compile_bundle(
+        exported, tmp_path / "om", Choices(target=target, weights="fp16"), report=silent
+    )
     dialogues = json.loads((bundles / "checkpoint" / "dialogue_ids.json").read_text())
     prompts = [ids[: len(ids) * part // 8] for part in (7, 6) for ids in dialogues][:20]
     assert len({tuple(prompt) for prompt in prompts}) == 20
@@ -155,7 +162,7 @@ def test_the_miniature_talks_word_for_word(
     toolkit()
     exported = load_bundle(bundles / "talk-exported")
     bundle = compile_bundle(
-        exported, tmp_path / "om", target=target, weights=weights, report=silent
+        exported, tmp_path / "om", Choices(target=target, weights=weights), report=silent
     )
     assert_shares_all(bundle)
     card(soc_name=SOC[target])
@@ -171,9 +178,7 @@ def test_without_a_rewrite_it_talks_the_same(
     bundle = compile_bundle(
         exported,
         tmp_path / "om",
-        target="310p3",
-        weights="fp16",
-        without=[without],
+        Choices(target="310p3", weights="fp16", without=(without,)),
         report=silent,
     )
     assert bundle.manifest.device is not None
@@ -190,7 +195,7 @@ def test_an_old_cann_gets_one_model_in_gears_and_talks_the_same(
     toolkit(cann_version="8.2.RC1")
     exported = load_bundle(bundles / "talk-exported")
     bundle = compile_bundle(
-        exported, tmp_path / "om", target="310p3", weights=weights, report=silent
+        exported, tmp_path / "om", Choices(target="310p3", weights=weights), report=silent
     )
     assert {graph.path for graph in bundle.manifest.graphs} == {"graphs/decoder.om"}
     assert [graph.spec.name for graph in bundle.manifest.graphs] == ["prefill_s64", "decode_b1"]

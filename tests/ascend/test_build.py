@@ -10,6 +10,7 @@ from runtime.bundle.reader import Bundle, load_bundle
 from runtime.bundle.writer import Report
 from tests.ascend.conftest import Toolkit
 from tests.bundles import silent
+from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle, dry_run
 from toolchain.errors import TargetError
 from toolchain.targets.ascend.rules.graph_rules import RULES
@@ -22,7 +23,7 @@ def exported(bundles: Path) -> Bundle:
 
 def build(exported: Bundle, output: Path, **options: object) -> Bundle:
     choices = {"target": "310p3", "weights": "fp16", **options}
-    return compile_bundle(exported, output, report=silent, **choices)  # type: ignore[arg-type]
+    return compile_bundle(exported, output, Choices(**choices), report=silent)  # type: ignore[arg-type]
 
 
 FAILURES = {
@@ -249,17 +250,17 @@ def test_a_dry_run_prints_every_check_and_command_and_writes_nothing(
     exported: Bundle, toolkit: Toolkit, tmp_path: Path
 ) -> None:
     output = tmp_path / "om"
-    lines = dry_run(exported, output, target="310p3", weights="fp16")
+    lines = dry_run(exported, output, Choices(target="310p3", weights="fp16"))
     assert len([line for line in lines if line.endswith(": yes")]) == 3 * len(RULES)
     assert any(line.startswith("CANN: no atc on the PATH") for line in lines)
     assert [line.split()[0] for line in lines[-3:]] == ["atc"] * 3
     toolkit()
-    with_cann = dry_run(exported, output, target="310p3", weights="fp16")
+    with_cann = dry_run(exported, output, Choices(target="310p3", weights="fp16"))
     assert any(line.startswith("CANN: 8.5.0 at ") for line in with_cann)
     toolkit(cann_version="8.0.RC3")
     [command] = [
         line
-        for line in dry_run(exported, output, target="310p3", weights="fp16")
+        for line in dry_run(exported, output, Choices(target="310p3", weights="fp16"))
         if "--model" in line
     ]
     assert "'--dynamic_dims=64,64,64,448;1,1,1,385'" in command
@@ -268,7 +269,7 @@ def test_a_dry_run_prints_every_check_and_command_and_writes_nothing(
 
 def test_a_target_without_another_program_has_no_dry_run(exported: Bundle, tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="target cpu starts no other program; leave --dry-run"):
-        dry_run(exported, tmp_path / "out", target="cpu", weights="int4")
+        dry_run(exported, tmp_path / "out", Choices(target="cpu", weights="int4"))
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from runtime.sessions import SESSIONS, open_session
 from tests.ascend.conftest import Toolkit, put_toolkit
 from tests.bundles import silent
 from tests.emulator.device import Emulator
+from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
-from toolchain.targets.ascend.chips import CHIPS
+from toolchain.targets import TARGETS
 
 Card = Callable[..., Emulator]
 PROMPT = list(range(5, 25))
@@ -27,7 +28,7 @@ def talk(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     with pytest.MonkeyPatch.context() as patch:
         put_toolkit(directory / "cann", patch)
         return compile_bundle(
-            exported, directory / "om", target="310p3", weights="fp16", report=silent
+            exported, directory / "om", Choices(target="310p3", weights="fp16"), report=silent
         )
 
 
@@ -68,7 +69,7 @@ def test_in_gears_a_token_runs_in_the_gear_of_one_row(
     toolkit(cann_version="8.3.RC1")
     exported = load_bundle(bundles / "talk-exported")
     bundle = compile_bundle(
-        exported, tmp_path / "om", target="310p3", weights="fp16", report=silent
+        exported, tmp_path / "om", Choices(target="310p3", weights="fp16"), report=silent
     )
     emulator = card(cann="8.3.RC1", external_weight_api=False)
     with closing(open_session(bundle)) as session:
@@ -155,14 +156,15 @@ def test_a_machine_without_the_driver_says_what_to_install(talk: Bundle) -> None
         open_session(talk)
 
 
-def test_the_runtime_opens_every_chip_that_is_compiled_for() -> None:
-    assert {*CHIPS, "cpu", "portable"} == set(SESSIONS)
+def test_the_runtime_opens_every_backend_that_is_compiled_for() -> None:
+    backends = {target.backend for target in TARGETS.values()}
+    assert {*backends, "portable"} == set(SESSIONS)
 
 
 def test_no_trace_and_no_second_device_where_there_is_none(
     talk: Bundle, bundles: Path, tmp_path: Path, toolkit: Toolkit
 ) -> None:
-    with pytest.raises(SessionError, match=r"target 310p3 leaves no trace; run it under .* msprof"):
+    with pytest.raises(SessionError, match=r"backend acl leaves no trace; run it under .* msprof"):
         open_session(talk, trace=tmp_path)
-    with pytest.raises(SessionError, match="target cpu has one device; got device 1; allowed: 0"):
+    with pytest.raises(SessionError, match="onnxruntime has one device; got device 1; allowed: 0"):
         open_session(load_bundle(bundles / "talk-fp32"), device=1)

@@ -26,6 +26,7 @@ from runtime.engine.generate import generate
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
 from tests.bundles import silent
+from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 
 CONFIG = ModelConfig(
@@ -253,7 +254,7 @@ def test_greedy_text_is_transformers_text(mini: Bundle, shared_data: Path, tmp_p
     assert len({tuple(prompt) for prompt in prompts}) == 20
     model = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32)
     theirs = model.generate(torch.tensor(prompts), max_new_tokens=64, do_sample=False)[:, 24:]
-    compiled = compile_bundle(mini, tmp_path / "fp32", weights="fp32", report=silent)
+    compiled = compile_bundle(mini, tmp_path / "fp32", Choices(weights="fp32"), report=silent)
     engine = Engine(open_session(compiled))
     params = SamplingParams(max_tokens=64, stop_token_ids=(2,))
     for prompt, answer in zip(prompts, theirs.tolist(), strict=True):

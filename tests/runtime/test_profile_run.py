@@ -8,7 +8,7 @@ import pytest
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.completion import Completion, complete
 from runtime.engine.engine import Engine
-from runtime.profile_run import Run, describe, read_trace
+from runtime.profile_run import GraphRun, describe, read_trace
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
 from runtime.text.tokenizer import Tokenizer
@@ -17,7 +17,7 @@ NEW_TOKENS = 5
 PROMPT = "北京是中国的首都" * 8
 
 
-def traced(bundle: Bundle, directory: Path) -> tuple[list[Run], Completion]:
+def traced(bundle: Bundle, directory: Path) -> tuple[list[GraphRun], Completion]:
     tokenizer = Tokenizer(bundle.file(TOKENIZER))
     params = SamplingParams(max_tokens=NEW_TOKENS, ignore_eos=True)
     with closing(open_session(bundle, directory)) as session:

@@ -15,6 +15,7 @@ from runtime.bundle.reader import Bundle
 from runtime.engine.engine import Engine
 from runtime.sessions import open_session
 from tests.bundles import silent
+from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 
 NUM_DOCUMENTS = 20
@@ -54,7 +55,9 @@ def reference(
     exported: Bundle, documents: list[list[int]], tmp_path_factory: pytest.TempPathFactory
 ) -> float:
     output = tmp_path_factory.mktemp("fp32") / "out"
-    return perplexity(compile_bundle(exported, output, weights="fp32", report=silent), documents)
+    return perplexity(
+        compile_bundle(exported, output, Choices(weights="fp32"), report=silent), documents
+    )
 
 
 @pytest.mark.parametrize("kv_cache", ["float", "int8"])
@@ -69,6 +72,6 @@ def test_perplexity_stays_close_to_float32(
     tmp_path: Path,
 ) -> None:
     bundle = compile_bundle(
-        exported, tmp_path / "out", weights=weights, kv_cache=kv_cache, report=silent
+        exported, tmp_path / "out", Choices(weights=weights, kv_cache=kv_cache), report=silent
     )
     assert abs(perplexity(bundle, documents) / reference - 1) < limit

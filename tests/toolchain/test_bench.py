@@ -20,7 +20,7 @@ from toolchain.bench.csv_file import check_names
 from toolchain.bench.grid import Case, Grid, case_pairs, power_pairs
 from toolchain.bench.llama_bench import speed_tests
 from toolchain.bench.measure import Runner
-from toolchain.bench.result import Mode, Result
+from toolchain.bench.result import BenchResult, Mode
 from toolchain.bench.run import bench
 from toolchain.bench.tables import markdown
 from toolchain.bench.timed_session import TimedSession
@@ -37,7 +37,7 @@ COUNTS = ("batch_size", "_tokens", "num_", "version")
 SPREAD = ("median", "min", "max", "samples")  # the unit is in the key above
 
 
-def measure(bundle: Path, grid: Grid, mode: Mode = "detail", repeats: int = 3) -> Result:
+def measure(bundle: Path, grid: Grid, mode: Mode = "detail", repeats: int = 3) -> BenchResult:
     opened = load_bundle(bundle)
     cases, _ = grid.cases(opened.manifest.cache_len, opened.manifest.num_slots)
     return bench(opened, cases, model=bundle.name, mode=mode, repeats=repeats)
@@ -54,7 +54,7 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def result(bundles: Path) -> Result:
+def result(bundles: Path) -> BenchResult:
     """Three batch sizes and two prompts in detail mode."""
     pairs = ((5, 4), (12, 6))
     return measure(bundles / "small-fp32", Grid(pairs=pairs, batch_sizes=(1, 2, 3)))
@@ -147,7 +147,7 @@ def test_normal_mode_is_the_difference_of_two_runs(bundles: Path) -> None:
         assert first + 8 * after == pytest.approx(1e3 * response)
 
 
-def test_the_parts_of_a_run_add_up_to_it(result: Result) -> None:
+def test_the_parts_of_a_run_add_up_to_it(result: BenchResult) -> None:
     for row in result.rows:
         steps = row.output_tokens - 1
         for i in range(result.num_repeats):
@@ -180,12 +180,12 @@ def test_a_warm_up_writes_to_every_slot(bundles: Path) -> None:
         assert session.seen == [(1, 8), (2, 8)]
 
 
-def test_every_batch_size_is_a_row_of_each_case(result: Result) -> None:
+def test_every_batch_size_is_a_row_of_each_case(result: BenchResult) -> None:
     cases = [(row.batch_size, row.input_tokens, row.output_tokens) for row in result.rows]
     assert cases == [(batch, *pair) for batch in (1, 2, 3) for pair in ((5, 4), (12, 6))]
 
 
-def test_the_roofline_follows_from_bytes_and_time(result: Result) -> None:
+def test_the_roofline_follows_from_bytes_and_time(result: BenchResult) -> None:
     """Counted again from the model's shape: float32 weights but the embedding, and the cache."""
     model_bytes = 0
     hidden, inner, vocabulary, layers = 128, 352, 640, 4
@@ -206,7 +206,7 @@ def test_the_roofline_follows_from_bytes_and_time(result: Result) -> None:
         assert least < row.prefill.arithmetic_operations < 1.2 * least
 
 
-def test_rates_are_those_of_llama_bench(result: Result) -> None:
+def test_rates_are_those_of_llama_bench(result: BenchResult) -> None:
     prompt, answer, *_ = speed_tests(result)
     assert [prompt.test, answer.test] == ["pp5", "tg3 @ d5"]
     rates = [1000 * 5 / ms for ms in result.rows[0].forward_first_ms.samples]
@@ -215,7 +215,7 @@ def test_rates_are_those_of_llama_bench(result: Result) -> None:
     assert [test.test for test in speed_tests(result)][-1] == "tg5 @ d12 x3"
 
 
-def test_every_number_has_its_unit_in_its_key(result: Result) -> None:
+def test_every_number_has_its_unit_in_its_key(result: BenchResult) -> None:
     def check(value: Any, key: str) -> None:
         if isinstance(value, dict):
             for name, inner in value.items():
@@ -229,11 +229,11 @@ def test_every_number_has_its_unit_in_its_key(result: Result) -> None:
     check(json.loads(result.model_dump_json()), "")
 
 
-def test_a_result_comes_back_from_its_json(result: Result) -> None:
-    assert Result.model_validate_json(result.model_dump_json()) == result
+def test_a_result_comes_back_from_its_json(result: BenchResult) -> None:
+    assert BenchResult.model_validate_json(result.model_dump_json()) == result
 
 
-def test_markdown_has_a_line_for_every_case(result: Result) -> None:
+def test_markdown_has_a_line_for_every_case(result: BenchResult) -> None:
     text = markdown([result])
     assert text.count("| 3 x 12 in, 6 out |") == 4  # in each of our tables
     assert "| model | size | params | backend | threads | test | t/s |" in text

@@ -12,7 +12,7 @@ from runtime.bundle.reader import load_bundle
 from runtime.errors import UserError
 from toolchain.bench.csv_file import write_csv
 from toolchain.bench.grid import Case
-from toolchain.bench.result import Result
+from toolchain.bench.result import BenchResult
 from toolchain.bench.run import bench
 from toolchain.compare.comparison import compare
 from toolchain.compare.read import read_side
@@ -72,7 +72,7 @@ def saved(path: Path, document: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def result(bundles: Path) -> Result:
+def result(bundles: Path) -> BenchResult:
     cases = [Case(batch_size=1, input_tokens=8, output_tokens=4)]
     bundle = load_bundle(bundles / "small-fp32")
     return bench(bundle, cases, model="small", mode="detail", repeats=2)
@@ -125,7 +125,7 @@ def test_different_benchmarks_are_refused(tmp_path: Path) -> None:
         compare(ours, read_side("manual:a100"))
 
 
-def test_our_json_and_our_csv_are_the_same_case(result: Result, tmp_path: Path) -> None:
+def test_our_json_and_our_csv_are_the_same_case(result: BenchResult, tmp_path: Path) -> None:
     ours = read_side(saved(tmp_path / "ours.json", result.model_dump_json()))
     [file] = write_csv([result], tmp_path)
     [pair] = compare(ours, read_side(str(file))).performance
@@ -133,7 +133,7 @@ def test_our_json_and_our_csv_are_the_same_case(result: Result, tmp_path: Path) 
     assert (pair.theirs.input_tokens, pair.theirs.output_tokens) == (8, 4)
 
 
-def test_a_csv_of_the_original_is_read(tmp_path: Path, result: Result) -> None:
+def test_a_csv_of_the_original_is_read(tmp_path: Path, result: BenchResult) -> None:
     rows = (
         "batch_size,input_seq_len(Encoding),output_seq_len(Decoding),ResponseTime(s),"
         "forward_first_token_time(ms),forward_next_token_time(ms),pre_next_token_time(ms),"
@@ -146,7 +146,7 @@ def test_a_csv_of_the_original_is_read(tmp_path: Path, result: Result) -> None:
     assert pair.first_token_ratio == pytest.approx(44.1 / first)
 
 
-def test_llama_bench_and_ours_stand_in_one_table(result: Result, tmp_path: Path) -> None:
+def test_llama_bench_and_ours_stand_in_one_table(result: BenchResult, tmp_path: Path) -> None:
     rows = [llama_row(8, 0, 0, 100.0), llama_row(0, 32, 8, 25.0), llama_row(512, 0, 0, 90.0)]
     theirs = read_side(saved(tmp_path / "llama.json", rows))
     ours = read_side(saved(tmp_path / "ours.json", result.model_dump_json()))
@@ -165,7 +165,7 @@ def test_llama_bench_and_ours_stand_in_one_table(result: Result, tmp_path: Path)
 
 
 def test_llama_bench_without_a_common_test_says_why_there_is_no_ratio(
-    result: Result, tmp_path: Path
+    result: BenchResult, tmp_path: Path
 ) -> None:
     theirs = read_side(saved(tmp_path / "llama.json", [llama_row(512, 0, 0, 90.0)]))
     ours = read_side(saved(tmp_path / "ours.json", result.model_dump_json()))
@@ -219,7 +219,7 @@ def test_the_command_prints_tables_markdown_or_json() -> None:
     assert "allowed: manual:910b3, manual:a100" in wrong.stderr
 
 
-def test_json_has_the_same_ratios_as_the_tables(result: Result, tmp_path: Path) -> None:
+def test_json_has_the_same_ratios_as_the_tables(result: BenchResult, tmp_path: Path) -> None:
     ours = read_side(saved(tmp_path / "ours.json", result.model_dump_json()))
     document = json.loads(comparison_json(compare(ours, ours)))
     assert document["performance"][0]["per_token_ratio"] == 1.0

@@ -1,6 +1,7 @@
 """compile: what it refuses, what it leaves, and that the manifest tells the truth."""
 
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import onnxruntime as ort
@@ -9,6 +10,7 @@ import pytest
 from runtime.bundle.manifest import GraphSpec
 from runtime.bundle.reader import load_bundle
 from tests.bundles import silent
+from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError
 
@@ -22,10 +24,12 @@ from toolchain.errors import TargetError
     ],
 )
 def test_what_cannot_be_compiled_is_refused_and_leaves_nothing(
-    source: str, options: dict[str, str], says: str, bundles: Path, tmp_path: Path
+    source: str, options: dict[str, Any], says: str, bundles: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(TargetError, match=says):
-        compile_bundle(load_bundle(bundles / source), tmp_path / "out", report=silent, **options)
+        compile_bundle(
+            load_bundle(bundles / source), tmp_path / "out", Choices(**options), report=silent
+        )
     assert list(tmp_path.iterdir()) == []
 
 

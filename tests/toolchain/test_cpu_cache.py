@@ -12,6 +12,7 @@ from runtime.bundle.tensor_names import new_key, new_value
 from runtime.sessions import Chunk, open_session
 from runtime.sessions.onnx.cpu import CpuSession
 from tests.bundles import silent
+from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError
 from toolchain.targets.cpu.calibrate import MARGIN, calibration_ids
@@ -99,5 +100,5 @@ def test_an_impossible_cache_is_refused(
     options: dict[str, str], says: str, exported: Bundle, tmp_path: Path
 ) -> None:
     with pytest.raises(TargetError, match=says):
-        compile_bundle(exported, tmp_path / "out", report=silent, **options)
+        compile_bundle(exported, tmp_path / "out", Choices(**options), report=silent)
     assert list(tmp_path.iterdir()) == []

@@ -14,6 +14,7 @@ from export.exporter import export_bundle
 from profiles import load_profile
 from runtime.text.tokenizer import Tokenizer
 from tests.bundles import DATA, silent
+from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 from toolchain.evals.ceval import CEVAL
 from toolchain.evals.mmlu import MMLU
@@ -142,7 +143,7 @@ def real_bundles(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) ->
     profile = load_profile("cpu")
     exported = export_bundle(shared_data / "alpaca2-mini", profile, directory / "exported", silent)
     for weights in ("fp32", "int8"):
-        compile_bundle(exported, directory / weights, weights=weights, report=silent)
+        compile_bundle(exported, directory / weights, Choices(weights=weights), report=silent)
     return directory
 
 

@@ -17,6 +17,7 @@ from profiles.profile import exported_profile
 from runtime.bundle.manifest import ModelConfig
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.errors import UserError
+from toolchain.choices import Choices
 from toolchain.costs.quantity import Quantity, total
 from toolchain.errors import TargetError
 from toolchain.host import machine
@@ -84,8 +85,8 @@ def test_the_sizes_of_the_7b_are_the_known_ones() -> None:
 
 def test_float16_fits_the_24_gb_card_with_shared_weights_only() -> None:
     profile = load_profile("310p3")
-    shared = make_plan(SEVEN_B, profile, "fp16", share_weights=True)
-    unshared = make_plan(SEVEN_B, profile, "fp16", share_weights=False)
+    shared = make_plan(SEVEN_B, profile, Choices(weights="fp16"), share_weights=True)
+    unshared = make_plan(SEVEN_B, profile, Choices(weights="fp16"), share_weights=False)
     assert shared.available == pytest.approx((21_525 - 1_850) * MIB, rel=0.001)
     assert (shared.fits, unshared.fits) == (True, False)
     assert value(unshared.device, "weights") == 2 * value(shared.device, "weights")
@@ -104,13 +105,13 @@ def test_a_remedy_is_the_change_that_saves_the_most_and_it_fits() -> None:
     assert not plan.fits
     assert plan.remedy is not None
     assert plan.remedy.startswith("--weights int8")
-    assert make_plan(LONG, long_context(16_384), "int8").fits
+    assert make_plan(LONG, long_context(16_384), Choices(weights="int8")).fits
     deep = LONG.model_copy(update={"num_hidden_layers": 64})
     both = make_plan(deep, long_context(16_384))
     assert both.remedy is not None
     assert both.remedy.startswith("--weights int8 and cache_len 4096 in the profile")
-    assert make_plan(deep, long_context(4_096), "int8").fits
-    assert not make_plan(deep, long_context(8_192), "int8").fits
+    assert make_plan(deep, long_context(4_096), Choices(weights="int8")).fits
+    assert not make_plan(deep, long_context(8_192), Choices(weights="int8")).fits
 
 
 def test_what_no_setting_makes_fit_is_said() -> None:
@@ -134,20 +135,26 @@ def test_a_long_prompt_s_first_token_is_bound_by_arithmetic() -> None:
 
 
 def test_int8_halves_the_weights_that_are_read() -> None:
-    plans = [make_plan(SEVEN_B, load_profile("310p3"), weights) for weights in ("fp16", "int8")]
+    plans = [
+        make_plan(SEVEN_B, load_profile("310p3"), Choices(weights=weights))
+        for weights in ("fp16", "int8")
+    ]
     weights = [value(plan.device, "weights") for plan in plans]
     embedding = 2 * 55296 * 4096
     assert (weights[1] - embedding) / (weights[0] - embedding) == pytest.approx(0.5, abs=0.001)
 
 
 def test_an_int8_cache_is_a_quarter_and_each_token_reads_less() -> None:
-    plans = [make_plan(SEVEN_B, load_profile("cpu"), kv_cache=kind) for kind in ("float", "int8")]
+    plans = [
+        make_plan(SEVEN_B, load_profile("cpu"), Choices(kv_cache=kind))
+        for kind in ("float", "int8")
+    ]
     caches = [value(plan.device, "KV cache") for plan in plans]
     assert caches[0] == 4 * caches[1] == 4 * 2049 * 32 * 2 * 4096 * 4
     calibrated = value(plans[1].build["compile"], "host memory")
     assert calibrated > value(plans[0].build["compile"], "host memory") + 2**28
     with pytest.raises(TargetError, match="no such KV cache; got int8; allowed: float"):
-        make_plan(SEVEN_B, load_profile("310p3"), kv_cache="int8")
+        make_plan(SEVEN_B, load_profile("310p3"), Choices(kv_cache="int8"))
 
 
 def test_every_shipped_profile_can_be_planned_and_every_number_is_explained() -> None:
@@ -202,7 +209,7 @@ def test_what_a_target_lacks_is_refused(change: dict[str, object], message: str)
     profile = load_profile("310p3").model_copy(update=change.get("profile", {}))
     weights = change.get("weights")
     with pytest.raises(TargetError, match=message):
-        make_plan(SEVEN_B, profile, str(weights) if weights else None)
+        make_plan(SEVEN_B, profile, Choices(weights=str(weights) if weights else None))
 
 
 @pytest.fixture

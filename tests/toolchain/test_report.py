@@ -10,12 +10,12 @@ from runtime.bundle.reader import load_bundle
 from toolchain.bench.grid import Case
 from toolchain.bench.plots import chinese_font
 from toolchain.bench.report import write_report
-from toolchain.bench.result import Result
+from toolchain.bench.result import BenchResult
 from toolchain.bench.run import bench
 
 
 @pytest.fixture(scope="module")
-def result(bundles: Path) -> Result:
+def result(bundles: Path) -> BenchResult:
     """Three batch sizes and two prompts."""
     cases = [
         Case(batch_size=batch_size, input_tokens=num_in, output_tokens=4)
@@ -43,7 +43,7 @@ class References(HTMLParser):
 
 
 def test_a_report_needs_no_other_file_and_speaks_both_languages(
-    result: Result, tmp_path: Path
+    result: BenchResult, tmp_path: Path
 ) -> None:
     written = {path.name for path in write_report([result], tmp_path)}
     plots = {f"{name}.{kind}" for name in ("first_token", "decode", "batch", "roofline")
@@ -65,7 +65,7 @@ def test_a_report_needs_no_other_file_and_speaks_both_languages(
         assert text in page
     assert ("no font with Chinese" in page) == (chinese_font() is None)
     assert (tmp_path / "decode.png").read_bytes().startswith(b"\x89PNG")
-    assert Result.model_validate_json((tmp_path / "result.json").read_bytes()) == result
+    assert BenchResult.model_validate_json((tmp_path / "result.json").read_bytes()) == result
 
 
 def test_one_batch_size_makes_no_plot_of_batch_sizes(bundles: Path, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_one_batch_size_makes_no_plot_of_batch_sizes(bundles: Path, tmp_path: Pa
     assert "Only one batch size was measured" in (tmp_path / "report.html").read_text()
 
 
-def test_a_name_is_text_wherever_it_is_shown(result: Result, tmp_path: Path) -> None:
+def test_a_name_is_text_wherever_it_is_shown(result: BenchResult, tmp_path: Path) -> None:
     """Neither HTML nor the formulas of matplotlib."""
     named = result.model_copy(update={"model": "<b>$x_1$ & co</b>"})
     write_report([named], tmp_path)

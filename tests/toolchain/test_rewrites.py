@@ -16,6 +16,7 @@ from runtime.sessions import open_session
 from runtime.text.template import Message
 from runtime.text.tokenizer import Tokenizer
 from tests.bundles import silent
+from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError
 from toolchain.targets.cpu.passes import PASSES, choose_passes
@@ -53,7 +54,7 @@ def test_a_bundle_without_one_rewrite_answers_the_same(
     name: str, weights: str, exported: Bundle, tmp_path: Path
 ) -> None:
     bundle = compile_bundle(
-        exported, tmp_path / "out", weights=weights, without=[name], report=silent
+        exported, tmp_path / "out", Choices(weights=weights, without=(name,)), report=silent
     )
     assert answer(bundle) == ANSWER
     assert bundle.manifest.provenance.options["without"] == [name]
@@ -66,7 +67,7 @@ def test_a_bundle_without_one_rewrite_answers_the_same(
 
 def test_without_any_rewrite_that_can_be_left_out(exported: Bundle, tmp_path: Path) -> None:
     bundle = compile_bundle(
-        exported, tmp_path / "out", weights="fp32", without=SWITCHES, report=silent
+        exported, tmp_path / "out", Choices(weights="fp32", without=SWITCHES), report=silent
     )
     assert answer(bundle) == ANSWER
     assert not any(node.domain for node in first_graph(bundle))
@@ -97,5 +98,5 @@ def test_what_cannot_be_left_out_is_refused(
     name: str, says: str, exported: Bundle, tmp_path: Path
 ) -> None:
     with pytest.raises(TargetError, match=says):
-        compile_bundle(exported, tmp_path / "out", without=[name], report=silent)
+        compile_bundle(exported, tmp_path / "out", Choices(without=(name,)), report=silent)
     assert list(tmp_path.iterdir()) == []

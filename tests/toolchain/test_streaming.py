@@ -10,6 +10,7 @@ from profiles import load_profile
 from runtime.bundle.manifest import FileEntry
 from runtime.bundle.reader import load_bundle
 from tests.bundles import DATA, silent
+from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 
 
@@ -18,12 +19,12 @@ def test_compiling_in_small_blocks_writes_the_same_files(
     weights: str, bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exported = load_bundle(bundles / "small-exported")
-    whole = compile_bundle(exported, tmp_path / "whole", weights=weights, report=silent)
+    whole = compile_bundle(exported, tmp_path / "whole", Choices(weights=weights), report=silent)
     monkeypatch.setattr(
         "toolchain.targets.weights.ROW_BLOCK", 1000
     )  # a few rows, and a shorter last block
     monkeypatch.setattr("toolchain.targets.weights.COLUMN_BLOCK", 1000)
-    pieces = compile_bundle(exported, tmp_path / "pieces", weights=weights, report=silent)
+    pieces = compile_bundle(exported, tmp_path / "pieces", Choices(weights=weights), report=silent)
     assert pieces.manifest.files == whole.manifest.files
 
 

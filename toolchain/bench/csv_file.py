@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from runtime.errors import ParameterError
-from toolchain.bench.result import Result, Row
+from toolchain.bench.result import BenchResult, Row
 
 __all__ = ["COLUMNS", "check_names", "write_csv"]
 
@@ -42,7 +42,7 @@ def check_names(names: Sequence[str], path: Path | None) -> None:
         )
 
 
-def write_csv(results: Sequence[Result], path: Path) -> list[Path]:
+def write_csv(results: Sequence[BenchResult], path: Path) -> list[Path]:
     """Writes all rows to a .csv file, or a file per model and batch size to a directory.
 
     Returns:
@@ -66,7 +66,7 @@ def _by_batch(rows: Sequence[Row]) -> Iterator[tuple[int, list[Row]]]:
         yield batch_size, [row for row in rows if row.batch_size == batch_size]
 
 
-def _file_name(result: Result, batch_size: int) -> str:
+def _file_name(result: BenchResult, batch_size: int) -> str:
     """As the original: a CPU is called cpu, whichever it is."""
     device = "cpu" if result.device == result.machine.cpu else result.device
     names = [re.sub(r"[^\w.-]", "_", name) for name in (result.model, device)]

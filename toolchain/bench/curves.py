@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from toolchain.bench.result import Reach, Result, Row, Spread
+from toolchain.bench.result import BenchResult, Reach, Row, Spread
 
 __all__ = ["CURVES", "Curve", "Label", "Say"]
 
@@ -37,12 +37,12 @@ class Curve:
     title: Label
     x: Label
     y: Label
-    paint: Callable[[Axes, Sequence[Result], Say], None]
-    shown: Callable[[Sequence[Result]], bool] = lambda results: True
+    paint: Callable[[Axes, Sequence[BenchResult], Say], None]
+    shown: Callable[[Sequence[BenchResult]], bool] = lambda results: True
     otherwise: Label = Label("", "")
 
 
-def _first_token(axes: Axes, results: Sequence[Result], say: Say) -> None:
+def _first_token(axes: Axes, results: Sequence[BenchResult], say: Say) -> None:
     for result, batch_size, rows in _series(results):
         points = [(float(row.input_tokens), row.ttft_ms) for row in rows]
         _line(axes, points, _legend(result, batch_size, say))
@@ -51,14 +51,14 @@ def _first_token(axes: Axes, results: Sequence[Result], say: Say) -> None:
     _few_ticks(axes.yaxis)
 
 
-def _decode(axes: Axes, results: Sequence[Result], say: Say) -> None:
+def _decode(axes: Axes, results: Sequence[BenchResult], say: Say) -> None:
     for result, batch_size, rows in _series(results):
         points = [(row.context_tokens, row.forward_next_ms) for row in rows]
         _line(axes, points, _legend(result, batch_size, say))
     axes.set_ylim(bottom=0)
 
 
-def _batch(axes: Axes, results: Sequence[Result], say: Say) -> None:
+def _batch(axes: Axes, results: Sequence[BenchResult], say: Say) -> None:
     for result in results:
         for length in dict.fromkeys(row.input_tokens for row in result.rows):
             rows = [row for row in result.rows if row.input_tokens == length]
@@ -68,7 +68,7 @@ def _batch(axes: Axes, results: Sequence[Result], say: Say) -> None:
     axes.set_ylim(bottom=0)
 
 
-def _roofline(axes: Axes, results: Sequence[Result], say: Say) -> None:
+def _roofline(axes: Axes, results: Sequence[BenchResult], say: Say) -> None:
     rows = [row for result in results for row in result.rows]
     steps = [reach for row in rows for reach in (row.prefill, row.decode)]
     intensities = [step.operations_per_byte for step in steps]
@@ -90,14 +90,14 @@ def _roofline(axes: Axes, results: Sequence[Result], say: Say) -> None:
     _few_ticks(axes.yaxis)
 
 
-def _series(results: Sequence[Result]) -> Iterator[tuple[Result, int, list[Row]]]:
+def _series(results: Sequence[BenchResult]) -> Iterator[tuple[BenchResult, int, list[Row]]]:
     """The rows of one line: a bundle at one batch size."""
     for result in results:
         for batch_size in dict.fromkeys(row.batch_size for row in result.rows):
             yield result, batch_size, [row for row in result.rows if row.batch_size == batch_size]
 
 
-def _legend(result: Result, batch_size: int, say: Say) -> str:
+def _legend(result: BenchResult, batch_size: int, say: Say) -> str:
     return f"{result.name}, {say(BATCH_SIZE)} {batch_size}"
 
 
@@ -144,7 +144,7 @@ def _few_ticks(axis: Axis) -> None:
     axis.set_major_formatter(PLAIN)
 
 
-def _several_batches(results: Sequence[Result]) -> bool:
+def _several_batches(results: Sequence[BenchResult]) -> bool:
     return len({row.batch_size for result in results for row in result.rows}) > 1
 
 

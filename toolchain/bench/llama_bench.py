@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from statistics import mean, stdev
 
 from runtime.record import Record
-from toolchain.bench.result import Result, Spread
+from toolchain.bench.result import BenchResult, Spread
 
 __all__ = ["COLUMNS", "SpeedTest", "speed_tests"]
 
@@ -52,7 +52,7 @@ class SpeedTest(Record):
         )
 
 
-def speed_tests(result: Result) -> Iterator[SpeedTest]:
+def speed_tests(result: BenchResult) -> Iterator[SpeedTest]:
     """Every prompt once for each case, and every answer after its prompt, without sampling."""
     for row in result.rows:
         further = row.output_tokens - 1

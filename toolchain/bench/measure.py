@@ -21,13 +21,13 @@ from runtime.timing import now
 from toolchain.bench.grid import Case
 from toolchain.bench.timed_session import TimedSession
 
-__all__ = ["Run", "Runner"]
+__all__ = ["Runner", "TimedRun"]
 
 GREEDY = SamplingParams(ignore_eos=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class TimedRun:
     """Seconds of one run; means over its sequences and over its further tokens.
 
     Of a step of several sequences, forward_*, pre_next and post_next are for all of them.
@@ -107,7 +107,7 @@ class Runner:
         for slot in range(1, self._session.manifest.num_slots):
             self._session.copy_rows(0, slot, case.rows)
 
-    def run(self, case: Case, output_tokens: int) -> Run:
+    def run(self, case: Case, output_tokens: int) -> TimedRun:
         """Runs the prompts of a case, for as many tokens as are asked for."""
         streams = [self._stream(case.input_tokens) for _ in range(case.batch_size)]
         texts = [self._tokenizer.decode(stream.prompt_ids) for stream in streams]
@@ -126,7 +126,7 @@ class Runner:
             ended = now()
         gaps = [b - a for stream in streams for a, b in pairwise(stream.marks)]
         num_tokens = output_tokens * case.batch_size
-        return Run(
+        return TimedRun(
             ttft=_mean([stream.marks[0] - started for stream in streams]),
             tpot=_mean(gaps),  # every sequence has as many
             gaps=tuple(gaps),

@@ -14,7 +14,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from toolchain.bench.curves import CURVES, Curve, Label, Say
-from toolchain.bench.result import Result
+from toolchain.bench.result import BenchResult
 
 __all__ = ["CJK_FONTS", "Plot", "chinese_font", "draw"]
 
@@ -49,7 +49,7 @@ def chinese_font() -> str | None:
     return next((name for name in CJK_FONTS if name in installed), None)
 
 
-def draw(results: Sequence[Result]) -> list[Plot]:
+def draw(results: Sequence[BenchResult]) -> list[Plot]:
     """Every plot that the results have something to show in."""
     font = chinese_font()
     drawn = _english if font is None else _bilingual
@@ -72,7 +72,7 @@ def _english(label: Label) -> str:
 
 
 def _picture(
-    curve: Curve, results: Sequence[Result], say: Say, font: str | None, kind: str
+    curve: Curve, results: Sequence[BenchResult], say: Say, font: str | None, kind: str
 ) -> bytes:
     families = [LATIN_FONT] if font is None else [LATIN_FONT, font]
     stream = io.BytesIO()

@@ -9,7 +9,7 @@ from string import Template
 from toolchain.bench.csv_file import write_csv
 from toolchain.bench.curves import CURVES, Label
 from toolchain.bench.plots import Plot, chinese_font, draw
-from toolchain.bench.result import Result
+from toolchain.bench.result import BenchResult
 from toolchain.bench.tables import facts, markdown, result_tables, results_json
 from toolchain.table import Table
 
@@ -30,7 +30,7 @@ NO_FONT = Label(
 )
 
 
-def page(results: Sequence[Result], plots: Sequence[Plot]) -> str:
+def page(results: Sequence[BenchResult], plots: Sequence[Plot]) -> str:
     """The page: pictures, tables and what was measured on what, all in one file."""
     template = Template((files("toolchain.bench") / "page.html").read_text(encoding="utf-8"))
     return template.substitute(
@@ -40,7 +40,7 @@ def page(results: Sequence[Result], plots: Sequence[Plot]) -> str:
     )
 
 
-def write_report(results: Sequence[Result], directory: Path) -> list[Path]:
+def write_report(results: Sequence[BenchResult], directory: Path) -> list[Path]:
     """Writes report.html, which needs no other file, and the same as data and pictures.
 
     Returns:
@@ -62,14 +62,14 @@ def write_report(results: Sequence[Result], directory: Path) -> list[Path]:
     return [*(directory / name for name in names), *write_csv(results, directory)]
 
 
-def _figures(results: Sequence[Result], plots: Sequence[Plot]) -> Iterator[str]:
+def _figures(results: Sequence[BenchResult], plots: Sequence[Plot]) -> Iterator[str]:
     pictures = {plot.name: plot.svg for plot in plots}
     for curve in CURVES:
         body = pictures.get(curve.name) or _paragraph(curve.otherwise)
         yield f"<figure>{body}<figcaption>{_both(curve.title)}</figcaption></figure>"
 
 
-def _result(result: Result) -> Iterator[str]:
+def _result(result: BenchResult) -> Iterator[str]:
     yield f"<h2>{html.escape(result.name)}</h2>"
     yield f"<ul>{''.join(f'<li>{html.escape(fact)}</li>' for fact in facts(result))}</ul>"
     for table in result_tables(result):

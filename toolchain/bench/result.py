@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from runtime.record import Record
 
-__all__ = ["Machine", "Mode", "Reach", "Result", "Row", "Spread"]
+__all__ = ["BenchResult", "Machine", "Mode", "Reach", "Row", "Spread"]
 
 Mode = Literal["normal", "detail"]
 
@@ -117,7 +117,7 @@ class Machine(Record):
     packages: dict[str, str]  # name -> version
 
 
-class Result(Record):
+class BenchResult(Record):
     """All cases of one bundle on one device."""
 
     format: Literal["alpaca2-bench"] = "alpaca2-bench"

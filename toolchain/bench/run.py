@@ -14,8 +14,8 @@ from runtime.sessions import open_session
 from runtime.text.tokenizer import Tokenizer
 from runtime.timing import now
 from toolchain.bench.grid import Case
-from toolchain.bench.measure import Run, Runner
-from toolchain.bench.result import Machine, Mode, Reach, Result, Row, Spread
+from toolchain.bench.measure import Runner, TimedRun
+from toolchain.bench.result import BenchResult, Machine, Mode, Reach, Row, Spread
 from toolchain.bench.timed_session import TimedSession
 from toolchain.costs.sizes import num_parameters
 from toolchain.errors import TargetError
@@ -37,7 +37,9 @@ MS = 1e3
 BYTES_PER_S = "measured on this machine before every case: all cores read float32"
 
 
-def bench(bundle: Bundle, cases: Sequence[Case], *, model: str, mode: Mode, repeats: int) -> Result:
+def bench(
+    bundle: Bundle, cases: Sequence[Case], *, model: str, mode: Mode, repeats: int
+) -> BenchResult:
     """Measures a compiled bundle.
 
     Raises:
@@ -60,7 +62,7 @@ def bench(bundle: Bundle, cases: Sequence[Case], *, model: str, mode: Mode, repe
         load_s = now() - started
         loading = peak_memory()
         rows = tuple(_rows(runner, cases, roofline, mode, repeats, loading))
-    return Result(
+    return BenchResult(
         engine=f"alpaca2-toolchain {version('alpaca2-toolchain')}",
         device=cpu_name() if chip is None else chip.soc_name,
         model=model,
@@ -87,7 +89,6 @@ def _roofline(bundle: Bundle) -> Roofline:
     return Roofline(
         config=bundle.manifest.model,
         profile=profile,
-        weights=bundle.manifest.weights,
         footprint=find_target(profile).footprint,
         rates=measured,
     )
@@ -145,8 +146,8 @@ def _rows(
 
 def _row(
     case: Case,
-    runs: Sequence[Run],
-    ones: Sequence[Run],
+    runs: Sequence[TimedRun],
+    ones: Sequence[TimedRun],
     roofline: Roofline,
     bandwidth: float,
     peak_bytes: int,
@@ -182,7 +183,7 @@ def _row(
     )
 
 
-def _clocked(runs: Sequence[Run]) -> dict[str, Spread]:
+def _clocked(runs: Sequence[TimedRun]) -> dict[str, Spread]:
     """Detail mode: clocks around every forward pass."""
     return {
         "forward_first_ms": Spread.of([MS * run.forward_first for run in runs]),
@@ -192,7 +193,7 @@ def _clocked(runs: Sequence[Run]) -> dict[str, Spread]:
     }
 
 
-def _estimated(case: Case, runs: Sequence[Run], ones: Sequence[Run]) -> dict[str, Spread]:
+def _estimated(case: Case, runs: Sequence[TimedRun], ones: Sequence[TimedRun]) -> dict[str, Spread]:
     """Normal mode: from the time of one token and of all tokens; the rest counts as zero."""
     further = case.output_tokens - 1
     pairs = list(zip(ones, runs, strict=True))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from toolchain.bench.llama_bench import COLUMNS as SPEED_COLUMNS
 from toolchain.bench.llama_bench import speed_tests
-from toolchain.bench.result import Result, Row, Spread
+from toolchain.bench.result import BenchResult, Row, Spread
 from toolchain.console import print_table
 from toolchain.table import Table, markdown_table
 
@@ -25,7 +25,7 @@ ROOFLINE = (
 )
 
 
-def result_tables(result: Result) -> Iterator[Table]:
+def result_tables(result: BenchResult) -> Iterator[Table]:
     """Every figure of a result; medians, +- half of the width of the repeats."""
     rows = result.rows
     for title, columns, cells in (
@@ -39,7 +39,7 @@ def result_tables(result: Result) -> Iterator[Table]:
     yield Table(title="as llama-bench has it", columns=SPEED_COLUMNS, rows=tests)
 
 
-def facts(result: Result) -> Iterator[str]:
+def facts(result: BenchResult) -> Iterator[str]:
     """What was measured, on what."""
     machine = result.machine
     yield f"{result.name}, {result.num_parameters / 1e6:,.0f} M parameters, target {result.target}"
@@ -54,7 +54,7 @@ def facts(result: Result) -> Iterator[str]:
     )
 
 
-def markdown(results: Sequence[Result]) -> str:
+def markdown(results: Sequence[BenchResult]) -> str:
     """All results, one after the other."""
     lines: list[str] = []
     for result in results:
@@ -64,7 +64,7 @@ def markdown(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def print_results(results: Sequence[Result], *, as_json: bool, as_markdown: bool) -> None:
+def print_results(results: Sequence[BenchResult], *, as_json: bool, as_markdown: bool) -> None:
     """Prints one JSON document, Markdown, or the tables that matter most."""
     if as_json:
         print(results_json(results))
@@ -78,7 +78,7 @@ def print_results(results: Sequence[Result], *, as_json: bool, as_markdown: bool
                     print_table(table.title, table.columns, table.rows)
 
 
-def results_json(results: Sequence[Result]) -> str:
+def results_json(results: Sequence[BenchResult]) -> str:
     """The document of one bundle, or an array of several."""
     documents = [result.model_dump_json(indent=2) for result in results]
     return documents[0] if len(documents) == 1 else "[" + ",\n".join(documents) + "]"
@@ -123,7 +123,7 @@ def _text(row: Row) -> tuple[str, ...]:
     )
 
 
-def _roofline(row: Row, result: Result) -> tuple[str, ...]:
+def _roofline(row: Row, result: BenchResult) -> tuple[str, ...]:
     reached = row.prefill.operations_per_s
     return (
         _case(row),

@@ -33,33 +33,23 @@ def command(
     """Compile an exported bundle for one target."""
     from runtime.bundle.reader import load_bundle
     from toolchain import compiler
+    from toolchain.choices import Choices
     from toolchain.console import Progress, human_bytes
 
     exported = load_bundle(bundle)
+    choices = Choices(
+        target=target,
+        weights=weights,
+        kv_cache=kv_cache,
+        host_cpu=host_cpu,
+        without=tuple(without or ()),
+    )
     if dry_run:
-        lines = compiler.dry_run(
-            exported,
-            output,
-            target=target,
-            weights=weights,
-            kv_cache=kv_cache,
-            host_cpu=host_cpu,
-            without=without or (),
-        )
-        print("\n".join(lines))
+        print("\n".join(compiler.dry_run(exported, output, choices)))
         return
     progress = Progress()
     with progress:
-        compiled = compiler.compile_bundle(
-            exported,
-            output,
-            target=target,
-            weights=weights,
-            kv_cache=kv_cache,
-            host_cpu=host_cpu,
-            without=without or (),
-            report=progress,
-        )
+        compiled = compiler.compile_bundle(exported, output, choices, report=progress)
     size = sum(entry.size for entry in compiled.manifest.files.values())
     kind = f"{compiled.manifest.target} {compiled.manifest.weights}"
     progress.done(f"wrote {output}: {kind}, {human_bytes(size)}")

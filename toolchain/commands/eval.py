@@ -8,7 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from toolchain.evals.examine import Effort
-    from toolchain.evals.results import Comparison, Result
+    from toolchain.evals.results import ChoiceComparison, EvalResult
 
 __all__ = ["command"]
 
@@ -75,7 +75,7 @@ def command(
         print(_compared(result.comparison))
 
 
-def _print_table(title: str, result: "Result") -> None:
+def _print_table(title: str, result: "EvalResult") -> None:
     from toolchain.console import print_table
     from toolchain.evals.scores import wilson
 
@@ -87,7 +87,7 @@ def _print_table(title: str, result: "Result") -> None:
     print_table(title, COLUMNS, rows)
 
 
-def _remarks(result: "Result", effort: "Effort") -> list[str]:
+def _remarks(result: "EvalResult", effort: "Effort") -> list[str]:
     lines = [
         f"{effort.asked} asked in {effort.seconds:.1f} s, {effort.resumed} taken from the log; "
         f"{effort.reused_tokens} prompt tokens reused, {effort.computed_tokens} computed",
@@ -97,7 +97,7 @@ def _remarks(result: "Result", effort: "Effort") -> list[str]:
     return lines + [f"too long: {name}" for name in result.too_long]
 
 
-def _compared(found: "Comparison") -> str:
+def _compared(found: "ChoiceComparison") -> str:
     return (
         f"against {found.other}: {found.equal_choices} of {found.questions} choices equal "
         f"({100 * found.agreement:.2f} %), accuracy {100 * found.accuracy_delta:+.2f} points"

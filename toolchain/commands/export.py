@@ -22,13 +22,13 @@ def command(
     from export.config import load_config
     from profiles import load_profile
     from toolchain.console import Progress, human_bytes
-    from toolchain.costs.export_parts import export_parts
+    from toolchain.costs.export_costs import export_costs
     from toolchain.host.machine import require_memory
 
     deployment = load_profile(profile)
-    planned = {part.name: part.value for part in export_parts(load_config(model), deployment)}
-    mapped = planned["read"] if load_format == "auto" else 0
-    require_memory(planned["host memory"], mapped, f"export {model}")
+    costs = export_costs(load_config(model), deployment)
+    mapped = costs.read.value if costs.read is not None and load_format == "auto" else 0
+    require_memory(costs.host_memory.value, mapped, f"export {model}")
 
     from export.exporter import export_bundle  # torch, which takes a second and much memory
 

@@ -33,6 +33,7 @@ def command(
     """Tell what a model will take and how fast it can be; exit 1 when it does not fit."""
     from export.config import load_config
     from profiles import load_profile
+    from toolchain.choices import Choices
     from toolchain.console import human_bytes, print_table
     from toolchain.costs.quantity import total
     from toolchain.errors import PlanError
@@ -40,7 +41,8 @@ def command(
     from toolchain.plan.planner import make_plan
 
     deployment = load_profile(profile)
-    plan = make_plan(load_config(model), deployment, weights, kv_cache, share_weights)
+    choices = Choices(weights=weights, kv_cache=kv_cache)
+    plan = make_plan(load_config(model), deployment, choices, share_weights)
     device = "this machine" if deployment.chip is None else deployment.description
     if as_json:
         print(json.dumps(asdict(plan), indent=2))

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from runtime.record import Record, first_problem
 from toolchain.bench.csv_file import COLUMNS
 from toolchain.bench.llama_bench import SpeedTest, speed_tests
-from toolchain.bench.result import Result
+from toolchain.bench.result import BenchResult
 from toolchain.compare.side import CATEGORIES, CaseTimes, Side
 from toolchain.errors import CompareError
 
@@ -42,7 +42,7 @@ class Score(Lenient):
     total: int = Field(gt=0)
 
 
-class Evaluation(Lenient):
+class EvalFile(Lenient):
     """What `toolchain eval` writes, as far as it is compared."""
 
     benchmark: str
@@ -137,7 +137,7 @@ def _csv(path: Path, text: str) -> Side:
 
 
 def _ours(_: Path, document: Document) -> Side:
-    result = Result.model_validate_json(json.dumps(document))
+    result = BenchResult.model_validate_json(json.dumps(document))
     times = tuple(
         CaseTimes(
             batch_size=row.batch_size,
@@ -163,7 +163,7 @@ def _evaluation(path: Path, document: Document) -> Side:
         raise CompareError(
             f"{path}: version of alpaca2-eval", got=document.get("version"), allowed="1"
         )
-    evaluation = Evaluation.model_validate(document)
+    evaluation = EvalFile.model_validate(document)
     scores = {key: score.correct / score.total for key, score in evaluation.categories.items()}
     return Side(name=evaluation.model or path.stem, accuracy=scores, benchmark=evaluation.benchmark)
 

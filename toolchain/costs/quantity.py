@@ -1,9 +1,9 @@
-"""A number with its unit and where it comes from."""
+"""A number with its unit and where it comes from, and the numbers that belong together."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Quantity", "total"]
+__all__ = ["BuildCosts", "Quantity", "total"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +19,21 @@ class Quantity:
     unit: Literal["B", "s"]
     formula: str
     estimate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildCosts:
+    """What one step takes on the host; `read` where it reads more than its own bundle."""
+
+    read: Quantity | None = None
+    write: Quantity
+    host_memory: Quantity
+    time: Quantity
+
+    @property
+    def lines(self) -> list[Quantity]:
+        """For a table, in order."""
+        return [*([self.read] if self.read else []), self.write, self.host_memory, self.time]
 
 
 def total(parts: list[Quantity]) -> float:

@@ -1,8 +1,9 @@
-"""The ordered list of checks of each kind of target: the order in which a person installs."""
+"""The ordered list of checks of each backend: the order in which a person installs."""
 
 from collections.abc import Callable
 
 from profiles import Profile
+from runtime.bundle.manifest import Backend
 from toolchain.doctor import chip, host, software, torch_target
 from toolchain.doctor.item import Item
 from toolchain.doctor.site import Site
@@ -12,7 +13,7 @@ __all__ = ["diagnose"]
 
 Check = Callable[[Site], Item]
 
-CPU_CHECKS: tuple[Check, ...] = (
+ONNXRUNTIME_CHECKS: tuple[Check, ...] = (
     host.check_kernel,
     host.check_instructions,
     host.check_glibc,
@@ -21,7 +22,7 @@ CPU_CHECKS: tuple[Check, ...] = (
     host.check_onnxruntime,
     host.check_memory,
 )
-ASCEND_CHECKS: tuple[Check, ...] = (
+ACL_CHECKS: tuple[Check, ...] = (
     host.check_kernel,
     host.check_glibc,
     host.check_gcc,
@@ -42,13 +43,17 @@ ASCEND_CHECKS: tuple[Check, ...] = (
     host.check_compile_memory,
     host.check_disk,
 )
+CHECKS: dict[Backend, tuple[Check, ...]] = {
+    "onnxruntime": ONNXRUNTIME_CHECKS,
+    "acl": ACL_CHECKS,
+}
 
 
 def diagnose(system: System, profile: Profile) -> list[Item]:
     """Looks for everything that the profile needs, in the order in which it is installed.
 
     Raises:
-        TargetError: no packages are known for the profile's chip.
+        TargetError: no such target.
     """
     site = Site.of(system, profile)
-    return [check(site) for check in (ASCEND_CHECKS if site.series else CPU_CHECKS)]
+    return [check(site) for check in CHECKS[site.target.backend]]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from toolchain.doctor.item import ABSENT, Item, amount_item, judged, version_item
 from toolchain.doctor.needs import device_bytes
-from toolchain.doctor.npu_smi import Chip, read_chips
+from toolchain.doctor.npu_smi import ListedChip, read_chips
 from toolchain.doctor.site import Site
 from toolchain.host.cann import field
 from toolchain.host.packages import WANTED, Package
@@ -73,7 +73,9 @@ def check_device_memory(site: Site) -> Item:
     return amount_item("device memory", "run", free, device_bytes(site.profile), remedy)
 
 
-def _device_remedy(site: Site, chips: list[Chip], mine: list[Chip], devices: list[str]) -> str:
+def _device_remedy(
+    site: Site, chips: list[ListedChip], mine: list[ListedChip], devices: list[str]
+) -> str:
     if not devices:
         return CONTAINER
     if not chips:
@@ -83,7 +85,7 @@ def _device_remedy(site: Site, chips: list[Chip], mine: list[Chip], devices: lis
     return "npu-smi info -t health -i 0, and reboot"
 
 
-def _mine(site: Site, chips: list[Chip]) -> list[Chip]:
+def _mine(site: Site, chips: list[ListedChip]) -> list[ListedChip]:
     """The chips that the profile is for; a name may begin with Ascend and end with a variant."""
     target = site.profile.target
     return [chip for chip in chips if chip.name.lower().removeprefix("ascend").startswith(target)]

@@ -2,6 +2,7 @@
 
 import re
 
+from runtime.bundle.manifest import Backend
 from toolchain.doctor.item import ABSENT, Item, amount_item, judged, version_item
 from toolchain.doctor.needs import device_bytes, disk_bytes, host_bytes
 from toolchain.doctor.site import ARCHES, PYTHON, Site
@@ -33,7 +34,7 @@ INSTALLERS = (
 SLOWER = "int4 and int8 weights run, but slower; part of the CPU"
 GLIBC_COMMANDS = (("getconf", "GNU_LIBC_VERSION"), ("ldd", "--version"))
 # The manual's for Ascend; onnxruntime's wheels are tagged manylinux_2_28.
-GLIBC_ASCEND, GLIBC_CPU = "2.27", "2.28"
+GLIBC: dict[Backend, str] = {"acl": "2.27", "onnxruntime": "2.28"}
 SMALLER_PROFILE = "a profile with a smaller cache_len or batch_size"
 LESS_PARALLEL = (
     "more swap, and\nexport TE_PARALLEL_COMPILER=1 MAX_COMPILE_CORE_NUMBER=1\n"
@@ -82,7 +83,7 @@ def check_glibc(site: Site) -> Item:
     texts = (site.system.run(*command) for command in GLIBC_COMMANDS)
     lines = next((text.splitlines() for text in texts if text), [""])
     version = re.search(r"(\d+\.\d+)\s*$", lines[0])
-    minimum = GLIBC_ASCEND if site.series else GLIBC_CPU
+    minimum = GLIBC[site.target.backend]
     remedy = "part of the system: Ubuntu 20.04, Debian 10, openEuler 20.03 or newer has it"
     return version_item("glibc", "both", version and version[1], minimum, remedy)
 

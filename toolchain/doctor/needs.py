@@ -1,6 +1,7 @@
 """Memory and disk that a 7B model needs with a profile; `toolchain plan MODEL` is exact."""
 
 from profiles import Profile
+from toolchain.targets import find_target
 
 __all__ = ["device_bytes", "disk_bytes", "host_bytes"]
 
@@ -15,8 +16,7 @@ COPIES_ON_DISK = 3  # checkpoint, exported bundle, compiled bundle; the first tw
 def device_bytes(profile: Profile) -> float:
     """What running takes with one copy of the weights, where the profile's target computes."""
     slots = max(spec.batch_size for spec in profile.graphs)
-    float_width = 4 if profile.target == "cpu" else 2
-    width = 1 if profile.kv_cache == "int8" else float_width
+    width = find_target(profile).footprint.cache_bytes(profile)
     cache = slots * profile.cache_len * CACHED_VALUES * width
     return WEIGHT_BYTES[profile.weights] + cache + WORKSPACE_BYTES
 

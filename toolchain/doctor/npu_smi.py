@@ -6,7 +6,7 @@
 import re
 from dataclasses import dataclass
 
-__all__ = ["Chip", "read_chips"]
+__all__ = ["ListedChip", "read_chips"]
 
 NAME_ROW = re.compile(r"\|\s*\d+\s+(\S*[A-Za-z]\S*)\s*\|\s*(\S+)\s*\|")
 MEMORY_ROW = re.compile(r"\|\s*\d+(?:\s+\d+)?\s*\|.*?(\d+)\s*/\s*(\d+)\s*\|\s*$")
@@ -14,7 +14,7 @@ MIB = 1 << 20  # the unit that npu-smi calls MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chip:
+class ListedChip:
     """A chip; used and total are bytes of its memory."""
 
     name: str
@@ -23,7 +23,7 @@ class Chip:
     total: int
 
 
-def read_chips(listing: str) -> list[Chip]:
+def read_chips(listing: str) -> list[ListedChip]:
     """The chips of a listing; none where the form is not known."""
     chips = []
     name = health = ""
@@ -32,6 +32,6 @@ def read_chips(listing: str) -> list[Chip]:
             name, health = match.groups()
         elif name and (match := MEMORY_ROW.match(line)):
             used, total = (MIB * int(number) for number in match.groups())
-            chips.append(Chip(name=name, health=health, used=used, total=total))
+            chips.append(ListedChip(name=name, health=health, used=used, total=total))
             name = ""
     return chips

@@ -1,23 +1,18 @@
-"""What every check is given: a machine, the profile that it shall serve and where CANN is.
-
-The table of chips in toolchain.targets is not read: it comes with the compilers, which need
-packages that a box does not have.
-"""
+"""What every check is given: a machine, the profile that it shall serve and where CANN is."""
 
 from dataclasses import dataclass
 from typing import Self
 
 from profiles import Profile
-from toolchain.errors import TargetError
-from toolchain.host.cann import Cann, find_cann
+from toolchain.host.cann import CannInstall, find_cann
 from toolchain.host.packages import WANTED, Package, package_name
 from toolchain.host.system import System
 from toolchain.host.versions import at_least
+from toolchain.targets import Target, target_named
 
-__all__ = ["ARCHES", "PYTHON", "Site", "series_of"]
+__all__ = ["ARCHES", "PYTHON", "Site"]
 
 ARCHES = ("aarch64", "x86_64")
-SERIES = ("310p", "310b", "910b")  # what package names and kernel folders call a family of chips
 CPU_UNKNOWN = "<cpu>"
 PYTHON = "3.11"  # the oldest that the runtime works with
 
@@ -26,29 +21,29 @@ PYTHON = "3.11"  # the oldest that the runtime works with
 class Site:
     """A machine and what it is for.
 
+    target: the profile's.
     kernel: what `uname -sm` prints, as in Linux x86_64.
-    series: of the profile's chip; empty for cpu.
     """
 
     system: System
     profile: Profile
+    target: Target
     kernel: str
-    series: str
-    cann: Cann
+    cann: CannInstall
 
     @classmethod
     def of(cls, system: System, profile: Profile) -> Self:
         """Looks where things are.
 
         Raises:
-            TargetError: no packages are known for the profile's chip.
+            TargetError: no such target.
         """
         kernel = (system.run("uname", "-sm") or "").strip()
         return cls(
             system=system,
             profile=profile,
             kernel=kernel,
-            series=series_of(profile.target),
+            target=target_named(profile.target),
             cann=find_cann(system),
         )
 
@@ -70,19 +65,5 @@ class Site:
         python = found if found and at_least(found, PYTHON) else PYTHON
         tag = "".join(python.split(".")[:2])
         return package_name(
-            package, version, series=self.series, arch=self.arch, python=tag, abi=abi
+            package, version, series=self.target.series, arch=self.arch, python=tag, abi=abi
         )
-
-
-def series_of(target: str) -> str:
-    """The family of a target's chip, empty for cpu.
-
-    Raises:
-        TargetError: no packages are known for it.
-    """
-    if target == "cpu":
-        return ""
-    for series in SERIES:
-        if target.startswith(series):
-            return series
-    raise TargetError("no packages known for the target", got=target, allowed=", ".join(SERIES))

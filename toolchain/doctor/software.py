@@ -41,7 +41,7 @@ def check_toolkit(site: Site) -> Item:
 
 def check_kernels(site: Site) -> Item:
     """That they are needed to run as well is a guess: kernels for the AI CPU lie beside them."""
-    folder, cann = f"ascend{site.series}", site.cann
+    folder, cann = f"ascend{site.target.series}", site.cann
     names = ", ".join(cann.series)
     fits = folder in cann.series and cann.kernels in (None, site.toolkit)
     return judged(

@@ -13,7 +13,7 @@ from toolchain.evals.answers import longest_prompt
 from toolchain.evals.benchmark import Exam
 from toolchain.evals.evaluation import Evaluation
 from toolchain.evals.log import Answered, Log
-from toolchain.evals.results import Result, check_comparable, compare, make_result, write_result
+from toolchain.evals.results import EvalResult, check_comparable, compare, make_result, write_result
 
 __all__ = ["Effort", "examine"]
 
@@ -42,7 +42,7 @@ def examine(
     output: Path,
     compare_to: Path | None,
     tell: Callable[[str], None],
-) -> tuple[Result, Effort]:
+) -> tuple[EvalResult, Effort]:
     """Asks what is not yet answered and writes the result.
 
     Args:

@@ -29,8 +29,8 @@ from toolchain.evals.styles import NO_CHOICE
 
 __all__ = [
     "RESULT",
-    "Comparison",
-    "Result",
+    "ChoiceComparison",
+    "EvalResult",
     "check_comparable",
     "compare",
     "make_result",
@@ -41,7 +41,7 @@ RESULT: Final = "result.json"
 CACHE: Final = "cache0.csv"
 
 
-class Comparison(Record):
+class ChoiceComparison(Record):
     """Against another result, on the questions that both have.
 
     other: name of the other directory.
@@ -66,7 +66,7 @@ class Comparison(Record):
         return (self.correct - self.other_correct) / self.questions
 
 
-class Result(Record):
+class EvalResult(Record):
     """The schema of result.json.
 
     bundle: name, manifest_sha256, target, weights.
@@ -93,7 +93,7 @@ class Result(Record):
     shortened: NonNegativeInt
     too_long: list[str]
     without_choice: NonNegativeInt
-    comparison: Comparison | None = None
+    comparison: ChoiceComparison | None = None
 
 
 def by_subject(answers: Sequence[Answered]) -> dict[str, Tally]:
@@ -110,7 +110,7 @@ def make_result(
     limits: dict[str, JsonValue],
     log: Path,
     answers: Sequence[Answered],
-) -> Result:
+) -> EvalResult:
     """Counts the answers.
 
     Args:
@@ -122,7 +122,7 @@ def make_result(
     """
     asked = [answer for answer in answers if answer.fits]
     subjects = by_subject(answers)
-    return Result(
+    return EvalResult(
         benchmark=evaluation.benchmark.name,
         style=evaluation.style,
         shots=evaluation.shots,
@@ -159,7 +159,7 @@ def check_comparable(result_key: Mapping[str, JsonValue], other: Path) -> None:
             )
 
 
-def compare(answers: Sequence[Answered], other: Path) -> Comparison:
+def compare(answers: Sequence[Answered], other: Path) -> ChoiceComparison:
     """Compares with what an earlier evaluation left.
 
     Raises:
@@ -170,7 +170,7 @@ def compare(answers: Sequence[Answered], other: Path) -> Comparison:
     pairs = [(a, choices[a.subject, a.id]) for a in answers if (a.subject, a.id) in choices]
     if not pairs:
         raise EvalError(f"{other} has none of these questions", next_step="choose other subjects")
-    return Comparison(
+    return ChoiceComparison(
         other=other.resolve().name,
         questions=len(pairs),
         equal_choices=sum(answer.prediction == choice for answer, choice in pairs),
@@ -179,7 +179,7 @@ def compare(answers: Sequence[Answered], other: Path) -> Comparison:
     )
 
 
-def _read_result(directory: Path) -> Result:
+def _read_result(directory: Path) -> EvalResult:
     file = directory / RESULT
     if not file.is_file():
         raise EvalError(
@@ -188,13 +188,13 @@ def _read_result(directory: Path) -> Result:
             next_step="give the -o of an evaluation that has ended",
         )
     try:
-        return Result.model_validate_json(file.read_bytes())
+        return EvalResult.model_validate_json(file.read_bytes())
     except ValidationError as error:
         raise EvalError(f"{file}: {first_problem(error)}", next_step="evaluate again") from error
 
 
 def write_result(
-    directory: Path, result: Result, answers: Sequence[Answered], prompts: Sequence[str]
+    directory: Path, result: EvalResult, answers: Sequence[Answered], prompts: Sequence[str]
 ) -> None:
     """Writes all files into the directory of the log; each appears whole.
 

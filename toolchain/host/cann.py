@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from toolchain.host.system import System
 
-__all__ = ["Cann", "field", "find_cann"]
+__all__ = ["CannInstall", "field", "find_cann"]
 
 # set_env.sh names the first; without it the installers' defaults are tried.
 HOMES = (
@@ -37,7 +37,7 @@ KERNELS = "built-in/op_impl/ai_core/tbe/kernel/config"  # one folder per series,
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cann:
+class CannInstall:
     """An install of CANN; home is empty where there is none.
 
     toolkit, kernels: their versions, None where no file says them.
@@ -57,13 +57,13 @@ def field(text: str | None, key: str) -> str | None:
     return match and match[1]
 
 
-def find_cann(system: System) -> Cann:
+def find_cann(system: System) -> CannInstall:
     """The install that is set up, or else the first in a default place."""
     homes = (place.format_map(_Known(system.environ)) for place in HOMES)
     home = next((each for each in homes if UNSET not in each and system.is_dir(each)), "")
     opp = system.environ.get("ASCEND_OPP_PATH") or f"{home}/opp"
     scripts = [place.format(home=home) for place in SET_ENV_FILES] if home else []
-    return Cann(
+    return CannInstall(
         home=home,
         toolkit=_version(system, home, TOOLKIT_FILES),
         kernels=_version(system, home, KERNEL_FILES),

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from profiles import Profile
 from runtime.bundle.manifest import ModelConfig
-from toolchain.costs.export_parts import export_parts
+from toolchain.choices import AS_PROFILED, Choices
+from toolchain.costs.export_costs import export_costs
 from toolchain.costs.quantity import Quantity, total
 from toolchain.host.machine import total_memory
 from toolchain.plan.remedy import remedy
@@ -42,8 +43,7 @@ class Plan:
 def make_plan(
     config: ModelConfig,
     profile: Profile,
-    weights: str | None = None,
-    kv_cache: str | None = None,
+    choices: Choices = AS_PROFILED,
     share_weights: bool = True,
 ) -> Plan:
     """Plans a model on a deployment.
@@ -51,14 +51,13 @@ def make_plan(
     Args:
         config: the model.
         profile: the deployment.
-        weights: overrides the profile's precision.
-        kv_cache: overrides the profile's precision of the KV cache.
+        choices: over the profile.
         share_weights: False plans one copy of the weights for every graph.
 
     Raises:
         TargetError: no such target, or a precision or sharing that it lacks.
     """
-    request = make_request(config, profile, weights, kv_cache, share_weights)
+    request = make_request(config, profile, choices, share_weights)
     profile = request.profile
     footprint, chip = request.target.footprint, profile.chip
     available = total_memory() if chip is None else chip.memory.value - chip.reserved.value
@@ -69,18 +68,17 @@ def make_plan(
     roofline = Roofline(
         config=config,
         profile=profile,
-        weights=request.weights,
         footprint=footprint,
         rates=rates(chip),
     )
     context = profile.cache_len
     return Plan(
         profile=profile.name,
-        weights=request.weights,
+        weights=profile.weights,
         share_weights=share_weights,
         build={
-            "export": export_parts(config, profile),
-            "compile": footprint.compile(config, profile, request.weights),
+            "export": export_costs(config, profile).lines,
+            "compile": footprint.compile(config, profile).lines,
         },
         device=device_parts(request),
         needs=needs,

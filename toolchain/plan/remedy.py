@@ -4,19 +4,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 
-from profiles import KVCache
 from runtime.bundle.manifest import GraphSpec
 from toolchain.costs.quantity import total
-from toolchain.plan.request import Request, device_parts
+from toolchain.plan.request import PlanRequest, device_parts
 
 __all__ = ["remedy"]
 
 SHORTEST_CACHE = 256
 
-Change = Callable[[Request], Request]
+Change = Callable[[PlanRequest], PlanRequest]
 
 
-def remedy(request: Request, available: float) -> str:
+def remedy(request: PlanRequest, available: float) -> str:
     """The fewest changes that make it fit, and of those the ones that save the most.
 
     A shorter cache is halved no further than it must be.
@@ -44,17 +43,17 @@ def remedy(request: Request, available: float) -> str:
     return f"{' and '.join(said)}, which needs {needed / 1e9:.1f} GB"
 
 
-def _changes(request: Request) -> dict[str, Change]:
+def _changes(request: PlanRequest) -> dict[str, Change]:
     """What could be given up besides a long cache, by how it is said."""
     changes: dict[str, Change] = {}
     if not request.share_weights:
         changes["--share-weights"] = lambda r: replace(r, share_weights=True)
-    for other in request.target.weights:
-        if other != request.weights:
-            changes[f"--weights {other}"] = _with_weights(other)
-    for other in request.target.kv_caches:
-        if other != request.profile.kv_cache:
-            changes[f"--kv-cache {other}"] = _with_kv_cache(other)
+    for precision in request.target.weights:
+        if precision != request.profile.weights:
+            changes[f"--weights {precision}"] = _with_profile(weights=precision)
+    for kv_cache in request.target.kv_caches:
+        if kv_cache != request.profile.kv_cache:
+            changes[f"--kv-cache {kv_cache}"] = _with_profile(kv_cache=kv_cache)
     if any(spec.batch_size > 1 for spec in request.profile.graphs):
         changes["batch_size 1 in the profile"] = _with_graphs(
             lambda graphs: [spec for spec in graphs if spec.batch_size == 1]
@@ -62,14 +61,8 @@ def _changes(request: Request) -> dict[str, Change]:
     return changes
 
 
-def _with_weights(weights: str) -> Change:
-    return lambda request: replace(request, weights=weights)
-
-
-def _with_kv_cache(kv_cache: KVCache) -> Change:
-    return lambda request: replace(
-        request, profile=request.profile.model_copy(update={"kv_cache": kv_cache})
-    )
+def _with_profile(**changes: object) -> Change:
+    return lambda request: replace(request, profile=request.profile.model_copy(update=changes))
 
 
 def _with_cache(length: int) -> Change:
@@ -81,7 +74,7 @@ def _with_cache(length: int) -> Change:
 
 
 def _with_graphs(change: Callable[[tuple[GraphSpec, ...]], list[GraphSpec]]) -> Change:
-    def changed(request: Request) -> Request:
+    def changed(request: PlanRequest) -> PlanRequest:
         graphs = tuple(change(request.profile.graphs))
         return replace(request, profile=request.profile.model_copy(update={"graphs": graphs}))
 

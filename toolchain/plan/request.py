@@ -5,16 +5,17 @@ from dataclasses import dataclass, replace
 from export.config import check_context
 from profiles import Profile
 from runtime.bundle.manifest import ModelConfig
+from toolchain.choices import Choices
 from toolchain.costs.quantity import Quantity
 from toolchain.costs.sizes import serving_graphs
 from toolchain.errors import TargetError
 from toolchain.targets import TARGETS, Target, find_target
 
-__all__ = ["Request", "device_parts", "make_request"]
+__all__ = ["PlanRequest", "device_parts", "make_request"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class PlanRequest:
     """What is to be planned.
 
     share_weights: False plans one copy of the weights for every graph.
@@ -22,7 +23,6 @@ class Request:
 
     config: ModelConfig
     profile: Profile
-    weights: str
     share_weights: bool
 
     @property
@@ -32,20 +32,15 @@ class Request:
 
 
 def make_request(
-    config: ModelConfig,
-    profile: Profile,
-    weights: str | None = None,
-    kv_cache: str | None = None,
-    share_weights: bool = True,
-) -> Request:
-    """A request with the profile's defaults filled in.
+    config: ModelConfig, profile: Profile, choices: Choices, share_weights: bool
+) -> PlanRequest:
+    """A request that the target can do.
 
     Raises:
         ConfigError: the profile caches more positions than the model has.
         TargetError: no such target, or something that it lacks or cannot do.
     """
-    chosen = {"weights": weights or profile.weights, "kv_cache": kv_cache or profile.kv_cache}
-    profile = profile.model_copy(update=chosen)
+    profile = choices.apply(profile)
     target = find_target(profile)
     if target.footprint.needs_chip != (profile.chip is not None):
         raise TargetError(
@@ -60,19 +55,13 @@ def make_request(
             f"target {profile.target} always shares the weights between graphs",
             next_step="leave --no-share-weights out",
         )
-    return Request(
-        config=config,
-        profile=profile,
-        weights=profile.weights,
-        share_weights=share_weights,
-    )
+    return PlanRequest(config=config, profile=profile, share_weights=share_weights)
 
 
-def device_parts(request: Request) -> list[Quantity]:
+def device_parts(request: PlanRequest) -> list[Quantity]:
     """Every part of the device's memory."""
     footprint = request.target.footprint
-    arguments = (request.config, request.profile, request.weights)
-    weights = footprint.weights(*arguments)
+    weights = footprint.weights(request.config, request.profile)
     if not request.share_weights:
         graphs = len(serving_graphs(request.profile))
         weights = replace(
@@ -80,4 +69,4 @@ def device_parts(request: Request) -> list[Quantity]:
             value=graphs * weights.value,
             formula=f"{graphs} graphs x ({weights.formula})",
         )
-    return [weights, *footprint.state(*arguments)]
+    return [weights, *footprint.state(request.config, request.profile)]

@@ -47,7 +47,6 @@ class Roofline:
 
     config: ModelConfig
     profile: Profile
-    weights: str
     footprint: Footprint
     rates: Rates
 
@@ -63,7 +62,7 @@ class Roofline:
         linear = sum(n * k for n, k in linear_shapes(config).values()) - head
         queries = config.num_hidden_layers * config.num_attention_heads * config.head_dim
         cache = self.footprint.cache_bytes(self.profile) * cache_elements(config, cached)
-        num_bytes = self.footprint.weights_read(config, self.profile, self.weights) + cache
+        num_bytes = self.footprint.weights_read(config, self.profile) + cache
         operations = 2 * (linear * rows + head) + 4 * queries * rows * (cached + rows)
         return num_bytes, operations
 

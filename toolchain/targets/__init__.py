@@ -1,4 +1,7 @@
-"""The targets that `toolchain compile` knows; choosing one is a look-up here."""
+"""The targets that `toolchain compile` knows; choosing one is a look-up here.
+
+Facts alone: a target's compiler is imported when compile is called.
+"""
 
 from profiles import Profile
 from toolchain.errors import TargetError
@@ -6,9 +9,20 @@ from toolchain.targets.ascend import ASCEND
 from toolchain.targets.base import Compiled, Footprint, Target
 from toolchain.targets.cpu import CPU
 
-__all__ = ["TARGETS", "Compiled", "Footprint", "Target", "find_target"]
+__all__ = ["TARGETS", "Compiled", "Footprint", "Target", "find_target", "target_named"]
 
 TARGETS: dict[str, Target] = {"cpu": CPU, **ASCEND}
+
+
+def target_named(name: str) -> Target:
+    """A target by its name.
+
+    Raises:
+        TargetError: no such target.
+    """
+    if name not in TARGETS:
+        raise TargetError("no such target", got=name, allowed=", ".join(TARGETS))
+    return TARGETS[name]
 
 
 def find_target(profile: Profile) -> Target:
@@ -17,9 +31,7 @@ def find_target(profile: Profile) -> Target:
     Raises:
         TargetError: no such target, or a choice that it lacks.
     """
-    if profile.target not in TARGETS:
-        raise TargetError("no such target", got=profile.target, allowed=", ".join(TARGETS))
-    target = TARGETS[profile.target]
+    target = target_named(profile.target)
     choices: list[tuple[str, object, tuple[object, ...]]] = [
         ("weights", profile.weights, target.weights),
         ("KV cache", profile.kv_cache, target.kv_caches),

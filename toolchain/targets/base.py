@@ -1,49 +1,62 @@
-"""What a target is: precisions that it has, how it compiles, and what that will take."""
+"""What a target is: facts, and what compiling and running will take. Imports no compiler."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from profiles import HostCPU, KVCache, Profile
-from runtime.bundle.manifest import Device, Graph, GraphSpec, ModelConfig
+from profiles import HostCPU, KVCache, Precision, Profile
+from runtime.bundle.manifest import Backend, Device, Graph, GraphSpec, ModelConfig
 from runtime.bundle.reader import Bundle
 from runtime.bundle.writer import BundleWriter
-from toolchain.costs.quantity import Quantity
+from toolchain.costs.quantity import BuildCosts, Quantity
 
-__all__ = ["Compiled", "Footprint", "Target"]
+__all__ = ["Compile", "Compiled", "DryRun", "Footprint", "Lazy", "Target"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled:
-    """What a target made: the graphs, and the chip that they are bound to, if any."""
+    """What a target made: the graphs, what runs them, and the chip that they are bound to."""
 
     graphs: tuple[Graph, ...]
+    backend: Backend
     device: Device | None = None
 
 
-# The profile says the precisions; the names are of rewrites to leave out.
+# The profile says the target and the precisions; the names are of passes to leave out.
 Compile = Callable[[Bundle, Profile, Sequence[str], BundleWriter], Compiled]
 DryRun = Callable[[Bundle, Profile, Sequence[str], Path], list[str]]
-Parts = Callable[[ModelConfig, Profile, str], list[Quantity]]  # the last is the precision
+
+
+@dataclass(frozen=True, slots=True)
+class Lazy:
+    """A function by its module and name, imported when it is asked for: it needs its packages."""
+
+    module: str
+    name: str
+
+    def load(self) -> Any:
+        """The function."""
+        return getattr(import_module(self.module), self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
     """What a target will take, from the model and the profile alone.
 
-    compile: lines named "write", "host memory" and "time".
+    compile: on the host.
     weights: one copy of the weights on the device.
     sharing: whether all graphs use that one copy, always or where the runtime can do it.
-    state: the rest of the device memory; "KV cache" is one line of it.
+    state: the rest of the device memory.
     weights_read: bytes of weights read for every token.
     """
 
-    compile: Parts
-    weights: Callable[[ModelConfig, Profile, str], Quantity]
+    compile: Callable[[ModelConfig, Profile], BuildCosts]
+    weights: Callable[[ModelConfig, Profile], Quantity]
     sharing: Literal["always", "optional"]
-    state: Parts
-    weights_read: Callable[[ModelConfig, Profile, str], int]
+    state: Callable[[ModelConfig, Profile], list[Quantity]]
+    weights_read: Callable[[ModelConfig, Profile], int]
     cache_bytes: Callable[[Profile], int]  # of one number in the KV cache
     needs_chip: bool  # facts of the chip in the profile; else this machine's are taken
     static_shapes: bool  # every row of a chunk and of the cache costs time, valid or not
@@ -51,20 +64,26 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A way to lower the portable graphs.
+    """A way to lower the portable graphs. Of precisions and block sizes the first is the default.
 
+    backend: what runs the bundles.
     check: raises TargetError for a model or a graph that it cannot lower.
-    dry_run: lines that tell what compile would start; None where it starts no other program.
+    compiler: a `Compile`.
+    dry_run: a `DryRun`, lines that tell what compile would start; None where it starts no other
+        program.
     soc_name: of the chip that it is for; None for any machine.
+    series: of that chip, as package names and kernel folders spell it.
     host_cpus: of the boxes that it compiles for; none where every box takes the same bundle.
     """
 
-    weights: tuple[str, ...]
+    backend: Backend
+    weights: tuple[Precision, ...]
     kv_caches: tuple[KVCache, ...]
     block_sizes: tuple[int, ...]
     check: Callable[[ModelConfig, Sequence[GraphSpec]], None]
-    compile: Compile
+    compiler: Lazy
     footprint: Footprint
-    dry_run: DryRun | None = None
+    dry_run: Lazy | None = None
     host_cpus: tuple[HostCPU, ...] = ()
     soc_name: str | None = None
+    series: str = ""

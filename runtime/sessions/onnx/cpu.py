@@ -19,18 +19,9 @@ from runtime.bundle.manifest import Graph
 from runtime.bundle.reader import Bundle
 from runtime.sessions.base import Chunk, Logits, Session, batch_row, token_arrays
 from runtime.sessions.onnx.graphs import OnnxGraphs
-from runtime.sessions.onnx.portable import PortableSession
+from runtime.sessions.onnx.inplace_cache import SEQLENS_K, TOTAL_SEQUENCE_LENGTH, cache_rows
 
-__all__ = ["SEQLENS_K", "TOTAL_SEQUENCE_LENGTH", "CpuSession", "cache_rows", "open_cpu"]
-
-# Inputs of com.microsoft.GroupQueryAttention, named as in its schema.
-SEQLENS_K = "seqlens_k"  # int32 (B,): rows of each sequence after the run, minus one
-TOTAL_SEQUENCE_LENGTH = "total_sequence_length"  # int32 (1,): the longest of them
-
-
-def cache_rows(cache_len: int) -> int:
-    """Rows of a slot's buffer: one more than the cache, for an idle sequence that is full."""
-    return cache_len + 1
+__all__ = ["CpuSession", "open_cpu"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +34,8 @@ class Bound:
 
 
 def open_cpu(bundle: Bundle, trace: Path | None, _device: int) -> Session:
-    """CpuSession, or PortableSession where compile left the written-out attention in place."""
-    written_out = any(
-        tensor.name == names.ATTENTION_MASK
-        for graph in bundle.manifest.graphs
-        for tensor in graph.inputs
-    )
-    return PortableSession(bundle, trace) if written_out else CpuSession(bundle, trace)
+    """CpuSession; there is one device, the CPU."""
+    return CpuSession(bundle, trace)
 
 
 class CpuSession:

@@ -20,7 +20,7 @@ from tests.bundles import DATA
 from toolchain.evals.benchmark import LETTERS, Exam
 from toolchain.evals.evaluation import BENCHMARKS, Evaluation
 from toolchain.evals.examine import Effort, examine
-from toolchain.evals.results import Result
+from toolchain.evals.results import EvalResult
 
 SUBJECTS = tuple(sorted(p.stem.removesuffix("_val") for p in (DATA / "ceval/val").glob("*.csv")))
 BUNDLE = {"name": "oracle", "manifest_sha256": "0", "target": "none", "weights": "none"}
@@ -80,7 +80,7 @@ def right_answers(exams: Sequence[Exam]) -> dict[str, str]:
     return {question.text: question.answer for exam in exams for question in exam.questions}
 
 
-def evaluate(session: OracleSession, output: Path, **settings: object) -> tuple[Result, Effort]:
+def evaluate(session: OracleSession, output: Path, **settings: object) -> tuple[EvalResult, Effort]:
     """Evaluates on the made-up questions."""
     given = {"style": "sdk", "shots": 5, "subjects": SUBJECTS, "data": DATA / "ceval"}
     evaluation = Evaluation(benchmark=BENCHMARKS["ceval"], **(given | settings))  # type: ignore[arg-type]

@@ -1,14 +1,11 @@
 """Huawei Ascend through ATC, one target per chip."""
 
 from collections.abc import Sequence
-from functools import partial
 
 from runtime.bundle.manifest import GraphSpec, ModelConfig
-from toolchain.targets.ascend.build import compile_for_ascend
 from toolchain.targets.ascend.chips import CHIPS, AscendChip
-from toolchain.targets.ascend.dry_run import dry_run_for_ascend
 from toolchain.targets.ascend.footprint import ASCEND_FOOTPRINT
-from toolchain.targets.base import Target
+from toolchain.targets.base import Lazy, Target
 
 __all__ = ["ASCEND"]
 
@@ -19,15 +16,17 @@ def _check(config: ModelConfig, specs: Sequence[GraphSpec]) -> None:
 
 def _target(chip: AscendChip) -> Target:
     return Target(
-        weights=("fp16", *(("int8",) if "int8" in chip.weight_quant else ())),
+        backend="acl",
+        weights=("fp16", "int8") if "int8" in chip.weight_quant else ("fp16",),
         kv_caches=("float",),
         block_sizes=(0, 32, 64, 128, 256),  # antiquant_group_size: multiples of 32
         check=_check,
-        compile=partial(compile_for_ascend, chip),
+        compiler=Lazy("toolchain.targets.ascend.build", "compile_for_ascend"),
         footprint=ASCEND_FOOTPRINT,
-        dry_run=partial(dry_run_for_ascend, chip),
+        dry_run=Lazy("toolchain.targets.ascend.dry_run", "dry_run_for_ascend"),
         host_cpus=("x86_64", "aarch64"),
         soc_name=chip.soc_name,
+        series=chip.series,
     )
 
 

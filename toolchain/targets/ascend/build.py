@@ -22,8 +22,8 @@ from toolchain.targets.ascend.atc_command import (
     print_options,
 )
 from toolchain.targets.ascend.atc_options import require_plain
-from toolchain.targets.ascend.cann import Cann, find_cann
-from toolchain.targets.ascend.chips import AscendChip
+from toolchain.targets.ascend.cann import Toolkit, find_cann
+from toolchain.targets.ascend.chips import CHIPS, AscendChip
 from toolchain.targets.ascend.footprint import ASCEND_FOOTPRINT
 from toolchain.targets.ascend.lower import Lowered, in_gears, lower
 from toolchain.targets.ascend.sharing import shared_bytes, weight_files
@@ -37,11 +37,7 @@ SHARES_ALL = 0.99  # of the weight bytes; with less, one OM in gears may be smal
 
 
 def compile_for_ascend(
-    chip: AscendChip,
-    bundle: Bundle,
-    profile: Profile,
-    without: Sequence[str],
-    writer: BundleWriter,
+    bundle: Bundle, profile: Profile, without: Sequence[str], writer: BundleWriter
 ) -> Compiled:
     """See toolchain.compiler.compile_bundle.
 
@@ -49,6 +45,7 @@ def compile_for_ascend(
         TargetError: besides, no CANN, a graph that breaks a rule, or a failure of ATC.
     """
     # 1. Everything that can be refused without ATC.
+    chip = CHIPS[profile.target]
     cann = find_cann(chip)
     writer.report("lowering and checking")
     lowered = lower(bundle, profile, without, chip)
@@ -76,10 +73,11 @@ def compile_for_ascend(
     written = {*compiled, *(file for files in compiled.values() for file in files)}
     _discard_all_but(written, writer.directory)
     writer.adopt(sorted(file.relative_to(writer.directory).as_posix() for file in written))
-    return Compiled(graphs=tuple(_graphs(lowered, compiled, writer.directory)), device=device)
+    graphs = tuple(_graphs(lowered, compiled, writer.directory))
+    return Compiled(graphs=graphs, backend="acl", device=device)
 
 
-def needs_gears(cann: Cann) -> bool:
+def needs_gears(cann: Toolkit) -> bool:
     """Whether this CANN's runtime gives every OM weights of its own."""
     return not cann.shares_weights
 
@@ -153,7 +151,7 @@ def _compile_all(
     lowered: Sequence[Lowered],
     profile: Profile,
     chip: AscendChip,
-    cann: Cann,
+    cann: Toolkit,
     source: Path,
     writer: BundleWriter,
 ) -> dict[Path, tuple[Path, ...]]:
@@ -195,7 +193,7 @@ def _device(
     bundle: Bundle,
     profile: Profile,
     chip: AscendChip,
-    cann: Cann,
+    cann: Toolkit,
     lowered: Sequence[Lowered],
     compiled: dict[Path, tuple[Path, ...]],
 ) -> Device:
@@ -203,7 +201,7 @@ def _device(
     all_bytes, shared = shared_bytes({om.name: files for om, files in compiled.items()})
     specs = tuple(member.spec for one in lowered for member in one.members)
     served = profile.model_copy(update={"graphs": specs})
-    state = total(ASCEND_FOOTPRINT.state(bundle.manifest.model, served, profile.weights))
+    state = total(ASCEND_FOOTPRINT.state(bundle.manifest.model, served))
     needed, available = int(all_bytes + state), None
     if profile.chip is not None:
         available = int(profile.chip.memory.value - profile.chip.reserved.value)

@@ -12,11 +12,11 @@ from toolchain.host.system import System
 from toolchain.host.versions import at_least
 from toolchain.targets.ascend.chips import AscendChip
 
-__all__ = ["Cann", "find_cann"]
+__all__ = ["Toolkit", "find_cann"]
 
 
 @dataclass(frozen=True, slots=True)
-class Cann:
+class Toolkit:
     """A toolkit that set_env.sh has put on the PATH, with its version as it writes it."""
 
     atc: Path
@@ -28,7 +28,7 @@ class Cann:
         return at_least(self.version, CANN_SHARED)
 
 
-def find_cann(chip: AscendChip) -> Cann:
+def find_cann(chip: AscendChip) -> Toolkit:
     """The toolkit whose atc is on the PATH.
 
     Raises:
@@ -55,4 +55,4 @@ def find_cann(chip: AscendChip) -> Cann:
             got=f"those of {', '.join(found.series)}" if found.series else "no kernels",
             next_step=install,
         )
-    return Cann(Path(atc), found.toolkit)
+    return Toolkit(Path(atc), found.toolkit)

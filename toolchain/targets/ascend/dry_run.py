@@ -13,7 +13,7 @@ from toolchain.host.machine import available_memory, num_cores
 from toolchain.targets.ascend.atc_command import atc_environment, compile_options, print_options
 from toolchain.targets.ascend.build import atc_job, join, needs_gears, staging
 from toolchain.targets.ascend.cann import find_cann
-from toolchain.targets.ascend.chips import AscendChip
+from toolchain.targets.ascend.chips import CHIPS
 from toolchain.targets.ascend.lower import lower
 from toolchain.targets.ascend.rules.graph_rules import RULES
 
@@ -21,7 +21,7 @@ __all__ = ["dry_run_for_ascend"]
 
 
 def dry_run_for_ascend(
-    chip: AscendChip, bundle: Bundle, profile: Profile, without: Sequence[str], output: Path
+    bundle: Bundle, profile: Profile, without: Sequence[str], output: Path
 ) -> list[str]:
     """Lines: every check, then the environment and the command of every graph.
 
@@ -30,7 +30,7 @@ def dry_run_for_ascend(
     Raises:
         TargetError: a graph that breaks a rule.
     """
-    output = output.resolve()
+    output, chip = output.resolve(), CHIPS[profile.target]
     lowered = lower(bundle, profile, without, chip)
     lines = [f"{one.name}: {rule.name}: yes" for one in lowered for rule in RULES]
     atc = "atc"

@@ -6,7 +6,7 @@ here and is an estimate throughout.
 
 from profiles import Profile
 from runtime.bundle.manifest import GraphSpec, ModelConfig
-from toolchain.costs.quantity import Quantity
+from toolchain.costs.quantity import BuildCosts, Quantity
 from toolchain.costs.sizes import (
     cache_elements,
     embedding_elements,
@@ -26,10 +26,10 @@ ATC_COPIES, ATC_BYTES = 2, 4e9
 ATC_SECONDS_PER_LAYER = 20
 
 
-def linear_bytes(config: ModelConfig, profile: Profile, weights: str) -> int:
+def linear_bytes(config: ModelConfig, profile: Profile) -> int:
     """Linear layers in float16, or in int8 with float16 scales (W8A16), one for every group."""
     shapes, size = linear_shapes(config).values(), profile.block_size
-    if weights == "fp16":
+    if profile.weights == "fp16":
         return sum(FLOAT16 * rows * columns for rows, columns in shapes)
     return sum(
         rows * (columns + FLOAT16 * (-(-columns // size) if size else 1))
@@ -37,24 +37,25 @@ def linear_bytes(config: ModelConfig, profile: Profile, weights: str) -> int:
     )
 
 
-def weights_part(config: ModelConfig, profile: Profile, weights: str) -> Quantity:
+def weights_part(config: ModelConfig, profile: Profile) -> Quantity:
     """See Footprint.weights."""
-    linears = linear_bytes(config, profile, weights)
+    linears = linear_bytes(config, profile)
     rest = FLOAT16 * (embedding_elements(config) + norm_elements(config))
     return Quantity(
         name="weights",
         value=linears + rest,
         unit="B",
-        formula=f"linear layers {linears:,} in {weights} + embedding and norms {rest:,} in fp16",
+        formula=f"linear layers {linears:,} in {profile.weights} + "
+        f"embedding and norms {rest:,} in fp16",
     )
 
 
-def compile_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Quantity]:
+def compile_costs(config: ModelConfig, profile: Profile) -> BuildCosts:
     """See Footprint.compile."""
     layers, graphs = config.num_hidden_layers, len(profile.graphs)
-    stored = weights_part(config, profile, weights).value
-    return [
-        Quantity(
+    stored = weights_part(config, profile).value
+    return BuildCosts(
+        write=Quantity(
             name="write",
             value=stored + graphs * layers * GRAPH_BYTES_PER_LAYER,
             unit="B",
@@ -62,7 +63,7 @@ def compile_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Q
             f"{graphs} graphs x {layers} layers x {GRAPH_BYTES_PER_LAYER / 1e6} MB",
             estimate=True,
         ),
-        Quantity(
+        host_memory=Quantity(
             name="host memory",
             value=ATC_COPIES * stored + ATC_BYTES,
             unit="B",
@@ -70,14 +71,14 @@ def compile_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Q
             f"{ATC_BYTES / 1e9:.0f} GB; users report more where kernels compile in parallel",
             estimate=True,
         ),
-        Quantity(
+        time=Quantity(
             name="time",
             value=graphs * layers * ATC_SECONDS_PER_LAYER,
             unit="s",
             formula=f"{graphs} graphs x {layers} layers x {ATC_SECONDS_PER_LAYER} s; a guess",
             estimate=True,
         ),
-    ]
+    )
 
 
 def _workspace(config: ModelConfig, spec: GraphSpec) -> int:
@@ -94,7 +95,7 @@ def _io(config: ModelConfig, spec: GraphSpec) -> int:
     return rows * 2 * INT64 + FLOAT16 * cache_elements(config, rows)
 
 
-def state_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Quantity]:
+def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
     """See Footprint.state."""
     graphs = serving_graphs(profile)
     slots, rows = max(spec.batch_size for spec in graphs), profile.cache_len
@@ -142,7 +143,7 @@ def state_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Qua
 
 
 ASCEND_FOOTPRINT = Footprint(
-    compile=compile_parts,
+    compile=compile_costs,
     weights=weights_part,
     sharing="optional",  # aclmdlSetExternalWeightAddress, CANN 8.5 and newer
     state=state_parts,

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from runtime.bundle import tensor_names as names
 from runtime.bundle.reader import GRAPHS_DIR, TOKENIZER, Bundle
-from runtime.sessions.onnx.cpu import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
+from runtime.sessions.onnx.inplace_cache import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
 from runtime.text.tokenizer import Tokenizer
+from toolchain.targets.cpu.precisions import CALIBRATION_TOKENS
 
 __all__ = ["calibrate", "calibration_ids"]
 
 Arrays = dict[str, NDArray[np.generic]]
 
-MAX_TOKENS = 512
 HIGHEST = 127  # of int8
 # How far beyond what the text reaches a channel may go before it is cut off. On a small trained
 # model 1.25 to 2 change perplexity by less than 0.05 %, 1 by 0.2 % and 0.8 by 0.9 %.
@@ -32,7 +32,7 @@ def calibration_ids(bundle: Bundle) -> NDArray[np.int64]:
     text = (files("toolchain.targets.cpu") / "calibration.txt").read_text(encoding="utf-8")
     tokenizer = Tokenizer(bundle.file(TOKENIZER))
     ids = tokenizer.encode(text, add_bos=True)
-    return np.array([ids[: min(MAX_TOKENS, bundle.manifest.cache_len)]], np.int64)
+    return np.array([ids[: min(CALIBRATION_TOKENS, bundle.manifest.cache_len)]], np.int64)
 
 
 def calibrate(bundle: Bundle, model: ir.Model, directory: Path) -> dict[str, NDArray[np.float32]]:

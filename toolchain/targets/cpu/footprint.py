@@ -3,8 +3,8 @@
 from export.parameters import LM_HEAD
 from profiles import Profile
 from runtime.bundle.manifest import ModelConfig
-from runtime.sessions.onnx.cpu import cache_rows
-from toolchain.costs.quantity import Quantity
+from runtime.sessions.onnx.inplace_cache import cache_rows
+from toolchain.costs.quantity import BuildCosts, Quantity
 from toolchain.costs.sizes import (
     cache_elements,
     embedding_elements,
@@ -15,8 +15,7 @@ from toolchain.costs.sizes import (
 )
 from toolchain.host.machine import num_cores
 from toolchain.targets.base import Footprint
-from toolchain.targets.cpu.calibrate import MAX_TOKENS
-from toolchain.targets.cpu.quantize_weights import BITS
+from toolchain.targets.cpu.precisions import BITS, CALIBRATION_TOKENS
 
 __all__ = ["CPU_FOOTPRINT"]
 
@@ -43,21 +42,21 @@ def cache_bytes(profile: Profile) -> int:
     return FLOAT32 if profile.kv_cache == "float" else 1
 
 
-def linear_bytes(config: ModelConfig, profile: Profile, weights: str) -> int:
+def linear_bytes(config: ModelConfig, profile: Profile) -> int:
     """Every linear layer as it is stored: levels and float32 scales, or float32."""
     shapes, size = linear_shapes(config), profile.block_size
-    if weights not in BITS:
+    if profile.weights not in BITS:
         return sum(FLOAT32 * rows * columns for rows, columns in shapes.values())
     return sum(
-        rows * -(-columns // size) * (size * BITS[weights][name == LM_HEAD] // 8 + FLOAT32)
+        rows * -(-columns // size) * (size * BITS[profile.weights][name == LM_HEAD] // 8 + FLOAT32)
         for name, (rows, columns) in shapes.items()
     )
 
 
-def compile_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Quantity]:
+def compile_costs(config: ModelConfig, profile: Profile) -> BuildCosts:
     """See Footprint.compile."""
     layers, num_graphs, cores = config.num_hidden_layers, len(profile.graphs), num_cores()
-    linears = linear_bytes(config, profile, weights)
+    linears = linear_bytes(config, profile)
     embedding = 2 * embedding_elements(config)
     rows = cache_rows(profile.cache_len)
     floats = FLOAT32 * (norm_elements(config) + rows * config.head_dim)
@@ -67,19 +66,23 @@ def compile_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Q
     seconds, seconds_said = 0.0, ""
     if profile.kv_cache == "int8":
         graphs += FLOAT32 * 2 * layers * config.num_key_value_heads * config.head_dim  # scales
-        memory = linears / layers + FLOAT32 * MAX_TOKENS * CALIBRATION_ARRAYS * widest(config)
+        memory = linears / layers + FLOAT32 * CALIBRATION_TOKENS * CALIBRATION_ARRAYS * widest(
+            config
+        )
         memory_said = f" + {memory / 1e6:.0f} MB of a layer that the cache is calibrated with"
-        seconds = num_parameters(config) * MAX_TOKENS / (CALIBRATION_PER_SECOND * cores)
-        seconds_said = f" + {seconds:.0f} s of calibrating the cache with {MAX_TOKENS} tokens"
-    return [
-        Quantity(
+        seconds = num_parameters(config) * CALIBRATION_TOKENS / (CALIBRATION_PER_SECOND * cores)
+        seconds_said = (
+            f" + {seconds:.0f} s of calibrating the cache with {CALIBRATION_TOKENS} tokens"
+        )
+    return BuildCosts(
+        write=Quantity(
             name="write",
             value=linears + embedding + floats + graphs,
             unit="B",
-            formula=f"linear layers {linears:,} in {weights} + embedding "
+            formula=f"linear layers {linears:,} in {profile.weights} + embedding "
             f"{embedding:,} in fp16 + norms and angles {floats:,} + graph and manifest {graphs:,}",
         ),
-        Quantity(
+        host_memory=Quantity(
             name="host memory",
             value=COMPILE_BYTES
             + layers * COMPILE_BYTES_PER_LAYER
@@ -91,7 +94,7 @@ def compile_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Q
             f"{COMPILE_BYTES_PER_CORE / 1e6:.0f} MB of one piece of a weight{memory_said}",
             estimate=True,
         ),
-        Quantity(
+        time=Quantity(
             name="time",
             value=3 + num_parameters(config) / (QUANTIZED_PER_SECOND * cores) + seconds,
             unit="s",
@@ -99,26 +102,26 @@ def compile_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Q
             f"{QUANTIZED_PER_SECOND:.1e} per second{seconds_said}; slower where the disk is",
             estimate=True,
         ),
-    ]
+    )
 
 
-def weights_part(config: ModelConfig, profile: Profile, weights: str) -> Quantity:
+def weights_part(config: ModelConfig, profile: Profile) -> Quantity:
     """See Footprint.weights."""
-    linears, embedding = linear_bytes(config, profile, weights), 2 * embedding_elements(config)
+    linears, embedding = linear_bytes(config, profile), 2 * embedding_elements(config)
     sums = 0
-    if weights in BITS:  # packed for the kernel, which adds a float32 to every scale
+    if profile.weights in BITS:  # packed for the kernel, which adds a float32 to every scale
         shapes = linear_shapes(config).values()
         sums = sum(FLOAT32 * rows * -(-columns // profile.block_size) for rows, columns in shapes)
     return Quantity(
         name="weights",
         value=linears + sums + embedding,
         unit="B",
-        formula=f"linear layers {linears:,} in {weights} + sums of blocks {sums:,} + embedding "
-        f"{embedding:,}",
+        formula=f"linear layers {linears:,} in {profile.weights} + sums of blocks {sums:,} + "
+        f"embedding {embedding:,}",
     )
 
 
-def state_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Quantity]:
+def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
     """See Footprint.state."""
     slots = max(spec.batch_size for spec in profile.graphs)
     rows = cache_rows(profile.cache_len)
@@ -159,7 +162,7 @@ def state_parts(config: ModelConfig, profile: Profile, weights: str) -> list[Qua
 
 
 CPU_FOOTPRINT = Footprint(
-    compile=compile_parts,
+    compile=compile_costs,
     weights=weights_part,
     sharing="always",  # one graph computes the whole family
     state=state_parts,

@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 
 from runtime.bundle.tensor_names import INPUT_IDS, LOGIT_ROWS, LOGITS
-from runtime.sessions.onnx.cpu import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
+from runtime.sessions.onnx.inplace_cache import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
 from toolchain.targets.cpu.quantize_weights import LM_HEAD
 
 __all__ = ["BATCH_SIZE", "NUM_LOGIT_ROWS", "SEQ_LEN", "FreeDimensions"]

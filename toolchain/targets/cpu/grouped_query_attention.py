@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from runtime.bundle import tensor_names as names
 from runtime.bundle.manifest import ModelConfig
-from runtime.sessions.onnx.cpu import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
+from runtime.sessions.onnx.inplace_cache import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
 from toolchain.targets.weights import register, streamed
 
 __all__ = ["GroupedQueryAttention", "rotary_tables"]

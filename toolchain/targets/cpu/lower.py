@@ -6,7 +6,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
 from profiles import Profile
-from runtime.bundle.manifest import Graph, GraphSpec
+from runtime.bundle.manifest import Backend, Graph, GraphSpec
 from runtime.bundle.reader import GRAPHS_DIR, Bundle
 from runtime.bundle.writer import BundleWriter
 from toolchain.targets.base import Compiled
@@ -61,7 +61,9 @@ def compile_for_cpu(
         for graph in manifest.graphs
         for path in [DECODER if one_for_all else graph.path]
     )
-    return Compiled(graphs=tuple(graphs))
+    # The attention that is left written out is that of the portable graphs.
+    backend: Backend = "onnxruntime" if one_for_all else "portable"
+    return Compiled(graphs=tuple(graphs), backend=backend)
 
 
 def _describe(spec: GraphSpec, path: str, model: ir.Model) -> Graph:

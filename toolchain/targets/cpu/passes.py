@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 
 from profiles import Profile
-from runtime.sessions.onnx.cpu import cache_rows
+from runtime.sessions.onnx.inplace_cache import cache_rows
 from toolchain.errors import TargetError
 from toolchain.targets.cpu.float32 import Float32
 from toolchain.targets.cpu.free_dimensions import FreeDimensions
 from toolchain.targets.cpu.fuse_norms import FuseNorms
 from toolchain.targets.cpu.grouped_query_attention import GroupedQueryAttention
 from toolchain.targets.cpu.pack_qkv import PackQkv
-from toolchain.targets.cpu.quantize_weights import BITS, QuantizeWeights
+from toolchain.targets.cpu.precisions import BITS
+from toolchain.targets.cpu.quantize_weights import QuantizeWeights
 from toolchain.targets.rewrite import Rewrite, choose_rewrites
 
 __all__ = ["FREE_DIMENSIONS", "PASSES", "choose_passes"]

@@ -6,14 +6,11 @@ from numpy.typing import NDArray
 
 from toolchain.targets.weights import linear_weight, register, row_blocks, streamed
 
-__all__ = ["BITS", "LM_HEAD", "QuantizeWeights", "dequantize_blocks", "quantize_blocks"]
+__all__ = ["LM_HEAD", "QuantizeWeights", "dequantize_blocks", "quantize_blocks"]
 
 # Activations are quantised to int8 inside the kernel: the fastest form on AVX-512 VNNI.
 ACCURACY_LEVEL = 4
 LM_HEAD = "lm_head/MatMul"
-# Bits of the layers and of the LM head. The head in int8 costs 3 % more bytes to read for a 7B and
-# takes most of int4's perplexity away: +0.5 % instead of +2.9 % on a small trained model.
-BITS = {"int4": (4, 8), "int8": (8, 8)}
 # How far beyond the lowest level int4 may put the largest entry, to be cut off there; less than
 # 1.5 levels, so that no level falls under 0.
 CUT_OFF = 1.12

@@ -2,11 +2,11 @@
 
 from profiles import Profile
 from runtime.bundle.manifest import ModelConfig
-from toolchain.costs.quantity import Quantity
+from toolchain.costs.quantity import BuildCosts, Quantity
 from toolchain.costs.sizes import num_parameters
 from toolchain.host.machine import num_cores
 
-__all__ = ["export_parts"]
+__all__ = ["export_costs"]
 
 FLOAT16 = 2
 # As measured by benchmarks/build_memory.py.
@@ -17,25 +17,25 @@ TRACE_SECONDS, TRACE_SECONDS_PER_LAYER = 3.0, 0.06
 STREAM_BYTES_PER_SECOND = 2.4e8  # read, hashed and written
 
 
-def export_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
+def export_costs(config: ModelConfig, profile: Profile) -> BuildCosts:
     """What `toolchain export` reads, writes and takes on the host."""
     layers, graphs = config.num_hidden_layers, len(profile.graphs)
     weights = FLOAT16 * num_parameters(config)
     graph_bytes = graphs * (GRAPH_BYTES + layers * GRAPH_BYTES_PER_LAYER)
-    return [
-        Quantity(
+    return BuildCosts(
+        read=Quantity(
             name="read",
             value=weights,
             unit="B",
             formula=f"{num_parameters(config):,} parameters x 2 B, if the checkpoint is 16-bit",
         ),
-        Quantity(
+        write=Quantity(
             name="write",
             value=weights + graph_bytes,
             unit="B",
             formula=f"weights in fp16 {weights:,} + {graphs} graphs {graph_bytes:,}",
         ),
-        Quantity(
+        host_memory=Quantity(
             name="host memory",
             value=EXPORT_BYTES
             + layers * EXPORT_BYTES_PER_LAYER
@@ -46,7 +46,7 @@ def export_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
             f"{EXPORT_BYTES_PER_CORE / 1e6:.0f} MB of pieces of weights",
             estimate=True,
         ),
-        Quantity(
+        time=Quantity(
             name="time",
             value=3
             + max(
@@ -59,4 +59,4 @@ def export_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
             f"{TRACE_SECONDS_PER_LAYER} s); slower where the disk is",
             estimate=True,
         ),
-    ]
+    )

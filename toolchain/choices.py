@@ -1,0 +1,67 @@
+"""What is chosen over a profile for one bundle or one plan."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from profiles import Profile, load_profile, profile_names
+from toolchain.targets import Target, target_named
+
+__all__ = ["AS_PROFILED", "Choices"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """Overrides of a profile; None keeps the profile's value.
+
+    target: cpu or a chip.
+    weights: precision of the linear layers.
+    kv_cache: precision of the KV cache.
+    host_cpu: CPU of the box.
+    without: passes to leave out, to locate a fault; no part of a profile.
+    """
+
+    target: str | None = None
+    weights: str | None = None
+    kv_cache: str | None = None
+    host_cpu: str | None = None
+    without: tuple[str, ...] = ()
+
+    def apply(self, profile: Profile) -> Profile:
+        """The profile with what is chosen.
+
+        Another target brings its own chip, and its defaults where it does not take what the
+        profile says.
+
+        Raises:
+            TargetError: no such target.
+        """
+        if self.target is not None and self.target != profile.target:
+            profile = _moved(profile, self.target, target_named(self.target))
+        names = ("weights", "kv_cache", "host_cpu")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return profile.model_copy(update=given)
+
+
+AS_PROFILED = Choices()  # nothing is overridden
+
+
+def _moved(profile: Profile, name: str, target: Target) -> Profile:
+    """The profile for another target; passes and chip are the target's own."""
+    return profile.model_copy(
+        update={
+            "target": name,
+            "weights": _taken(profile.weights, target.weights),
+            "block_size": _taken(profile.block_size, target.block_sizes),
+            "kv_cache": _taken(profile.kv_cache, target.kv_caches),
+            "host_cpu": profile.host_cpu if profile.host_cpu in target.host_cpus else None,
+            "chip": load_profile(name).chip if name in profile_names() else None,
+            "rewrites": (),
+        }
+    )
+
+
+def _taken(value: T, allowed: tuple[T, ...]) -> T:
+    """The value where the target takes it, else the target's default."""
+    return value if value in allowed else allowed[0]
