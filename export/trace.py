@@ -1,4 +1,4 @@
-"""(ModelConfig, GraphSpec) -> portable ONNX graph, traced on fake tensors.
+"""(ModelConfig, GraphSpec) -> portable ONNX graph, made of a torch program.
 
 No weight is in memory while the graph is built: each becomes a reference to a file that the
 bundle writer fills later.
@@ -6,19 +6,15 @@ bundle writer fills later.
 
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import onnx_ir as ir
 import torch
-from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-from export.decoder import Decoder
-from export.graphs import chooses_rows, graph_inputs, graph_outputs
+from export.graphs import graph_inputs, graph_outputs
 from export.layers import RotaryEmbedding
 from export.passes import portable_passes
 from export.passes.repeat_layers import TRACED_LAYERS
+from export.program import trace_program
 from runtime.bundle.manifest import GraphSpec, ModelConfig, TensorSpec
 from runtime.bundle.reader import WEIGHTS_DIR
 
@@ -37,48 +33,11 @@ def trace(config: ModelConfig, spec: GraphSpec) -> ir.Model:
     """
     num_layers = min(config.num_hidden_layers, TRACED_LAYERS)  # the rest are stamped out
     traced = config.model_copy(update={"num_hidden_layers": num_layers})
-    inputs, outputs = graph_inputs(traced, spec), graph_outputs(traced, spec)
-    with FakeTensorMode(), _default_dtype(torch.float16):
-        flat = _Flat(Decoder(traced).eval(), spec)
-        program = torch.export.export(flat, tuple(map(_empty, inputs)), strict=False)
-    model = _convert(program, inputs, outputs)
+    program = trace_program(traced, spec)
+    model = _convert(program, graph_inputs(traced, spec), graph_outputs(traced, spec))
     _externalise_weights(model, config)
     portable_passes(config)(model)
     return model
-
-
-class _Flat(torch.nn.Module):
-    """The decoder with its inputs and outputs in the order of export/graphs.py."""
-
-    def __init__(self, decoder: Decoder, spec: GraphSpec) -> None:
-        super().__init__()
-        self.decoder = decoder
-        self.spec = spec
-
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ids, positions, mask, *rest = tensors
-        logit_rows = rest.pop(0) if chooses_rows(self.spec) else None
-        past = list(zip(rest[::2], rest[1::2], strict=True)) or None
-        logits, keys, values = self.decoder(ids, positions, mask, past, logit_rows)
-        if self.spec.phase != "score" and logit_rows is None:
-            logits = logits[:, 0]  # one row is all there is
-        new_rows = [tensor for pair in zip(keys, values, strict=True) for tensor in pair]
-        return (logits, *new_rows)
-
-
-def _empty(tensor: TensorSpec) -> Tensor:
-    return torch.zeros(tensor.shape, dtype=getattr(torch, tensor.dtype))
-
-
-@contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Makes new parameters of this type inside the block."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _convert(
