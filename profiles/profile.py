@@ -35,6 +35,8 @@ KVCache = Literal["float", "int8"]  # float: in the type that attention is compu
 class ProfileError(UserError):
     """The profile does not exist or says something that cannot be."""
 
+    code = "invalid_profile"
+
 
 class ChipFact(Record):
     """A number about the chip in bytes, bytes/s or operations/s, with where it is from."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from runtime.errors import UserError
+from runtime.errors import UserError, one_line
 
 __all__ = ["note", "run_app"]
 
@@ -45,7 +45,7 @@ def run_app(app: Callable[[], None]) -> None:
     try:
         app()
     except UserError as error:
-        note(f"error: {error}")
+        note(f"error: {one_line(error)}")
         sys.exit(1)
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]

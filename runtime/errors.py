@@ -1,6 +1,6 @@
-"""What can go wrong, as named errors that a person can act on.
+"""What can go wrong, as named errors that a person can act on and a program can ask.
 
-UserError                one line: what, got, allowed, next step (exit code 1)
+UserError                what, got, allowed, next step (exit code 1); a code and a param
 |- BundleError           the bundle is missing, altered or of another format
 |- EvalError             questions or earlier results cannot be used
 |- ParameterError        a setting is out of its range
@@ -12,24 +12,53 @@ UserError                one line: what, got, allowed, next step (exit code 1)
 """
 
 __all__ = [
+    "CODES",
     "BundleError",
     "EvalError",
     "ParameterError",
     "PromptError",
     "SessionError",
     "UserError",
+    "one_line",
 ]
+
+# Every code and what it means. A code is never renamed: programs compare it.
+CODES = {
+    # what a class says where the place that raises it says nothing else
+    "does_not_fit": "the memory of the device is too small for the model",
+    "invalid_bundle": "the bundle is missing, altered or of another format",
+    "invalid_checkpoint": "a tensor or a file of the checkpoint is missing or wrong",
+    "invalid_config": "config.json is missing or describes another kind of model",
+    "invalid_profile": "the profile is missing or contradicts itself",
+    "invalid_prompt": "the prompt is empty, out of order or not valid text",
+    "invalid_target": "the target does not exist or cannot take what it was given",
+    "invalid_value": "a setting is of the wrong type or out of its range",
+    "not_comparable": "a result cannot be read, or two have nothing in common",
+    "session_failed": "the backend cannot run the bundle",
+    "unusable_evaluation": "questions or earlier results cannot be used",
+    "user_error": "anything else that the message says how to mend",
+    # what some places say, since a program would act differently
+    "busy": "something else has it in use: try again later",
+    "context_length_exceeded": "the prompt is longer than the cache",
+    "unknown_parameter": "no setting has this name",
+    "unsupported_parameter": "this bundle or its backend cannot do what is asked",
+    "unusable_logits": "the model gave NaN, infinity or no choice at all",
+}
 
 
 class UserError(Exception):
     """A mistake that its message tells how to mend; never a bug of ours.
 
-    Args:
+    Attributes:
         what: the thing that is wrong, named.
         got: the value found.
         allowed: what would have been accepted.
         next_step: what to do now.
+        code: one of CODES; the class has one, and a place that raises it may have another.
+        param: the setting or field at fault, where it has a name.
     """
+
+    code = "user_error"
 
     def __init__(
         self,
@@ -38,32 +67,58 @@ class UserError(Exception):
         got: object = None,
         allowed: str | None = None,
         next_step: str | None = None,
+        code: str | None = None,
+        param: str | None = None,
     ) -> None:
-        parts = [what]
-        if got is not None:
-            parts.append(f"got {got}")
-        if allowed is not None:
-            parts.append(f"allowed: {allowed}")
-        if next_step is not None:
-            parts.append(next_step)
-        super().__init__("; ".join(" ".join(part.split()) for part in parts))
+        super().__init__(what)
+        self.what = what
+        self.got = got
+        self.allowed = allowed
+        self.next_step = next_step
+        self.code = code or self.code
+        self.param = param
+
+    def __str__(self) -> str:
+        return one_line(self)
+
+
+def one_line(error: UserError) -> str:
+    """An error as it is printed, whatever line breaks its parts have."""
+    parts = [error.what]
+    if error.got is not None:
+        parts.append(f"got {error.got}")
+    if error.allowed is not None:
+        parts.append(f"allowed: {error.allowed}")
+    if error.next_step is not None:
+        parts.append(error.next_step)
+    return "; ".join(" ".join(part.split()) for part in parts)
 
 
 class BundleError(UserError):
     """The bundle is missing, altered or of another format."""
 
+    code = "invalid_bundle"
+
 
 class EvalError(UserError):
     """Questions or earlier results cannot be used."""
 
+    code = "unusable_evaluation"
+
 
 class ParameterError(UserError):
-    """A setting is out of its range."""
+    """A setting is out of its range; `param` is its name."""
+
+    code = "invalid_value"
 
 
 class PromptError(UserError):
     """The prompt is empty, too long for the cache or not valid text."""
 
+    code = "invalid_prompt"
+
 
 class SessionError(UserError):
     """The backend cannot run this bundle, or gave unusable numbers."""
+
+    code = "session_failed"

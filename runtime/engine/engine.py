@@ -143,6 +143,7 @@ class Engine:
             raise SessionError(
                 "the bundle has no score graph",
                 next_step="add one to the profile, then export and compile again",
+                code="unsupported_parameter",
             )
         self.check_prompt(token_ids)
         self.check_prompt([*slot.token_ids, *token_ids])
@@ -213,6 +214,7 @@ class Engine:
                 got=f"{len(token_ids)} tokens",
                 allowed=f"1 to {self.context_len}",
                 next_step="shorten it, or export with a longer cache_len in the profile",
+                code="context_length_exceeded",
             )
         for token in token_ids:
             if not 0 <= token < self.vocab_size:

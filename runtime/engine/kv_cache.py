@@ -68,7 +68,9 @@ class KVCache:
             SessionError: every slot is in use.
         """
         if not self._free:
-            raise SessionError("every cache slot is in use", next_step="wait for one to finish")
+            raise SessionError(
+                "every cache slot is in use", next_step="wait for one to finish", code="busy"
+            )
         going_on = [s for s in self._free if 0 < s.length == common_prefix(s.token_ids, token_ids)]
         slot = max(going_on, key=lambda slot: slot.length, default=self._free[0])
         self._free.remove(slot)

@@ -46,14 +46,17 @@ class SamplingParams(Record):
             return validate(values)
         except ValidationError as error:
             first = error.errors()[0]
-            path = ".".join(map(str, first["loc"]))
+            path = list(map(str, first["loc"]))
+            param = path[0] if path else None
             fields = cls.model_json_schema()["properties"]
-            schema = fields.get(path.split(".")[0])
+            schema = fields.get(param)
             raise ParameterError(
-                f"{path}: {first['msg']}",
+                f"{'.'.join(path)}: {first['msg']}",
                 got=repr(first["input"]),
                 allowed=_describe(schema) if schema else ", ".join(fields),
                 next_step="change it or leave it out",
+                code="unknown_parameter" if first["type"] == "extra_forbidden" else None,
+                param=param,
             ) from error
 
 
@@ -81,4 +84,5 @@ def check_vocab(params: SamplingParams, vocab_size: int) -> None:
                     got=token_id,
                     allowed=f"ids from 0 to {vocab_size - 1}",
                     next_step="use the ids of this model's tokenizer",
+                    param=name,
                 )

@@ -83,6 +83,7 @@ def check_logits(logits: Row) -> None:
             got="-inf everywhere" if highest == -np.inf else f"{highest} among them",
             allowed="finite numbers, and -inf for some",
             next_step="verify the bundle, or compare with another backend",
+            code="unusable_logits",
         )
 
 

@@ -62,10 +62,19 @@ def open_session(bundle: Bundle, trace: Path | None = None, device: int = 0) -> 
     opener = SESSIONS[backend]
     if trace is not None and not opener.traces:
         raise SessionError(
-            f"backend {backend} leaves no trace", next_step="run it under CANN's msprof instead"
+            f"backend {backend} leaves no trace",
+            next_step="run it under CANN's msprof instead",
+            code="unsupported_parameter",
+            param="trace",
         )
     if device != 0 and not opener.many_devices:
-        raise SessionError(f"backend {backend} has one device", got=f"device {device}", allowed="0")
+        raise SessionError(
+            f"backend {backend} has one device",
+            got=f"device {device}",
+            allowed="0",
+            code="unsupported_parameter",
+            param="device",
+        )
     try:
         open_bundle: Open = getattr(import_module(opener.module), opener.name)
     except ModuleNotFoundError as error:

@@ -12,7 +12,7 @@ class StopStrings:
 
     def __init__(self, stop: Sequence[str]) -> None:
         if "" in stop:
-            raise ParameterError("stop: an empty text would end every answer at once")
+            raise ParameterError("stop: an empty text would end every answer at once", param="stop")
         self._stop = list(stop)
         self._held = ""
         self.hit = False

@@ -80,6 +80,7 @@ def _check_dialogue(dialogue: Sequence[Message]) -> None:
                 got=repr(message.content[:20]),
                 allowed="any other text",
                 next_step="write what the assistant should do",
+                param="messages",
             )
     if len(dialogue) % 2 == 0:
         raise _wrong_order("no user message" if not dialogue else "assistant last")
@@ -87,5 +88,9 @@ def _check_dialogue(dialogue: Sequence[Message]) -> None:
 
 def _wrong_order(got: str) -> PromptError:
     return PromptError(
-        "the messages are not in order", got=got, allowed=ORDER, next_step="put them in that order"
+        "the messages are not in order",
+        got=got,
+        allowed=ORDER,
+        next_step="put them in that order",
+        param="messages",
     )

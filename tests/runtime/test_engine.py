@@ -224,8 +224,9 @@ def test_a_refused_prompt_changes_nothing(prompt: list[int], message: str, model
         with pytest.raises(PromptError, match=message):
             model.engine.prefill(slot, prompt)
         model.check(model.engine.decode([slot], TOKENS[5:6])[0], model.truth[0][5])
-        with pytest.raises(PromptError, match="got 41 tokens"):
+        with pytest.raises(PromptError, match="got 41 tokens") as refusal:
             list(model.engine.score(slot, TOKENS[:35]))
+        assert refusal.value.code == "context_length_exceeded"
 
 
 def hide(session: Session, names: tuple[str, ...]) -> SimpleNamespace:
@@ -253,5 +254,6 @@ def test_the_answers_are_the_same_with_fewer_graphs(hidden: tuple[str, ...], mod
             model.check(engine.prefill(slot, SEQUENCES[i][:13]), model.truth[i][12])
         model.check_step(engine, slots, [1, 2])
         model.check_step(engine, slots, [0])
-        with pytest.raises(SessionError, match="no score graph"):
+        with pytest.raises(SessionError, match="no score graph") as refusal:
             list(engine.score(slots[0], [1]))
+        assert refusal.value.code == "unsupported_parameter"

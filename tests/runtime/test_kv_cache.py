@@ -35,8 +35,9 @@ class PlainLists(RuleBasedStateMachine):
     def acquire(self, prompt: list[int]) -> None:
         shared = {i: num_shared(self.rows[i], prompt) for i in self.free()}
         if not shared:
-            with pytest.raises(SessionError, match="every cache slot is in use"):
+            with pytest.raises(SessionError, match="every cache slot is in use") as refusal:
                 self.cache.acquire(prompt)
+            assert refusal.value.code == "busy"
             return
         going_on = [i for i, n in shared.items() if 0 < n == len(self.rows[i])]
         slot = self.cache.acquire(prompt)

@@ -33,12 +33,14 @@ def check_names(names: Sequence[str], path: Path | None) -> None:
             "two bundles have the same name",
             got=", ".join(names),
             allowed="directories of different names, and --model-name for one bundle alone",
+            param="model_name",
         )
     if len(names) > 1 and path is not None and path.suffix == ".csv":
         raise ParameterError(
             "--csv: the columns do not say which bundle a row is of",
             got=f"{len(names)} bundles for {path}",
             allowed="a directory, which gets a file for each",
+            param="csv",
         )
 
 

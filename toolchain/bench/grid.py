@@ -53,6 +53,7 @@ class Grid:
                     got=batch_size,
                     allowed=f"1 to {num_slots}",
                     next_step="add a decode graph of that batch_size to the profile",
+                    param="batch_size",
                 )
         every = [
             Case(batch_size=batch_size, input_tokens=num_in, output_tokens=num_out)
@@ -66,6 +67,7 @@ class Grid:
                 got=f"{too_long[0]} (tokens in, tokens out)",
                 allowed=f"in + out up to {cache_len + 1}",
                 next_step="take shorter ones, or export with a longer cache_len in the profile",
+                param="case",
             )
         return fitting, too_long
 
@@ -81,6 +83,7 @@ def power_pairs(min_exp: int, max_exp: int) -> tuple[Pair, ...]:
             "--min-exp and --max-exp",
             got=f"{min_exp} and {max_exp}",
             allowed="1 or more, in ascending order",
+            param="min_exp",
         )
     lengths = [2**exp for exp in range(min_exp, max_exp + 1)]
     return tuple(product(lengths, lengths))
@@ -96,11 +99,16 @@ def case_pairs(texts: Sequence[str]) -> tuple[Pair, ...]:
     for text in texts:
         numbers = text.split(",")
         if len(numbers) != 2 or not all(number.strip().isdecimal() for number in numbers):
-            raise ParameterError("--case", got=text, allowed="two numbers, such as 128,64")
+            raise ParameterError(
+                "--case", got=text, allowed="two numbers, such as 128,64", param="case"
+            )
         num_in, num_out = map(int, numbers)
         if num_in < 1 or num_out < 2:
             raise ParameterError(
-                "--case", got=text, allowed="1 or more tokens in; 2 or more out, to have a next one"
+                "--case",
+                got=text,
+                allowed="1 or more tokens in; 2 or more out, to have a next one",
+                param="case",
             )
         pairs.append((num_in, num_out))
     return tuple(pairs)

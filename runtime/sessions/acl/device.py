@@ -56,7 +56,11 @@ class AclDevice:
         count = acl.get("rt.get_device_count")
         if not 0 <= index < count:
             raise SessionError(
-                "no such device", got=index, allowed=f"0 to {count - 1}" if count else "none here"
+                "no such device",
+                got=index,
+                allowed=f"0 to {count - 1}" if count else "none here",
+                code="invalid_value",
+                param="device",
             )
         acl.do("rt.set_device", index)
         stack.callback(acl.release, "rt.reset_device", index)

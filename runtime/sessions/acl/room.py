@@ -48,6 +48,7 @@ def require_room(
         if shared
         else "install CANN 8.5 or newer on the box, whose loader shares weights between graphs, "
         "or compile with the CANN of the box, which then makes one model in gears",
+        code="does_not_fit",
     )
 
 
