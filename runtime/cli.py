@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime.console import note, run_app
+from runtime.console import make_app, note, run_app
 
 if TYPE_CHECKING:
     from runtime.completion import Completion
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
-    help="Run a compiled bundle.", no_args_is_help=True, pretty_exceptions_enable=False
-)
+app = make_app("Run a compiled bundle.")
 
 BundlePath = Annotated[Path, typer.Argument(metavar="COMPILED", help="Directory of the bundle.")]
 MaxTokens = Annotated[int | None, typer.Option(help="Stop after this many tokens.")]

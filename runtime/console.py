@@ -1,4 +1,6 @@
-"""Turns errors into exit codes: 0 done, 1 a named error in one line, 2 wrong usage.
+"""What both command lines share: --version, -h, and errors as exit codes.
+
+0 done, 1 a named error in one line, 2 wrong usage.
 
 Typer itself ends with 130 on Ctrl-C and quietly when the reader of a pipe has left.
 """
@@ -8,12 +10,15 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import Annotated, NoReturn
+
+import typer
 
 from runtime.errors import UserError, one_line
 
-__all__ = ["note", "run_app"]
+__all__ = ["make_app", "note", "run_app"]
 
+PACKAGE = "alpaca2-toolchain"
 # Package that may be absent -> extra of alpaca2-toolchain that brings it.
 EXTRAS = {
     "matplotlib": "[report]",
@@ -29,6 +34,37 @@ EXTRAS = {
 def note(text: str) -> None:
     """Says something that is not the result: on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def make_app(about: str) -> typer.Typer:
+    """A command line to register commands with."""
+    app = typer.Typer(
+        help=about,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    app.callback()(_options_of_all)
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(PACKAGE, version(PACKAGE))
+        raise typer.Exit
+
+
+def _options_of_all(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Stands before the commands; its option is done when it has been read."""
 
 
 def _terminate(signum: int, _: FrameType | None) -> NoReturn:

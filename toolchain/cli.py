@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import typer
-
-from runtime.console import run_app
+from runtime.console import make_app, run_app
 from toolchain.commands import (
     bench,
     compare,
@@ -21,11 +19,7 @@ from toolchain.commands import (
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
-    help="Turn a Llama-family checkpoint into a compiled bundle, and prove what was made.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = make_app("Turn a Llama-family checkpoint into a compiled bundle, and prove what was made.")
 COMMANDS: tuple[Any, ...] = (
     miniature,
     export,
