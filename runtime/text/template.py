@@ -11,7 +11,7 @@ from runtime.errors import PromptError
 from runtime.record import Record
 from runtime.text.tokenizer import Tokenizer
 
-__all__ = ["DEFAULT_SYSTEM_PROMPT", "Message", "encode_chat", "render"]
+__all__ = ["DEFAULT_SYSTEM_PROMPT", "Message", "encode_chat", "opening", "render"]
 
 # ymcui/Chinese-LLaMA-Alpaca-2, prompts/alpaca-2.txt
 DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant. 你是一个乐于助人的助手。"
@@ -27,6 +27,11 @@ class Message(Record):
 
     role: Literal["system", "user", "assistant"]
     content: str
+
+
+def opening(system: str | None) -> list[Message]:
+    """How a conversation begins; None leaves the default system prompt."""
+    return [] if system is None else [Message(role="system", content=system)]
 
 
 def encode_chat(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -133,6 +133,35 @@ def test_the_options_reach_the_completion(bundle: Path, command: Command) -> Non
     assert coldest["text"] == document("--temperature", "3", "--min-p", "1")["text"] == CAPITAL[1]
 
 
+def test_tokens_to_stop_at_add_up_and_all_can_be_ignored(bundle: Path, command: Command) -> None:
+    def document(*options: str) -> dict[str, Any]:
+        return dict(json.loads(command("generate", bundle, CAPITAL[0], "--json", *options).out))
+
+    whole = document()["token_ids"]
+    cut = document("--stop-token-id", str(whole[3]), "--stop-token-id", str(whole[2]))
+    assert (cut["token_ids"], cut["finish_reason"]) == (whole[:3], "stop")
+    unused = next(i for i in range(640) if i not in whole)
+    assert document("--stop-token-id", str(unused))["token_ids"] == whole
+    longer = document("--ignore-eos", "--max-tokens", str(len(whole) + 3))
+    assert longer["token_ids"][: len(whole)] == whole
+    assert (longer["completion_tokens"], longer["finish_reason"]) == (len(whole) + 3, "length")
+
+
+def test_a_bias_moves_the_choice_to_the_next_likeliest(bundle: Path, command: Command) -> None:
+    options = ("--json", "--max-tokens", "2", "--logprobs", "3")
+    plain = json.loads(command("generate", bundle, CAPITAL[0], *options).out)
+    assert [each["token_id"] for each in plain["logprobs"]] == plain["token_ids"]
+    first, second, third = plain["logprobs"][0]["top_logprobs"]
+    assert (first["token_id"], first["logprob"]) == (
+        plain["token_ids"][0],
+        plain["logprobs"][0]["logprob"],
+    )
+    assert 0 > first["logprob"] > second["logprob"] > third["logprob"]
+    banned = [f"--logit-bias={each['token_id']}=-100" for each in (first, second)]
+    moved = json.loads(command("generate", bundle, CAPITAL[0], *options, *banned).out)
+    assert moved["token_ids"][0] == third["token_id"]
+
+
 def test_raw_continues_the_text_as_it_is(bundle: Path, command: Command) -> None:
     outcome = command("generate", bundle, RAW.format(CAPITAL[0]), "--raw")
     assert (outcome.code, outcome.out) == (0, f" {CAPITAL[1]}\n")  # with the space it goes on with
@@ -149,11 +178,16 @@ def test_a_setting_out_of_its_range_is_refused_by_name(
 ) -> None:
     option = "--" + field.replace("_", "-")
     check_refusal(command("generate", bundle, "text", option, value), f"{field}: ")
-    if field in ("temperature", "top_k", "top_p", "max_tokens", "seed"):
-        check_refusal(command("chat", bundle, option, value), f"{field}: ")
+    check_refusal(command("chat", bundle, option, value), f"{field}: ")
 
 
-@pytest.mark.parametrize("arguments", [["--colour", "red"], ["--temperature", "warm"], ["more"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *[["--colour", "red"], ["--temperature", "warm"], ["more"], ["--logprobs", "1"]],
+        *[["--logit-bias", bias] for bias in ("5", "5=", "=1", "a=1", "5=1=1")],
+    ],
+)
 def test_wrong_usage_exits_with_2(arguments: list[str], bundle: Path, command: Command) -> None:
     outcome = command("generate", bundle, "text", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
@@ -215,6 +249,13 @@ def test_a_chat_remembers_until_reset_and_ends_at_exit(bundle: Path, command: Co
 def test_a_chat_over_a_pipe_ends_with_its_input(bundle: Path) -> None:
     outcome = fresh("chat", bundle, "--max-tokens", "64", typed=f"{STEPS[0]}\n{AGAIN[0]}".encode())
     assert (outcome.code, outcome.out) == (0, f"{STEPS[1]}\n{AGAIN[1]}\n")
+
+
+def test_a_chat_takes_the_options_of_an_answer(bundle: Path, command: Command) -> None:
+    stopped = command("chat", bundle, "--stop", "首都", typed=CAPITAL[0])
+    assert stopped.out == "北京是中国的\n"
+    coldest = command("chat", bundle, "--temperature", "3", "--min-p", "1", typed=CAPITAL[0])
+    assert coldest.out == CAPITAL[1] + "\n"
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:

@@ -1,0 +1,138 @@
+"""Options of the commands that sample, made once for all of them.
+
+Every field of SamplingParams is an option or stands in NOT_OPTIONS with the reason; a test holds
+that. They are not read from SamplingParams itself, since --help must not wait for pydantic.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeAlias
+
+import typer
+
+__all__ = [
+    "NOT_OPTIONS",
+    "SAMPLING_OPTIONS",
+    "BundlePath",
+    "DeviceIndex",
+    "Settings",
+    "Stop",
+    "System",
+    "with_sampling_options",
+]
+
+BundlePath = Annotated[Path, typer.Argument(metavar="COMPILED", help="Directory of the bundle.")]
+DeviceIndex = Annotated[int, typer.Option("--device", min=0, help="Which device of the box.")]
+Stop = Annotated[list[str] | None, typer.Option(help="End before this text; repeatable.")]
+System = Annotated[str | None, typer.Option(help="System prompt; empty for none.")]
+
+# The sampling options that were given, under the names of SamplingParams' fields.
+Settings: TypeAlias = Mapping[str, Any]
+
+
+class TokenBias(NamedTuple):
+    """A token and what is added to its logit."""
+
+    token_id: int
+    bias: float
+
+
+def _read_bias(text: str) -> TokenBias:
+    token_id, _, bias = text.partition("=")
+    try:
+        return TokenBias(int(token_id), float(bias))
+    except ValueError:
+        raise typer.BadParameter(
+            f"'{text}' is not a token id, = and a number.", param_hint="'--logit-bias'"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingOption:
+    """How a field of SamplingParams is given on a command line.
+
+    type: of one value as Typer reads it, or a list of a type for an option that is repeatable.
+    name: where it is not the field's.
+    collect: makes the field of the list.
+    """
+
+    type: Any
+    help: str
+    name: str | None = None
+    metavar: str | None = None
+    parser: Callable[[str], object] | None = None
+    collect: Callable[[Any], object] | None = None
+
+
+SAMPLING_OPTIONS = {
+    "max_tokens": SamplingOption(int, "Stop after this many tokens, 1 or more."),
+    "temperature": SamplingOption(float, "0 to 100; 0 takes the likeliest token."),
+    "top_k": SamplingOption(int, "Keep the k likeliest tokens; 0 keeps all."),
+    "top_p": SamplingOption(
+        float, "Keep the likeliest tokens up to this mass; above 0, at most 1."
+    ),
+    "min_p": SamplingOption(float, "Keep tokens this close to the likeliest, 0 (all) to 1."),
+    "repetition_penalty": SamplingOption(float, "Above 1: repeat less; 0.01 to 10."),
+    "presence_penalty": SamplingOption(float, "Penalty once a token was generated, -2 to 2."),
+    "frequency_penalty": SamplingOption(float, "Penalty per time it was generated, -2 to 2."),
+    "logit_bias": SamplingOption(
+        list[TokenBias],
+        "Add -100 to 100 to the logit of a token; repeatable.",
+        metavar="ID=VALUE",
+        parser=_read_bias,
+        collect=dict,
+    ),
+    "seed": SamplingOption(int, "The same seed, of 64 bits, gives the same answer."),
+    "stop_token_ids": SamplingOption(
+        list[int],
+        "Stop at this token too; repeatable.",
+        name="--stop-token-id",
+        metavar="ID",
+        collect=tuple,
+    ),
+    "ignore_eos": SamplingOption(bool, "Do not stop at any token."),
+}
+NOT_OPTIONS = {"logprobs": "an option of generate alone: only its --json can show them"}
+
+
+def with_sampling_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Puts the sampling options in the place of a command's parameter `settings`.
+
+    The command gets those that were given.
+    """
+
+    @wraps(command)
+    def gather(**arguments: Any) -> None:
+        settings = {}
+        for field, option in SAMPLING_OPTIONS.items():
+            value = arguments.pop(field)
+            if value is not None:
+                settings[field] = option.collect(value) if option.collect else value
+        command(settings=settings, **arguments)
+
+    gather.__signature__ = Signature(list(_parameters(command)))  # type: ignore[attr-defined]
+    return gather
+
+
+def _parameters(command: Callable[..., None]) -> Iterator[Parameter]:
+    """What Typer reads; it gives every one by its name."""
+    for parameter in signature(command).parameters.values():
+        if parameter.name == "settings":
+            yield from map(_parameter, SAMPLING_OPTIONS, SAMPLING_OPTIONS.values())
+        else:
+            yield parameter.replace(kind=Parameter.KEYWORD_ONLY)
+
+
+def _parameter(field: str, option: SamplingOption) -> Parameter:
+    shown = typer.Option(
+        None,
+        option.name or f"--{field.replace('_', '-')}",
+        help=option.help,
+        metavar=option.metavar,
+        parser=option.parser,
+        rich_help_panel="Sampling (default: the model's own)",
+    )
+    return Parameter(field, Parameter.KEYWORD_ONLY, default=shown, annotation=option.type | None)
