@@ -113,7 +113,7 @@ class BundleWriter:
             self._pool = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)))
         except BlockingIOError as error:
             raise UserError(
-                f"another run is writing {self.path}", next_step="wait for it"
+                f"another run is writing {self.path}", next_step="wait for it", code="busy"
             ) from error
         except OSError as error:
             raise UserError(

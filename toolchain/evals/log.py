@@ -71,7 +71,7 @@ class Log:
         except BlockingIOError as error:
             self._stream.close()
             raise EvalError(
-                f"another run is writing {self.path}", next_step="wait for it"
+                f"another run is writing {self.path}", next_step="wait for it", code="busy"
             ) from error
         except BaseException:
             self._stream.close()

@@ -99,5 +99,5 @@ def test_the_help_names_the_ends_of_the_range(field: str) -> None:
     schema = SamplingParams.model_json_schema()["properties"][field]
     numbers = re.findall(r"-?\d+(?:\.\d+)?", SAMPLING_OPTIONS[field].help)
     told = {float(number) for number in numbers}
-    words = {-(2**63): 64, 2**63 - 1: 64}  # the ends of what has 64 bits
+    words: dict[float, float] = {-(2**63): 64, 2**63 - 1: 64}  # the ends of what has 64 bits
     assert {words.get(bound, bound) for bound in bounds(schema)} <= told
