@@ -30,7 +30,8 @@ from peer_models import ENGINES, command, make_models
 from peer_results import CASES, EngineResults, Results, prefill
 from peer_tables import markdown
 
-from toolchain.host.machine import num_cores, read_bandwidth, total_memory
+from runtime.threads import usable_threads
+from toolchain.host.machine import read_bandwidth, total_memory
 
 FULL_LAYERS = 32
 FULL_ENGINES = ["ours-int4-kv8", "llama.cpp-q4_0"]  # all do not fit into 24 GB
@@ -120,7 +121,7 @@ def main() -> None:
     results = Results(
         date=date.today().isoformat(),
         cpu=cpu_name(),
-        cores=num_cores(),
+        cores=usable_threads(),
         memory_bytes=total_memory(),
         layers=layers,
         rounds=arguments.rounds,

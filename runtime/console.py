@@ -5,6 +5,7 @@
 Typer itself ends with 130 on Ctrl-C and quietly when the reader of a pipe has left.
 """
 
+import errno
 import io
 import signal
 import sys
@@ -14,9 +15,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from runtime.encodings import can_write_chinese
 from runtime.errors import UserError, one_line
+from runtime.printable import printable
 
-__all__ = ["make_app", "note", "run_app"]
+__all__ = ["make_app", "note", "run_app", "show", "show_json"]
 
 PACKAGE = "alpaca2-toolchain"
 # Package that may be absent -> extra of alpaca2-toolchain that brings it.
@@ -30,10 +33,38 @@ EXTRAS = {
     "torch": "[export]",
 }
 
+REMEDIES = {
+    errno.EACCES: "give this user the right to it, or choose another place",
+    errno.EAGAIN: "close other programs, or raise ulimit -u",
+    errno.EDQUOT: "the quota of this user is used up: free some room",
+    errno.EMFILE: "raise the limit with ulimit -n",
+    errno.ENFILE: "close other programs: the system has too many files open",
+    errno.ENOMEM: "close other programs, or give the process more memory",
+    errno.ENOSPC: "free some room on that disk, or choose another place",
+    errno.EROFS: "choose another place",
+}
+
 
 def note(text: str) -> None:
-    """Says something that is not the result: on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Says something that is not the result: on stderr, with control characters written out."""
+    if sys.stderr is not None:  # else print would take stdout
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+def show(text: str, end: str = "\n") -> None:
+    """Prints a part of the result, with control characters written out."""
+    print(printable(text), end=end, flush=True)
+
+
+def show_json(text: str) -> None:
+    """Prints a JSON document: exactly this text, in UTF-8 whatever the terminal's encoding is."""
+    data = f"{text}\n".encode("utf-8", "backslashreplace")  # \udcff is what JSON has for it
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:  # a stream that a test or another program has put in
+        print(data.decode(), end="", flush=True)
 
 
 def make_app(about: str) -> typer.Typer:
@@ -72,12 +103,25 @@ def _terminate(signum: int, _: FrameType | None) -> NoReturn:
     sys.exit(128 + signum)
 
 
+def system_error(error: OSError) -> str:
+    """What the system refused, on which file, and what to do."""
+    remedy = REMEDIES.get(error.errno or 0, "")
+    file = "" if error.filename is None else f": {error.filename}"
+    words = error.strerror.lower() if error.strerror else str(error)
+    return "; ".join(filter(None, (f"{words}{file}", remedy)))
+
+
 def run_app(app: Callable[[], None]) -> None:
     """Runs a command line and exits."""
     for signum in (signal.SIGTERM, signal.SIGHUP):  # asked to end; the terminal is gone
         signal.signal(signum, _terminate)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character
+    if isinstance(sys.stdin, io.TextIOWrapper):  # what it cannot read comes in as from argv
+        sys.stdin.reconfigure(errors="surrogateescape")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Latin-1 says that the locale is not set up, not that the terminal has no Chinese.
+            encoding = stream.encoding if can_write_chinese(stream.encoding) else "utf-8"
+            stream.reconfigure(encoding=encoding, errors="replace")
     try:
         app()
     except UserError as error:
@@ -92,5 +136,8 @@ def run_app(app: Callable[[], None]) -> None:
         note("error: out of memory; give the process more, or take a shorter context")
         sys.exit(1)
     except OSError as error:  # a full disk, a file that may not be read
-        note(f"error: {error}")
+        note(f"error: {system_error(error)}")
+        sys.exit(1)
+    except ImportError as error:  # a package that is there but cannot be loaded
+        note(f"error: {error.name} cannot be imported: {str(error).splitlines()[0]}")
         sys.exit(1)

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from runtime.bundle.manifest import FORMAT_VERSION, FileEntry, Manifest
 from runtime.errors import BundleError
 from runtime.record import first_problem
+from runtime.threads import usable_threads
 
 __all__ = [
     "GENERATION_CONFIG",
@@ -63,7 +64,7 @@ def load_bundle(path: Path) -> Bundle:
         raise BundleError(f"no bundle at {path}", next_step="give the directory of a bundle")
     manifest = _parse_manifest(path, _manifest_bytes(path))
     _check_tree(path, manifest)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=usable_threads()) as pool:
         list(pool.map(lambda item: _check_file(path, *item), manifest.files.items()))
     return Bundle(path=path, manifest=manifest)
 

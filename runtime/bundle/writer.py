@@ -26,6 +26,7 @@ from runtime.bundle.reader import (
     digest_line,
 )
 from runtime.errors import UserError
+from runtime.threads import usable_threads
 
 __all__ = ["Buffer", "BundleWriter", "Report", "WeightJob", "partial_directory"]
 
@@ -110,7 +111,7 @@ class BundleWriter:
             self._lock = lock
             self._clear_leftovers()
             (self.directory / GRAPHS_DIR / WEIGHTS_DIR).mkdir(parents=True)
-            self._pool = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)))
+            self._pool = ThreadPoolExecutor(max_workers=usable_threads())
         except BlockingIOError as error:
             raise UserError(
                 f"another run is writing {self.path}", next_step="wait for it", code="busy"

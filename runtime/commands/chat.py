@@ -1,7 +1,9 @@
 """runtime chat COMPILED."""
 
+import re
 import sys
 from collections.abc import Iterator
+from select import select
 
 from runtime.commands.options import (
     BundlePath,
@@ -9,11 +11,15 @@ from runtime.commands.options import (
     Settings,
     Stop,
     System,
+    Threads,
     with_sampling_options,
 )
-from runtime.console import note
+from runtime.console import note, show
 
 __all__ = ["command"]
+
+COMMAND = re.compile(r"/[a-z]+")
+PASTE_SECONDS = 0.02  # within which the next line of a paste is there
 
 
 @with_sampling_options
@@ -23,47 +29,78 @@ def command(
     stop: Stop = None,
     system: System = None,
     device: DeviceIndex = 0,
+    threads: Threads = None,
 ) -> None:
     """Talk with the model; /reset forgets, /exit or end of input leaves."""
     from runtime.commands.model import open_model, summary
     from runtime.completion import stream_completion
     from runtime.errors import PromptError
+    from runtime.sessions import SessionOptions
     from runtime.text.template import Message, opening
+    from runtime.text.typed import from_argument
 
-    with open_model(bundle, settings, device) as (engine, tokenizer, params):
+    if system is not None:
+        system = from_argument(system, "--system")
+    stops = [from_argument(each, "--stop") for each in stop or ()]
+    options = SessionOptions(device=device, threads=threads)
+    with open_model(bundle, settings, options) as (engine, tokenizer, params):
         messages = opening(system)
         note("/reset forgets the conversation, /exit leaves.")
-        for line in _lines():
+        for line in _questions():
             if line == "/reset":
                 messages = opening(system)
                 note("forgotten")
                 continue
+            if COMMAND.fullmatch(line):
+                note(f"no such command: {line}; there are /reset and /exit")
+                continue
             asked = [*messages, Message(role="user", content=line)]
             try:
-                for chunk in stream_completion(engine, tokenizer, asked, params, stop or ()):
-                    print(chunk.text, end="", flush=True)
+                for chunk in stream_completion(engine, tokenizer, asked, params, stops):
+                    show(chunk.text, end="")
             except PromptError as error:
                 note(f"error: {error}; or /reset")
                 continue
             except KeyboardInterrupt:
                 note("\nstopped; the question is forgotten")
                 continue
-            print()
+            show("")
             assert chunk.completion is not None, "the last chunk sums up"
             note(summary(chunk.completion))
             messages = [*asked, Message(role="assistant", content=chunk.completion.text)]
 
 
-def _lines() -> Iterator[str]:
-    """What a person types, line by line, until /exit or the end of input."""
-    if sys.stdin.isatty():
-        import readline  # noqa: F401, gives input() history and editing
+def _questions() -> Iterator[str]:
+    """What a person types or pastes, question by question, until /exit or the end of input."""
+    from runtime.commands.prompt import typed_line
+    from runtime.errors import PromptError
+
+    for lines in _typed():
+        try:
+            question = typed_line(lines).strip()
+        except PromptError as error:
+            note(f"error: {error}")
+            continue
+        if question == "/exit":
+            return
+        if question:
+            yield question
+
+
+def _typed() -> Iterator[str]:
+    """Lines of standard input; of a terminal, all that was pasted at once."""
+    if sys.stdin is None:
+        return
+    if not sys.stdin.isatty():
+        yield from sys.stdin
+        return
+    import readline  # noqa: F401, gives input() history and editing
+
     while True:
         try:
-            line = input("> " if sys.stdin.isatty() else "").strip()
+            lines = [input("> ")]
+            while select([sys.stdin], [], [], PASTE_SECONDS)[0]:
+                lines.append(input())
         except EOFError:
             return
-        if line == "/exit":
-            return
-        if line:
-            yield line
+        yield "\n".join(lines)

@@ -1,7 +1,6 @@
 """runtime generate COMPILED PROMPT."""
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,11 +16,13 @@ from runtime.commands.options import (
     Settings,
     Stop,
     System,
+    Threads,
     with_sampling_options,
 )
-from runtime.console import note
+from runtime.console import note, show, show_json
 
 if TYPE_CHECKING:
+    from runtime.completion import Completion
     from runtime.engine.generate import Token
 
 __all__ = ["command"]
@@ -30,11 +31,21 @@ __all__ = ["command"]
 @with_sampling_options
 def command(
     bundle: BundlePath,
-    prompt: Annotated[str, typer.Argument(help="The question; - reads standard input.")],
     settings: Settings,
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PROMPT",
+            help="The question; - reads standard input. Put -- before one that begins with -.",
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="Read the question from this file.")
+    ] = None,
     stop: Stop = None,
     system: System = None,
     device: DeviceIndex = 0,
+    threads: Threads = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text; no template.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     logprobs: Annotated[
@@ -47,35 +58,38 @@ def command(
 ) -> None:
     """Answer one prompt; the answer goes to stdout as it is made."""
     from runtime.commands.model import open_model, summary
+    from runtime.commands.prompt import read_prompt
     from runtime.completion import stream_completion
-    from runtime.text.template import Message, opening
+    from runtime.sessions import SessionOptions
+    from runtime.text.template import question
+    from runtime.text.typed import from_argument
 
     if logprobs is not None and not as_json:
         raise typer.BadParameter("only --json shows them.", param_hint="'--logprobs'")
-    settings = {**settings, "logprobs": logprobs}
+
+    # What is wrong with the text is refused before gigabytes are hashed.
+    text = read_prompt(prompt, file)
+    system = None if system is None else from_argument(system, "--system")
+    asked = text if raw else question(system, text)
+    stops = [from_argument(each, "--stop") for each in stop or ()]
     with _trace_directory(profile_run) as trace:
-        with open_model(bundle, settings, device, trace) as (engine, tokenizer, params):
-            text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
-            question = text if raw else [*opening(system), Message(role="user", content=text)]
+        options = SessionOptions(trace=trace, device=device, threads=threads)
+        opened = open_model(bundle, {**settings, "logprobs": logprobs}, options)
+        with opened as (engine, tokenizer, params):
             completion, tokens = None, []
-            for chunk in stream_completion(engine, tokenizer, question, params, stop or ()):
+            for chunk in stream_completion(engine, tokenizer, asked, params, stops):
                 completion = chunk.completion
                 tokens.append(chunk.token)
                 if not as_json:
-                    print(chunk.text, end="", flush=True)
+                    show(chunk.text, end="")
         assert completion is not None, "the last chunk sums up"
         if as_json:
-            document = asdict(completion)
-            if logprobs is not None:
-                document["logprobs"] = [_as_logprobs(token) for token in tokens]
-            print(json.dumps(document, ensure_ascii=False, indent=2))
+            show_json(_document(completion, tokens))
         else:
-            print()
+            show("")
             note(summary(completion))
         if trace is not None:
-            from runtime.profile_run import describe, read_trace
-
-            note("\n".join(describe(read_trace(trace), completion)))
+            _note_times(trace, completion)
 
 
 @contextmanager
@@ -85,6 +99,20 @@ def _trace_directory(wanted: bool) -> Iterator[Path | None]:
         return
     with TemporaryDirectory() as directory:
         yield Path(directory)
+
+
+def _note_times(trace: Path, completion: "Completion") -> None:
+    from runtime.profile_run import describe, read_trace
+
+    note("\n".join(describe(read_trace(trace), completion)))
+
+
+def _document(completion: "Completion", tokens: list["Token"]) -> str:
+    """The completion as JSON; log-probabilities where they were asked for."""
+    document = asdict(completion)
+    if tokens[0].logprob is not None:
+        document["logprobs"] = [_as_logprobs(token) for token in tokens]
+    return json.dumps(document, ensure_ascii=False, indent=2)
 
 
 def _as_logprobs(token: "Token") -> dict[str, object]:

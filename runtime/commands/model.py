@@ -7,50 +7,64 @@ from pathlib import Path
 from runtime.bundle.reader import TOKENIZER, load_bundle
 from runtime.commands.options import Settings
 from runtime.completion import Completion
+from runtime.console import note
 from runtime.engine.engine import Engine
 from runtime.sampling.defaults import default_params
 from runtime.sampling.params import SamplingParams
-from runtime.sessions import open_session
+from runtime.sessions import SessionOptions, open_session
 from runtime.text.tokenizer import Tokenizer
 
 __all__ = ["open_model", "summary"]
 
+# Settings that choose among likely tokens, which greedy decoding does not do.
+OF_SAMPLING = ("top_k", "top_p", "min_p", "seed")
+
 
 @contextmanager
 def open_model(
-    path: Path, settings: Settings, device: int, trace: Path | None = None
+    path: Path, settings: Settings, options: SessionOptions
 ) -> Iterator[tuple[Engine, Tokenizer, SamplingParams]]:
     """Opens a bundle and merges the settings given into its defaults.
 
     Args:
         path: directory of the bundle.
         settings: the sampling options; stop_token_ids are added to those of the model.
-        device: which device of the box.
-        trace: directory where closing the session leaves the times of all kernels.
+        options: of the session.
 
     Raises:
         BundleError: the bundle or a file in it cannot be used.
         ParameterError: a setting is out of its range.
         SessionError: the backend cannot run it.
     """
+    SamplingParams(**settings)  # refused before gigabytes are hashed
     bundle = load_bundle(path)
     tokenizer = Tokenizer(bundle.file(TOKENIZER))
     defaults = default_params(bundle, tokenizer.eos_token_id)
     stop_token_ids = (*defaults.stop_token_ids, *settings.get("stop_token_ids", ()))
     merged = {**defaults.model_dump(), **settings, "stop_token_ids": stop_token_ids}
     params = SamplingParams(**merged)
-    with closing(open_session(bundle, trace, device)) as session:
+    note_without_effect(settings, params)
+    with closing(open_session(bundle, options)) as session:
         yield Engine(session), tokenizer, params
 
 
+def note_without_effect(settings: Settings, params: SamplingParams) -> None:
+    """Says once which of the given settings cannot act."""
+    idle = [name for name in OF_SAMPLING if name in settings]
+    if params.temperature == 0 and idle:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+        note(f"without effect at temperature 0, which takes the likeliest token: {options}")
+
+
 def summary(completion: Completion) -> str:
-    """One line about an answer: tokens, why it ended, times."""
+    """One line about an answer: tokens, why it ended, times and rates."""
     timings = completion.timings
     parts = [
         f"{completion.prompt_tokens} prompt + {completion.completion_tokens} new tokens",
         f"finish {completion.finish_reason}",
-        f"first token {timings.ttft_ms:.1f} ms",
+        f"first token {timings.ttft_ms:.1f} ms ({timings.prefill_tokens_per_s:.0f} tokens/s)",
     ]
     if timings.tpot_ms is not None:
-        parts.append(f"then {timings.tpot_ms:.2f} ms/token")
+        rate = timings.decode_tokens_per_s
+        parts.append(f"then {timings.tpot_ms:.2f} ms/token ({rate:.1f} tokens/s)")
     return f"[{', '.join(parts)}]"

@@ -21,10 +21,17 @@ __all__ = [
     "Settings",
     "Stop",
     "System",
+    "Threads",
     "with_sampling_options",
 ]
 
 BundlePath = Annotated[Path, typer.Argument(metavar="COMPILED", help="Directory of the bundle.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Threads that compute. Default: cores that this process may use and pay for."
+    ),
+]
 DeviceIndex = Annotated[int, typer.Option("--device", min=0, help="Which device of the box.")]
 Stop = Annotated[list[str] | None, typer.Option(help="End before this text; repeatable.")]
 System = Annotated[str | None, typer.Option(help="System prompt; empty for none.")]
@@ -55,21 +62,25 @@ class SamplingOption:
     """How a field of SamplingParams is given on a command line.
 
     type: of one value as Typer reads it, or a list of a type for an option that is repeatable.
-    name: where it is not the field's.
+    names: where they are not the field's alone.
     collect: makes the field of the list.
     """
 
     type: Any
     help: str
-    name: str | None = None
+    names: tuple[str, ...] = ()
     metavar: str | None = None
     parser: Callable[[str], object] | None = None
     collect: Callable[[Any], object] | None = None
 
 
 SAMPLING_OPTIONS = {
-    "max_tokens": SamplingOption(int, "Stop after this many tokens, 1 or more."),
-    "temperature": SamplingOption(float, "0 to 100; 0 takes the likeliest token."),
+    "max_tokens": SamplingOption(
+        int, "Stop after this many tokens, 1 or more.", names=("--max-tokens", "-n")
+    ),
+    "temperature": SamplingOption(
+        float, "0 to 100; 0 takes the likeliest token.", names=("--temperature", "--temp")
+    ),
     "top_k": SamplingOption(int, "Keep the k likeliest tokens; 0 keeps all."),
     "top_p": SamplingOption(
         float, "Keep the likeliest tokens up to this mass; above 0, at most 1."
@@ -89,7 +100,7 @@ SAMPLING_OPTIONS = {
     "stop_token_ids": SamplingOption(
         list[int],
         "Stop at this token too; repeatable.",
-        name="--stop-token-id",
+        names=("--stop-token-id",),
         metavar="ID",
         collect=tuple,
     ),
@@ -129,7 +140,7 @@ def _parameters(command: Callable[..., None]) -> Iterator[Parameter]:
 def _parameter(field: str, option: SamplingOption) -> Parameter:
     shown = typer.Option(
         None,
-        option.name or f"--{field.replace('_', '-')}",
+        *(option.names or (f"--{field.replace('_', '-')}",)),
         help=option.help,
         metavar=option.metavar,
         parser=option.parser,

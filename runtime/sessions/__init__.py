@@ -3,16 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 
 from runtime.bundle.manifest import Backend
 from runtime.bundle.reader import Bundle
 from runtime.errors import SessionError
-from runtime.sessions.base import Chunk, Session
+from runtime.sessions.base import DEFAULT_OPTIONS, Chunk, Session, SessionOptions
 
-__all__ = ["SESSIONS", "Chunk", "Opener", "Session", "open_session"]
+__all__ = ["SESSIONS", "Chunk", "Opener", "Session", "SessionOptions", "open_session"]
 
-Open = Callable[[Bundle, Path | None, int], Session]
+Open = Callable[[Bundle, SessionOptions], Session]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +21,7 @@ class Opener:
     extra: of alpaca2-toolchain that brings the packages; empty where none does.
     traces: whether it can leave the times of all kernels.
     many_devices: whether a device other than 0 can be asked for.
+    many_threads: whether the number of threads can be asked for.
     """
 
     module: str
@@ -29,26 +29,26 @@ class Opener:
     extra: str = ""
     traces: bool = True
     many_devices: bool = False
+    many_threads: bool = True
 
 
 SESSIONS: dict[Backend, Opener] = {
     "portable": Opener(
-        module="runtime.sessions.onnx.portable", name="open_portable", extra="[cpu]"
+        module="runtime.sessions.onnx.portable", name="PortableSession", extra="[cpu]"
     ),
-    "onnxruntime": Opener(module="runtime.sessions.onnx.cpu", name="open_cpu", extra="[cpu]"),
+    "onnxruntime": Opener(module="runtime.sessions.onnx.cpu", name="CpuSession", extra="[cpu]"),
     "acl": Opener(
-        module="runtime.sessions.acl.session", name="AclSession", traces=False, many_devices=True
+        module="runtime.sessions.acl.session",
+        name="AclSession",
+        traces=False,
+        many_devices=True,
+        many_threads=False,
     ),
 }
 
 
-def open_session(bundle: Bundle, trace: Path | None = None, device: int = 0) -> Session:
+def open_session(bundle: Bundle, options: SessionOptions = DEFAULT_OPTIONS) -> Session:
     """Opens the session that the bundle was compiled for.
-
-    Args:
-        bundle: the bundle.
-        trace: directory where closing the session leaves the times of all kernels.
-        device: which device of the machine.
 
     Raises:
         SessionError: no session for the backend, its packages are not installed, or it cannot do
@@ -60,21 +60,7 @@ def open_session(bundle: Bundle, trace: Path | None = None, device: int = 0) -> 
             "no session for the bundle's backend", got=backend, allowed=", ".join(SESSIONS)
         )
     opener = SESSIONS[backend]
-    if trace is not None and not opener.traces:
-        raise SessionError(
-            f"backend {backend} leaves no trace",
-            next_step="run it under CANN's msprof instead",
-            code="unsupported_parameter",
-            param="trace",
-        )
-    if device != 0 and not opener.many_devices:
-        raise SessionError(
-            f"backend {backend} has one device",
-            got=f"device {device}",
-            allowed="0",
-            code="unsupported_parameter",
-            param="device",
-        )
+    _check_options(backend, opener, options)
     try:
         open_bundle: Open = getattr(import_module(opener.module), opener.name)
     except ModuleNotFoundError as error:
@@ -82,4 +68,27 @@ def open_session(bundle: Bundle, trace: Path | None = None, device: int = 0) -> 
             f"backend {backend} needs the Python package {error.name}",
             next_step=f"install alpaca2-toolchain{opener.extra}",
         ) from error
-    return open_bundle(bundle, trace, device)
+    return open_bundle(bundle, options)
+
+
+def _check_options(backend: Backend, opener: Opener, options: SessionOptions) -> None:
+    if options.trace is not None and not opener.traces:
+        raise SessionError(
+            f"backend {backend} leaves no trace",
+            next_step="run it under CANN's msprof instead",
+            code="unsupported_parameter",
+        )
+    if options.device != 0 and not opener.many_devices:
+        raise SessionError(
+            f"backend {backend} has one device",
+            got=f"device {options.device}",
+            allowed="0",
+            code="unsupported_parameter",
+        )
+    if options.threads is not None and not opener.many_threads:
+        raise SessionError(
+            f"backend {backend} computes on the device, not in threads of the host",
+            got=f"{options.threads} threads",
+            next_step="leave --threads out",
+            code="unsupported_parameter",
+        )

@@ -7,6 +7,7 @@ length (a rejected draft, a shared prefix) is a smaller `start` and nothing else
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from runtime.bundle.manifest import Graph, Manifest
 
-__all__ = ["Chunk", "Session", "batch_row", "token_arrays"]
+__all__ = ["DEFAULT_OPTIONS", "Chunk", "Session", "SessionOptions", "batch_row", "token_arrays"]
 
 Logits = NDArray[np.float32]
 
@@ -26,6 +27,23 @@ class Chunk:
     slot: int
     start: int
     token_ids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """How a session is opened.
+
+    trace: directory where closing it leaves the times of all kernels.
+    device: which device of the box.
+    threads: that compute; None takes `usable_threads`.
+    """
+
+    trace: Path | None = None
+    device: int = 0
+    threads: int | None = None
+
+
+DEFAULT_OPTIONS = SessionOptions()
 
 
 class Session(Protocol):

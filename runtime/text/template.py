@@ -11,7 +11,7 @@ from runtime.errors import PromptError
 from runtime.record import Record
 from runtime.text.tokenizer import Tokenizer
 
-__all__ = ["DEFAULT_SYSTEM_PROMPT", "Message", "encode_chat", "opening", "render"]
+__all__ = ["DEFAULT_SYSTEM_PROMPT", "Message", "encode_chat", "opening", "question", "render"]
 
 # ymcui/Chinese-LLaMA-Alpaca-2, prompts/alpaca-2.txt
 DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant. 你是一个乐于助人的助手。"
@@ -32,6 +32,17 @@ class Message(Record):
 def opening(system: str | None) -> list[Message]:
     """How a conversation begins; None leaves the default system prompt."""
     return [] if system is None else [Message(role="system", content=system)]
+
+
+def question(system: str | None, text: str) -> list[Message]:
+    """A conversation of one question; see `opening`.
+
+    Raises:
+        PromptError: the question is blank.
+    """
+    messages = [*opening(system), Message(role="user", content=text)]
+    render(messages)
+    return messages
 
 
 def encode_chat(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:

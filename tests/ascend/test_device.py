@@ -9,7 +9,7 @@ import pytest
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.engine.engine import Engine
 from runtime.errors import SessionError
-from runtime.sessions import SESSIONS, open_session
+from runtime.sessions import SESSIONS, SessionOptions, open_session
 from tests.ascend.conftest import Toolkit, put_toolkit
 from tests.bundles import silent
 from tests.emulator.device import Emulator
@@ -112,16 +112,16 @@ def test_another_chip_is_refused(talk: Bundle, card: Card) -> None:
 def test_a_device_that_is_not_there_is_refused(talk: Bundle, card: Card) -> None:
     card(num_devices=2)
     with pytest.raises(SessionError, match="no such device; got 2; allowed: 0 to 1"):
-        open_session(talk, device=2)
+        open_session(talk, SessionOptions(device=2))
 
 
 def test_two_devices_serve_side_by_side(talk: Bundle, card: Card) -> None:
     card(num_devices=2)
-    with closing(open_session(talk, device=0)) as first:
+    with closing(open_session(talk, SessionOptions(device=0))) as first:
         engine = Engine(first)
         with engine.slot(PROMPT) as slot:
             expected = engine.prefill(slot, PROMPT)
-        with closing(open_session(talk, device=1)) as second:
+        with closing(open_session(talk, SessionOptions(device=1))) as second:
             other = Engine(second)
             with other.slot(PROMPT) as slot:
                 assert (other.prefill(slot, PROMPT) == expected).all()
@@ -165,6 +165,6 @@ def test_no_trace_and_no_second_device_where_there_is_none(
     talk: Bundle, bundles: Path, tmp_path: Path, toolkit: Toolkit
 ) -> None:
     with pytest.raises(SessionError, match=r"backend acl leaves no trace; run it under .* msprof"):
-        open_session(talk, trace=tmp_path)
+        open_session(talk, SessionOptions(trace=tmp_path))
     with pytest.raises(SessionError, match="onnxruntime has one device; got device 1; allowed: 0"):
-        open_session(load_bundle(bundles / "talk-fp32"), device=1)
+        open_session(load_bundle(bundles / "talk-fp32"), SessionOptions(device=1))

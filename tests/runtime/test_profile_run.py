@@ -10,7 +10,7 @@ from runtime.completion import Completion, complete
 from runtime.engine.engine import Engine
 from runtime.profile_run import GraphRun, describe, read_trace
 from runtime.sampling.params import SamplingParams
-from runtime.sessions import open_session
+from runtime.sessions import SessionOptions, open_session
 from runtime.text.tokenizer import Tokenizer
 
 NEW_TOKENS = 5
@@ -20,7 +20,7 @@ PROMPT = "北京是中国的首都" * 8
 def traced(bundle: Bundle, directory: Path) -> tuple[list[GraphRun], Completion]:
     tokenizer = Tokenizer(bundle.file(TOKENIZER))
     params = SamplingParams(max_tokens=NEW_TOKENS, ignore_eos=True)
-    with closing(open_session(bundle, directory)) as session:
+    with closing(open_session(bundle, SessionOptions(trace=directory))) as session:
         completion = complete(Engine(session), tokenizer, PROMPT, params)
     return read_trace(directory), completion
 

@@ -207,13 +207,13 @@ def test_no_such_bundle_and_no_question_are_refused_in_one_line(
 
 def test_bytes_that_are_no_text_are_refused_in_one_line(bundle: Path) -> None:
     """From stdin with a UTF-8 locale they ended in a UnicodeDecodeError."""
-    refusal = "the text is not valid Unicode; got lone surrogate '\\udcff'"
-    check_refusal(fresh("generate", bundle, b"a\xff"), refusal)
-    check_refusal(fresh("generate", bundle, b"a\xff", "--raw"), refusal)
-    check_refusal(fresh("generate", bundle, "-", typed=b"a\xff"), refusal)
+    refusal = "{} is not UTF-8; got byte 0xff at character 1;"
+    check_refusal(fresh("generate", bundle, b"a\xff"), refusal.format("the prompt"))
+    check_refusal(fresh("generate", bundle, b"a\xff", "--raw"), refusal.format("the prompt"))
+    check_refusal(fresh("generate", bundle, "-", typed=b"a\xff"), refusal.format("standard input"))
     outcome = fresh("chat", bundle, typed=b"a\xff\n" + CAPITAL[0].encode())
     assert (outcome.code, outcome.out) == (0, CAPITAL[1] + "\n")
-    assert refusal in outcome.err
+    assert refusal.format("the line") in outcome.err
 
 
 def test_a_reader_that_left_is_no_crash(bundle: Path) -> None:

@@ -12,6 +12,7 @@ from profiles import Chip, exported_profile
 from runtime.bundle.reader import TOKENIZER, WEIGHTS_DIR, Bundle
 from runtime.sessions import open_session
 from runtime.text.tokenizer import Tokenizer
+from runtime.threads import usable_threads
 from runtime.timing import now
 from toolchain.bench.grid import Case
 from toolchain.bench.measure import Runner, TimedRun
@@ -21,7 +22,6 @@ from toolchain.costs.sizes import num_parameters
 from toolchain.errors import TargetError
 from toolchain.host.machine import (
     cpu_name,
-    num_cores,
     peak_memory,
     read_bandwidth,
     restart_peak_memory,
@@ -103,7 +103,7 @@ def _peaks(chip: Chip) -> Rates:
 def _machine() -> Machine:
     return Machine(
         cpu=cpu_name(),
-        num_cores=num_cores(),
+        num_cores=usable_threads(),
         memory_bytes=total_memory(),
         system=platform.platform(),
         packages={"python": platform.python_version(), **dict(_versions())},

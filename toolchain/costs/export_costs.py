@@ -2,9 +2,9 @@
 
 from profiles import Profile
 from runtime.bundle.manifest import ModelConfig
+from runtime.threads import usable_threads
 from toolchain.costs.quantity import BuildCosts, Quantity
 from toolchain.costs.sizes import num_parameters
-from toolchain.host.machine import num_cores
 
 __all__ = ["export_costs"]
 
@@ -39,10 +39,10 @@ def export_costs(config: ModelConfig, profile: Profile) -> BuildCosts:
             name="host memory",
             value=EXPORT_BYTES
             + layers * EXPORT_BYTES_PER_LAYER
-            + num_cores() * EXPORT_BYTES_PER_CORE,
+            + usable_threads() * EXPORT_BYTES_PER_CORE,
             unit="B",
             formula=f"{EXPORT_BYTES / 1e6:.0f} MB + {layers} layers x "
-            f"{EXPORT_BYTES_PER_LAYER / 1e6} MB of one graph + {num_cores()} cores x "
+            f"{EXPORT_BYTES_PER_LAYER / 1e6} MB of one graph + {usable_threads()} cores x "
             f"{EXPORT_BYTES_PER_CORE / 1e6:.0f} MB of pieces of weights",
             estimate=True,
         ),

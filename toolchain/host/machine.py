@@ -1,21 +1,21 @@
 """The machine that the toolchain runs on: what memory it lets us have, how fast it reads it."""
 
-import os
 import platform
 import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 
+from runtime.control_groups import group_files
 from runtime.errors import UserError
+from runtime.threads import usable_threads
 
 __all__ = [
     "available_memory",
     "cpu_name",
     "multiply_rate",
-    "num_cores",
     "peak_memory",
     "read_bandwidth",
     "require_memory",
@@ -35,11 +35,6 @@ READ_BYTES = 1 << 28  # more than the caches hold
 MULTIPLY_SIZE = 2048
 REPEATS = 3
 LIBRARY_BYTES = 0.75e9  # addresses that Python, numpy and torch map without using them
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def cpu_name() -> str:
@@ -98,7 +93,7 @@ def require_memory(num_bytes: float, mapped_bytes: float, work: str) -> None:
 
 def read_bandwidth() -> float:
     """Bytes/s that all cores together read from memory; the best of a few measurements."""
-    cores = num_cores()
+    cores = usable_threads()
     arrays = [np.ones(READ_BYTES // 4 // cores, np.float32) for _ in range(cores)]
     with ThreadPoolExecutor(cores) as pool:
         best = float("inf")
@@ -128,14 +123,14 @@ def _meminfo(key: str) -> int:
 def _groups() -> list[tuple[int, int]]:
     """(limit, use) of every control group above this process that has a limit."""
     found = []
-    own = [line.split(":", 2)[2] for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    groups = {str(group) for path in own for group in (PurePath(path), *PurePath(path).parents)}
-    for path in sorted(group.rstrip("/") for group in groups):
-        for limit_file, use_file in CGROUP_FILES:
+    for limit_pattern, use_pattern in CGROUP_FILES:
+        for limit_file, use_file in zip(
+            group_files(limit_pattern), group_files(use_pattern), strict=True
+        ):
             try:
-                limit = Path(limit_file.format(path)).read_text().strip()
-                used = int(Path(use_file.format(path)).read_text())
-                cached = _page_cache(Path(use_file.format(path)).parent)
+                limit = limit_file.read_text().strip()
+                used = int(use_file.read_text())
+                cached = _page_cache(use_file.parent)
             except (OSError, ValueError, KeyError):  # no such group, or nothing to read in it
                 continue
             if limit.isdecimal():

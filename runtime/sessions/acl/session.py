@@ -6,7 +6,6 @@ into the cache within the device. A token sends ids, positions and the mask and 
 
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,14 @@ from runtime.sessions.acl.model import AclModel, Workspace, num_bytes
 from runtime.sessions.acl.room import require_room
 from runtime.sessions.acl.weights import find_register, put_on_device
 from runtime.sessions.attention_mask import attention_mask
-from runtime.sessions.base import Chunk, Logits, batch_row, token_arrays
+from runtime.sessions.base import (
+    DEFAULT_OPTIONS,
+    Chunk,
+    Logits,
+    SessionOptions,
+    batch_row,
+    token_arrays,
+)
 
 __all__ = ["AclSession"]
 
@@ -33,19 +39,19 @@ class AclSession:
 
     static_shapes = True
 
-    def __init__(self, bundle: Bundle, trace: Path | None = None, device: int = 0) -> None:
+    def __init__(self, bundle: Bundle, options: SessionOptions = DEFAULT_OPTIONS) -> None:
         """Loads every graph.
 
         Raises:
             SessionError: no pyACL or device, another chip, too little memory, or a failing call.
         """
-        assert trace is None, "the table of sessions says that there are no traces"
+        assert options.trace is None, "the table of sessions says that there are no traces"
         assert bundle.manifest.device is not None, "compile writes it for every chip"
         self.manifest = bundle.manifest
         self.hidden: dict[str, NDArray[np.float32]] = {}
         self._stack = ExitStack()
         try:
-            self._open(bundle, bundle.manifest.device, device)
+            self._open(bundle, bundle.manifest.device, options.device)
         except BaseException:
             with suppress(SessionError):  # the first error is the one that counts
                 self.close()

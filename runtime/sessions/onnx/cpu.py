@@ -7,21 +7,27 @@ input and as output of the attention kernel, which appends the new rows where `s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from runtime.bundle import tensor_names as names
 from runtime.bundle.manifest import Graph
 from runtime.bundle.reader import Bundle
-from runtime.sessions.base import Chunk, Logits, Session, batch_row, token_arrays
+from runtime.sessions.base import (
+    DEFAULT_OPTIONS,
+    Chunk,
+    Logits,
+    SessionOptions,
+    batch_row,
+    token_arrays,
+)
 from runtime.sessions.onnx.graphs import OnnxGraphs
 from runtime.sessions.onnx.inplace_cache import SEQLENS_K, TOTAL_SEQUENCE_LENGTH, cache_rows
+from runtime.sessions.onnx.library import ort
 
-__all__ = ["CpuSession", "open_cpu"]
+__all__ = ["CpuSession"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +39,15 @@ class Bound:
     outputs: dict[str, NDArray[Any]]
 
 
-def open_cpu(bundle: Bundle, trace: Path | None, _device: int) -> Session:
-    """CpuSession; there is one device, the CPU."""
-    return CpuSession(bundle, trace)
-
-
 class CpuSession:
     """Session over one graph whose present_key is the same buffer as past_key."""
 
     static_shapes = False
 
-    def __init__(self, bundle: Bundle, trace: Path | None = None) -> None:
+    def __init__(self, bundle: Bundle, options: SessionOptions = DEFAULT_OPTIONS) -> None:
         self.manifest = bundle.manifest
         self.hidden: dict[str, NDArray[np.float32]] = {}
-        self._graphs = OnnxGraphs(bundle, trace)
+        self._graphs = OnnxGraphs(bundle, options)
         self._bound: dict[tuple[int, int, int, int], Bound] = {}
         model = self.manifest.model
         self._lengths = [0] * self.manifest.num_slots  # rows of each slot that may be valid

@@ -1,18 +1,16 @@
 """Opens the ONNX graphs of a bundle with ONNX Runtime; used by the cpu and portable sessions."""
 
-from pathlib import Path
-
-import onnxruntime as ort
-
 from runtime.bundle.manifest import Graph
 from runtime.bundle.reader import Bundle
-from runtime.errors import SessionError
+from runtime.sessions.base import SessionOptions
+from runtime.sessions.onnx.failures import load_failure
+from runtime.sessions.onnx.library import FATAL_ONLY, ort
+from runtime.threads import usable_threads
 
 __all__ = ["OnnxGraphs"]
 
 # Packs the weights of several nodes at a time: on 2 cores loading takes two thirds of the time.
 PACK_IN_PARALLEL = "session.prepack.enable_parallel"
-FATAL_ONLY = 4  # ONNX Runtime's severity: an error that it logs is raised as well
 
 
 class OnnxGraphs:
@@ -22,13 +20,14 @@ class OnnxGraphs:
     opened.
     """
 
-    def __init__(self, bundle: Bundle, trace: Path | None = None) -> None:
+    def __init__(self, bundle: Bundle, options: SessionOptions) -> None:
         """Opens nothing yet; with a trace, `close` leaves the times of all kernels there."""
         self._bundle = bundle
-        self._trace = trace
+        self._trace = options.trace
         self._options = ort.SessionOptions()
         self._options.log_severity_level = FATAL_ONLY
         self._options.add_session_config_entry(PACK_IN_PARALLEL, "1")
+        self._options.intra_op_num_threads = options.threads or usable_threads()
         self._opened: dict[str, ort.InferenceSession] = {}
 
     def open(self, graph: Graph) -> ort.InferenceSession:
@@ -54,10 +53,9 @@ class OnnxGraphs:
             self._options.enable_profiling = True
             self._options.profile_file_prefix = str(self._trace / file.stem)
         try:
-            return ort.InferenceSession(file, self._options, providers=["CPUExecutionProvider"])
+            # It would print to stdout that it falls back to the provider that has just failed.
+            return ort.InferenceSession(
+                file, self._options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
         except Exception as error:  # the bindings raise a dozen unrelated types
-            raise SessionError(
-                f"ONNX Runtime {ort.__version__} cannot load {graph.path}",
-                got=str(error).splitlines()[0],
-                next_step="compile the bundle again with this version installed",
-            ) from error
+            raise load_failure(graph, error) from error

@@ -5,7 +5,6 @@ the rows are written into the cache by numpy slice assignment.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,17 @@ from runtime.bundle import tensor_names as names
 from runtime.bundle.manifest import Graph, GraphSpec
 from runtime.bundle.reader import Bundle
 from runtime.sessions.attention_mask import attention_mask
-from runtime.sessions.base import Chunk, Logits, Session, batch_row, token_arrays
+from runtime.sessions.base import (
+    DEFAULT_OPTIONS,
+    Chunk,
+    Logits,
+    SessionOptions,
+    batch_row,
+    token_arrays,
+)
 from runtime.sessions.onnx.graphs import OnnxGraphs
 
-__all__ = ["PortableSession", "open_portable"]
-
-
-def open_portable(bundle: Bundle, trace: Path | None, _device: int) -> Session:
-    """PortableSession; there is one device, the CPU."""
-    return PortableSession(bundle, trace)
+__all__ = ["PortableSession"]
 
 
 class PortableSession:
@@ -31,10 +32,10 @@ class PortableSession:
 
     static_shapes = True
 
-    def __init__(self, bundle: Bundle, trace: Path | None = None) -> None:
+    def __init__(self, bundle: Bundle, options: SessionOptions = DEFAULT_OPTIONS) -> None:
         self.manifest = bundle.manifest
         self.hidden: dict[str, NDArray[np.float32]] = {}
-        self._graphs = OnnxGraphs(bundle, trace)
+        self._graphs = OnnxGraphs(bundle, options)
         model = self.manifest.model
         shape = (
             model.num_hidden_layers,

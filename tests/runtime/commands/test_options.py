@@ -68,7 +68,9 @@ def test_every_field_is_an_option_or_has_a_reason_not_to_be_one() -> None:
     assert all(NOT_OPTIONS.values())
 
 
-@pytest.mark.parametrize("module", COMMANDS, ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [module for module, _ in COMMANDS], ids=lambda module: module.__name__
+)
 def test_every_command_that_samples_has_every_option(module: Any) -> None:
     parameters = signature(module.command).parameters
     assert set(SAMPLING_OPTIONS) < set(parameters)

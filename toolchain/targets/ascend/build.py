@@ -11,9 +11,10 @@ from runtime.bundle.manifest import Device, Graph
 from runtime.bundle.reader import GRAPHS_DIR, WEIGHTS_DIR, Bundle
 from runtime.bundle.writer import BundleWriter
 from runtime.errors import UserError
+from runtime.threads import usable_threads
 from toolchain.console import human_bytes
 from toolchain.costs.quantity import total
-from toolchain.host.machine import available_memory, num_cores
+from toolchain.host.machine import available_memory
 from toolchain.targets.ascend.atc import find_om, run_atc
 from toolchain.targets.ascend.atc_command import (
     AtcJob,
@@ -157,7 +158,7 @@ def _compile_all(
 ) -> dict[Path, tuple[Path, ...]]:
     """OM -> its weight files, in the order of the lowered graphs."""
     weight_bytes = sum(tensor.nbytes for tensor in lowered[0].weights.values())
-    environment = atc_environment(os.environ, num_cores(), available_memory(), weight_bytes)
+    environment = atc_environment(os.environ, usable_threads(), available_memory(), weight_bytes)
     compiled = {}
     for i, one in enumerate(lowered, 1):
         writer.report(f"atc {i}/{len(lowered)}: {one.name}")

@@ -8,8 +8,9 @@ from pathlib import Path
 from profiles import Profile
 from runtime.bundle.reader import Bundle
 from runtime.bundle.writer import partial_directory
+from runtime.threads import usable_threads
 from toolchain.errors import TargetError
-from toolchain.host.machine import available_memory, num_cores
+from toolchain.host.machine import available_memory
 from toolchain.targets.ascend.atc_command import atc_environment, compile_options, print_options
 from toolchain.targets.ascend.build import atc_job, join, needs_gears, staging
 from toolchain.targets.ascend.cann import find_cann
@@ -45,7 +46,7 @@ def dry_run_for_ascend(
             lines.append(f"CANN {cann.version} cannot share weights between OMs: one OM in gears")
             lowered = join(bundle, lowered, lines.append)
     weight_bytes = sum(tensor.nbytes for tensor in lowered[0].weights.values())
-    bounded = atc_environment({}, num_cores(), available_memory(), weight_bytes)
+    bounded = atc_environment({}, usable_threads(), available_memory(), weight_bytes)
     environment = {name: os.environ.get(name, value) for name, value in bounded.items()}
     lines += [f"export {name}={value}" for name, value in environment.items()]
     source, target = (partial_directory(path) for path in (staging(output), output))

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from runtime.bundle import tensor_names as names
 from runtime.bundle.reader import GRAPHS_DIR, TOKENIZER, Bundle
 from runtime.sessions.onnx.inplace_cache import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
+from runtime.sessions.onnx.library import ort
 from runtime.text.tokenizer import Tokenizer
 from toolchain.targets.cpu.precisions import CALIBRATION_TOKENS
 

@@ -4,6 +4,7 @@ from export.parameters import LM_HEAD
 from profiles import Profile
 from runtime.bundle.manifest import ModelConfig
 from runtime.sessions.onnx.inplace_cache import cache_rows
+from runtime.threads import usable_threads
 from toolchain.costs.quantity import BuildCosts, Quantity
 from toolchain.costs.sizes import (
     cache_elements,
@@ -13,7 +14,6 @@ from toolchain.costs.sizes import (
     num_parameters,
     serving_graphs,
 )
-from toolchain.host.machine import num_cores
 from toolchain.targets.base import Footprint
 from toolchain.targets.cpu.precisions import BITS, CALIBRATION_TOKENS
 
@@ -55,7 +55,7 @@ def linear_bytes(config: ModelConfig, profile: Profile) -> int:
 
 def compile_costs(config: ModelConfig, profile: Profile) -> BuildCosts:
     """See Footprint.compile."""
-    layers, num_graphs, cores = config.num_hidden_layers, len(profile.graphs), num_cores()
+    layers, num_graphs, cores = config.num_hidden_layers, len(profile.graphs), usable_threads()
     linears = linear_bytes(config, profile)
     embedding = 2 * embedding_elements(config)
     rows = cache_rows(profile.cache_len)
