@@ -1,11 +1,13 @@
 """Tables to stdout, progress to stderr."""
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Self
 
 import rich.progress
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -15,11 +17,16 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from runtime.bundle.writer import Report
 from runtime.console import note
+from runtime.printable import printable
 
 __all__ = ["Progress", "human_bytes", "print_table"]
+
+PLAIN_WIDTH = 120  # of a file or a pipe
+NUMBER = re.compile(r"[-+]?\d[\d,.e+-]*( |%|$)")
 
 
 class Progress(Report):
@@ -31,7 +38,7 @@ class Progress(Report):
     def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._bar = rich.progress.Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),
@@ -52,7 +59,7 @@ class Progress(Report):
     def __call__(self, text: str) -> None:
         """See Report."""
         if self._console.is_terminal:
-            self._bar.update(self._task, description=text)
+            self._bar.update(self._task, description=printable(text))
         else:
             note(text)
 
@@ -70,15 +77,33 @@ class Progress(Report):
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table; numbers are right-aligned, the first column is the row's name."""
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
+    """Prints a table: text left, numbers right; names in the first column are never split."""
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    console.print(_text(title, "bold"), soft_wrap=True)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+        cells = [row[i] for row in rows]
+        name_width = max(map(cell_len, [column, *cells])) if i == 0 else None
+        table.add_column(
+            _text(column),
+            justify="right" if _is_numeric(cells) else "left",
+            min_width=name_width,
+            overflow="fold",
+        )
     for row in rows:
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+        table.add_row(*map(_text, row))
+    console.print(table)
+
+
+def _text(text: str, style: str = "") -> Text:
+    """As it is: not as markup, and with control characters written out."""
+    return Text(printable(text), style)
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    """Whether every cell that says something is a number, perhaps with its unit."""
+    said = [cell for cell in cells if cell not in ("", "-")]
+    return bool(said) and all(NUMBER.match(cell) for cell in said)
 
 
 def human_bytes(size: int) -> str:
