@@ -26,6 +26,7 @@ from runtime.printable import printable
 __all__ = ["Progress", "human_bytes", "print_table"]
 
 PLAIN_WIDTH = 120  # of a file or a pipe
+LEAST_REST = 40  # columns for what stands beside the names
 NUMBER = re.compile(r"[-+]?\d[\d,.e+-]*( |%|$)")
 
 
@@ -78,16 +79,17 @@ class Progress(Report):
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a table: text left, numbers right; names in the first column are never split."""
+    name_width = max(cell_len(printable(cell)) for cell in [columns[0], *(row[0] for row in rows)])
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    console.width = max(console.width, name_width + LEAST_REST)
     console.print(_text(title, "bold"), soft_wrap=True)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for i, column in enumerate(columns):
         cells = [row[i] for row in rows]
-        name_width = max(map(cell_len, [column, *cells])) if i == 0 else None
         table.add_column(
             _text(column),
             justify="right" if _is_numeric(cells) else "left",
-            min_width=name_width,
+            min_width=name_width if i == 0 else None,
             overflow="fold",
         )
     for row in rows:

@@ -1,0 +1,38 @@
+"""Tables on a terminal: names as they are, text left, numbers right."""
+
+import pytest
+
+from toolchain.console import print_table
+
+COLUMNS = ("name", "count", "of", "remark")
+
+
+@pytest.fixture
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    rows = [
+        ("m[b]d", "12", "3.5 MB", "x[/y]"),
+        ("a-name-that-must-be-copied-in-one-piece" * 4, "7", "12.0 kB", "\x1b[2Jboo"),
+    ]
+    print_table("[red]title[/] \x1b]0;t\x07" + "long " * 40, COLUMNS, rows)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_markup_and_escape_sequences_of_names_are_shown(lines: list[str]) -> None:
+    text = "\n".join(lines)
+    assert "\x1b" not in text
+    assert "\\x1b[2Jboo" in text
+    assert lines[0].startswith("[red]title[/] \\x1b]0;t\\x07long")
+    assert any(line.startswith(" m[b]d ") for line in lines)
+
+
+def test_a_name_is_never_split(lines: list[str]) -> None:
+    assert any("a-name-that-must-be-copied-in-one-piece" * 4 in line for line in lines)
+    assert len(lines[0]) >= 200
+
+
+def test_numbers_end_and_texts_begin_at_one_column(lines: list[str]) -> None:
+    first = next(line for line in lines if " m[b]d " in line)
+    second = next(line for line in lines if "a-name" in line)
+    for number, other in (("12", "7"), ("3.5 MB", "12.0 kB")):
+        assert first.index(number) + len(number) == second.index(f"{other} ") + len(other)
+    assert first.index("x[/y]") == second.index("\\x1b[2Jboo")
