@@ -5,6 +5,7 @@ from typing import Any
 from runtime.console import make_app, run_app
 from toolchain.commands import (
     bench,
+    bundles,
     compare,
     compile,
     doctor,
@@ -27,9 +28,11 @@ COMMANDS: tuple[Any, ...] = (
     verify,
     plan,
     bench,
+    bundles,
     compare,
     eval,
     inspect,
+    bundles,
     doctor,
     profiles,
 )

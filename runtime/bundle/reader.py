@@ -28,6 +28,7 @@ __all__ = [
     "Bundle",
     "digest_line",
     "load_bundle",
+    "read_manifest",
 ]
 
 MANIFEST = "manifest.json"
@@ -48,6 +49,11 @@ class Bundle:
     path: Path
     manifest: Manifest
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest, and by that of every file."""
+        return self.file(MANIFEST_DIGEST).read_text(encoding="ascii").split()[0]
+
     def file(self, relative: str) -> Path:
         """Absolute path of a file of the bundle."""
         return self.path / relative
@@ -60,13 +66,22 @@ def load_bundle(path: Path) -> Bundle:
         BundleError: not a bundle, another format version, or a file that is missing, truncated,
             altered, stray, a link or outside the bundle.
     """
-    if not path.is_dir():
-        raise BundleError(f"no bundle at {path}", next_step="give the directory of a bundle")
-    manifest = _parse_manifest(path, _manifest_bytes(path))
+    manifest = read_manifest(path)
     _check_tree(path, manifest)
     with ThreadPoolExecutor(max_workers=usable_threads()) as pool:
         list(pool.map(lambda item: _check_file(path, *item), manifest.files.items()))
     return Bundle(path=path, manifest=manifest)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a bundle; none of its other files is looked at.
+
+    Raises:
+        BundleError: not a bundle, another format version, or an altered manifest.
+    """
+    if not path.is_dir():
+        raise BundleError(f"no bundle at {path}", next_step="give the directory of a bundle")
+    return _parse_manifest(path, _manifest_bytes(path))
 
 
 def _manifest_bytes(path: Path) -> bytes:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from runtime.bundle.manifest import Device
+    from runtime.bundle.manifest import Device, Manifest, ModelConfig
+    from runtime.bundle.reader import Bundle
 
 __all__ = ["command"]
 
@@ -17,23 +18,19 @@ def command(
 ) -> None:
     """Check a bundle and show what is in it."""
     from runtime.bundle.reader import load_bundle
+    from runtime.console import show_json
     from toolchain.console import human_bytes, print_table
 
-    manifest = load_bundle(bundle).manifest
+    loaded = load_bundle(bundle)
+    manifest = loaded.manifest
     if as_json:
-        print(manifest.model_dump_json(indent=2))
+        show_json(manifest.model_dump_json(indent=2))
         return
-    model = manifest.model
     facts = {
-        "stage": manifest.stage,
-        "target": manifest.target,
-        "weights": manifest.weights,
-        "layers": model.num_hidden_layers,
-        "hidden size": model.hidden_size,
-        "heads (key/value)": f"{model.num_attention_heads} ({model.num_key_value_heads})",
-        "vocabulary": model.vocab_size,
+        **_made(loaded),
+        **_model_facts(manifest.model),
         "context": manifest.cache_len,
-        "cache slots": manifest.num_slots,
+        "cache": f"{manifest.cache_dtype}, {manifest.num_slots} slots",
         "files": f"{len(manifest.files)}, all intact",
         "size": human_bytes(sum(entry.size for entry in manifest.files.values())),
         **_device_facts(manifest.device),
@@ -48,6 +45,47 @@ def command(
         rows.append((spec.name, *shape, str(len(graph.inputs)), str(len(graph.outputs)), size))
     columns = ("graph", "batch", "new rows", "cached rows", "inputs", "outputs", "size")
     print_table("graphs", columns, rows)
+
+
+def _made(bundle: "Bundle") -> dict[str, object]:
+    """What was chosen, and what of the source tells this bundle from another."""
+    manifest, without = bundle.manifest, bundle.manifest.provenance.options.get("without")
+    left_out = map(str, without) if isinstance(without, list) else ()
+    facts: dict[str, object] = {
+        "bundle": short_hash(bundle.digest),
+        "stage": manifest.stage,
+        "target": manifest.target,
+        "backend": manifest.backend,
+        "profile": manifest.profile["name"],
+        "weights": f"{manifest.weights}{_blocks(manifest)}",
+        "passes left out": ", ".join(left_out) or "none",
+    }
+    sources = manifest.provenance.source_files
+    return facts | {f"from {name}": short_hash(digest) for name, digest in sources.items()}
+
+
+def _blocks(manifest: "Manifest") -> str:
+    size = manifest.profile["block_size"]
+    return f", one scale for {size} inputs" if size and manifest.weights in ("int4", "int8") else ""
+
+
+def short_hash(digest: str) -> str:
+    """Enough of a SHA-256 to tell files apart."""
+    return digest[:12]
+
+
+def _model_facts(model: "ModelConfig") -> dict[str, object]:
+    scaled = "" if model.rope_scaling_factor == 1 else f" / {model.rope_scaling_factor:g}"
+    return {
+        "layers": model.num_hidden_layers,
+        "hidden size": model.hidden_size,
+        "heads (key/value)": f"{model.num_attention_heads} ({model.num_key_value_heads})",
+        "vocabulary": model.vocab_size,
+        "positions": f"rope, base {model.rope_theta:g}{scaled}, "
+        f"up to {model.max_position_embeddings}",
+        "embedding and head": "one tensor" if model.tie_word_embeddings else "two tensors",
+        "template": "Alpaca-2",
+    }
 
 
 def _device_facts(device: "Device | None") -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from runtime.bundle.reader import MANIFEST_DIGEST, Bundle
+from runtime.bundle.reader import Bundle
 from runtime.engine.engine import Engine
 from runtime.errors import EvalError
 from runtime.text.tokenizer import Tokenizer
@@ -30,7 +30,7 @@ def describe_bundle(bundle: Bundle) -> dict[str, str]:
     """What tells one model from another: its hash, and words for people."""
     return {
         "name": bundle.path.resolve().name,
-        "manifest_sha256": bundle.file(MANIFEST_DIGEST).read_text(encoding="ascii").split()[0],
+        "manifest_sha256": bundle.digest,
         "target": bundle.manifest.target,
         "weights": bundle.manifest.weights,
     }
