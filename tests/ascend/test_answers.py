@@ -21,8 +21,9 @@ from runtime.sessions import open_session
 from runtime.text.template import Message
 from runtime.text.tokenizer import Tokenizer
 from tests.ascend.conftest import Toolkit
-from tests.bundles import DATA, silent
+from tests.bundles import silent
 from tests.emulator.device import Emulator
+from tests.paths import DATA
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 

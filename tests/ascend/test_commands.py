@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.ascend.conftest import Toolkit
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 QUESTION, ANSWER = "北京是哪个国家的首都？", "北京是中国的首都，也是全国的政治和文化中心。"
 
 

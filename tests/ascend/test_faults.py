@@ -16,8 +16,9 @@ from runtime.engine.engine import Engine
 from runtime.errors import SessionError
 from runtime.sessions import open_session
 from tests.ascend.conftest import put_toolkit
-from tests.bundles import DATA, silent
+from tests.bundles import silent
 from tests.emulator.device import Emulator
+from tests.paths import DATA
 from toolchain.compiler import compile_bundle
 
 CONFIG = {

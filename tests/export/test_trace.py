@@ -14,8 +14,9 @@ from export.parameters import parameters
 from export.passes.lower_opset import LowerOpset
 from export.trace import trace
 from runtime.bundle.manifest import GraphSpec, ModelConfig, Phase
+from tests.paths import ROOT
 
-OPS = Path(__file__).parents[2] / "toolchain/targets/ascend/rules/atc_onnx_ops.json"
+OPS = ROOT / "toolchain/targets/ascend/rules/atc_onnx_ops.json"
 OPSET = 17
 FLOAT16, FLOAT32 = ir.DataType.FLOAT16, ir.DataType.FLOAT
 EPS = 1.25e-6  # no float16

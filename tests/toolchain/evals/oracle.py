@@ -16,7 +16,7 @@ from runtime.bundle.manifest import Graph, GraphSpec
 from runtime.engine.engine import Engine
 from runtime.sessions.base import Chunk, Logits
 from runtime.text.tokenizer import Tokenizer
-from tests.bundles import DATA
+from tests.paths import DATA
 from toolchain.evals.benchmark import LETTERS, Exam
 from toolchain.evals.evaluation import BENCHMARKS, Evaluation
 from toolchain.evals.examine import Effort, examine

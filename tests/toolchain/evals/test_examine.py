@@ -15,7 +15,7 @@ import pytest
 
 from runtime.errors import EvalError
 from runtime.text.tokenizer import Tokenizer
-from tests.bundles import DATA
+from tests.paths import DATA
 from tests.toolchain.evals.oracle import (
     OracleSession,
     answers_in_turn,

@@ -13,7 +13,8 @@ import pytest
 from export.exporter import export_bundle
 from profiles import load_profile
 from runtime.text.tokenizer import Tokenizer
-from tests.bundles import DATA, silent
+from tests.bundles import silent
+from tests.paths import DATA
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 from toolchain.evals.ceval import CEVAL

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bundles import DATA
+from tests.paths import DATA
 
 COMMANDS = (
     "miniature",

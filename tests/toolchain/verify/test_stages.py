@@ -19,7 +19,8 @@ from runtime.sessions import Chunk, open_session
 from runtime.sessions.onnx.portable import PortableSession
 from runtime.text.template import Message, encode_chat
 from runtime.text.tokenizer import Tokenizer
-from tests.bundles import DATA, silent
+from tests.bundles import silent
+from tests.paths import DATA
 from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError
 from toolchain.verify.stages import StageReport, read_ids, verify
