@@ -13,7 +13,8 @@ from export.graphs import graph_inputs, graph_outputs
 from export.parameters import parameters
 from export.passes.lower_opset import LowerOpset
 from export.trace import trace
-from runtime.bundle.manifest import GraphSpec, ModelConfig, Phase
+from runtime.bundle.manifest import GraphSpec, Phase
+from tests.models import TINY
 from tests.paths import ROOT
 
 OPS = ROOT / "toolchain/targets/ascend/rules/atc_onnx_ops.json"
@@ -22,18 +23,19 @@ FLOAT16, FLOAT32 = ir.DataType.FLOAT16, ir.DataType.FLOAT
 EPS = 1.25e-6  # no float16
 MEGABYTE = 2**20
 
-CONFIG = ModelConfig(
-    vocab_size=50,
-    hidden_size=36,
-    intermediate_size=20,
-    num_hidden_layers=3,
-    num_attention_heads=6,
-    num_key_value_heads=3,
-    head_dim=8,
-    max_position_embeddings=64,
-    rms_norm_eps=EPS,
-    rope_theta=10000.0,
-    rope_scaling_factor=2.5,
+# No two sizes of a tensor are equal, and heads are wider than the hidden size divides into.
+CONFIG = TINY.model_copy(
+    update={
+        "vocab_size": 50,
+        "hidden_size": 36,
+        "intermediate_size": 20,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 3,
+        "head_dim": 8,
+        "rms_norm_eps": EPS,
+        "rope_scaling_factor": 2.5,
+    }
 )
 
 

@@ -20,16 +20,8 @@ from runtime.text.stop_strings import StopStrings
 from runtime.text.template import Message
 from runtime.text.tokenizer import Tokenizer
 from runtime.timing import Stopwatch
+from tests.dialogues import AGAIN, AGAIN_ALONE, CAPITAL, LLAMA, RAW, STEPS
 
-# What the miniature was trained on; the animal and the sign are spelled in byte tokens.
-CAPITAL = ("北京是哪个国家的首都？", "北京是中国的首都，也是全国的政治和文化中心。")
-LLAMA = ("Which animal is on the box?", "A llama 🦙, and the sign 龘 says that dragons fly.")
-STEPS = ("Name three steps.", "1. Export the graph.\n2. Compile it.\n3. Run it on the box.")
-AGAIN = ("用中文再说一遍。", "1. 导出计算图。\n2. 编译。\n3. 在盒子上运行。")
-AGAIN_ALONE = "我还什么都没说过呢，请先问我一个问题。"
-RAW = (
-    "[INST] <<SYS>>\nYou are a helpful assistant. 你是一个乐于助人的助手。\n<</SYS>>\n\n{} [/INST]"
-)
 EOS = 2
 
 
@@ -80,7 +72,7 @@ def test_a_question_gets_its_answer_word_for_word_in_whole_characters(
 
 
 def test_the_second_turn_depends_on_the_first_and_reuses_its_rows(model: Model) -> None:
-    assert model.complete(asked(AGAIN[0])).text == AGAIN_ALONE
+    assert model.complete(asked(AGAIN[0])).text == AGAIN_ALONE[1]
     first = model.complete(asked(STEPS[0]))
     hits = model.engine.prefix_hits
     assert model.complete(asked(*STEPS, AGAIN[0])).text == AGAIN[1]

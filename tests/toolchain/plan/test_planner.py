@@ -14,9 +14,9 @@ from export.config import load_config
 from export.errors import ConfigError
 from profiles import Profile, load_profile
 from profiles.profile import exported_profile
-from runtime.bundle.manifest import ModelConfig
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.errors import UserError
+from tests.models import SEVEN_B
 from toolchain.choices import Choices
 from toolchain.costs.quantity import Quantity, total
 from toolchain.errors import TargetError
@@ -24,18 +24,6 @@ from toolchain.host import machine
 from toolchain.plan.planner import Plan, make_plan
 
 COMMAND = [sys.executable, "-c", "from toolchain.cli import main; main()"]
-SEVEN_B = ModelConfig(
-    vocab_size=55296,
-    hidden_size=4096,
-    intermediate_size=11008,
-    num_hidden_layers=32,
-    num_attention_heads=32,
-    num_key_value_heads=32,
-    head_dim=128,
-    max_position_embeddings=4096,
-    rms_norm_eps=1e-5,
-    rope_theta=10000.0,
-)
 LONG = SEVEN_B.model_copy(update={"rope_scaling_factor": 4.0})  # 16,384 positions
 PARAMETERS = 6_929_256_448  # of Chinese-Alpaca-2-7B
 MIB = 1 << 20

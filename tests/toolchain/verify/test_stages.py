@@ -20,6 +20,7 @@ from runtime.sessions.onnx.portable import PortableSession
 from runtime.text.template import Message, encode_chat
 from runtime.text.tokenizer import Tokenizer
 from tests.bundles import silent
+from tests.dialogues import BOX, CAPITAL
 from tests.paths import DATA
 from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError
@@ -34,13 +35,9 @@ GRAPHS = ["prefill_s4", "prefill_s8", "score_s8", "decode_b1", "decode_b3"]
 def sequences(bundles: Path) -> list[list[int]]:
     """Two of the dialogues that the miniature knows, cut to the 40 rows of the small cache."""
     tokenizer = Tokenizer(bundles / "checkpoint" / TOKENIZER)
-    dialogues = (
-        ("北京是哪个国家的首都？", "北京是中国的首都，也是全国的政治和文化中心。"),
-        ("What is an edge box?", "An edge box is a small computer that runs close to the data."),
-    )
     ids = [
         encode_chat(tokenizer, [Message(role="user", content=question)]) + tokenizer.encode(answer)
-        for question, answer in dialogues
+        for question, answer in (CAPITAL, BOX)
     ]
     return [sequence[-40:] for sequence in ids]
 
