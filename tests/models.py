@@ -1,6 +1,6 @@
-"""The shapes of models that the suites use; a test that needs another one changes a copy."""
+"""The models that the suites use; a test that needs another one changes a copy."""
 
-from runtime.bundle.manifest import ModelConfig
+from runtime.bundle.manifest import Graph, Manifest, ModelConfig, Provenance
 
 TINY = ModelConfig(
     vocab_size=640,  # that of the miniature's tokenizer
@@ -27,3 +27,18 @@ SEVEN_B = ModelConfig(
     rms_norm_eps=1e-5,
     rope_theta=10000.0,
 )
+
+
+def bare_manifest(model: ModelConfig = TINY, graphs: tuple[Graph, ...] = ()) -> Manifest:
+    """The manifest of a bundle that has no files."""
+    return Manifest(
+        stage="compiled",
+        backend="onnxruntime",
+        target="cpu",
+        weights="fp32",
+        model=model,
+        graphs=graphs,
+        files={},
+        provenance=Provenance(source_files={}, tool_versions={}, options={}),
+        profile={},
+    )

@@ -54,6 +54,7 @@ def write_exported(output: Path) -> Bundle:
         return writer.finish(
             Manifest(
                 stage="exported",
+                backend="portable",
                 target="portable",
                 weights="fp16",
                 model=SEVEN_B,

@@ -92,7 +92,8 @@ def _settings(file: Path, environment: Mapping[str, str]) -> Settings:
         text = environment.get(f"ATC_EMULATOR_{field.name.upper()}")
         if text is not None:
             plain = isinstance(getattr(settings, field.name), str)
-            settings = replace(settings, **{field.name: text if plain else json.loads(text)})
+            given: dict[str, Any] = {field.name: text if plain else json.loads(text)}
+            settings = replace(settings, **given)
     return settings
 
 

@@ -1,6 +1,7 @@
 """The emulated card keeps the protocol of pyACL: codes, threads, memory, leaks."""
 
 import threading
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_memory_is_guarded(acl: ModuleType, emulator: Emulator) -> None:
     assert acl.rt.memset(pointer, 64, 0, 65) == 107000
     assert acl.rt.memcpy(pointer, 64, pointer, 64, 3) == 0
     assert emulator.violations == []
-    wrong = [
+    wrong: list[Callable[[], int]] = [
         lambda: acl.rt.memcpy(pointer, 65, address, 65, 1),
         lambda: acl.rt.memcpy(address, 64, address + 1, 63, 1),
         lambda: acl.rt.memcpy(pointer, 64, pointer + 1, 63, 2),

@@ -40,7 +40,7 @@ def single_safetensors(directory: Path, tensors: Tensors) -> None:
 
 
 def indexed_bin(directory: Path, tensors: Tensors) -> None:
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for shard, part in halves("pytorch_model-0000{}-of-00002.bin", tensors):
         torch.save(part, directory / shard)
         weight_map |= dict.fromkeys(part, shard)
@@ -49,7 +49,7 @@ def indexed_bin(directory: Path, tensors: Tensors) -> None:
 
 
 def indexed_safetensors(directory: Path, tensors: Tensors) -> None:
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for shard, part in halves("model-0000{}-of-00002.safetensors", tensors):
         save_file(part, directory / shard)
         weight_map |= dict.fromkeys(part, shard)

@@ -84,13 +84,10 @@ def llama(config: ModelConfig) -> LlamaForCausalLM:
     if config.rope_scaling_factor != 1.0:
         rope |= {"rope_type": "linear", "factor": config.rope_scaling_factor}
     keys = set(ModelConfig.model_fields) - {"rope_theta", "rope_scaling_factor"}
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            **config.model_dump(include=keys),
-            rope_parameters=rope,
-            attn_implementation="eager",
-        )
-    ).eval()
+    theirs = LlamaConfig(**config.model_dump(include=keys), rope_parameters=rope)
+    model: LlamaForCausalLM = LlamaForCausalLM(theirs)
+    model.set_attn_implementation("eager")
+    model.train(False)
     generator = torch.Generator().manual_seed(20)
     for name, parameter in model.named_parameters():
         if "norm" in name:

@@ -110,11 +110,11 @@ def test_json_is_one_document_with_the_documented_keys(bundle: Path, command: Co
 
 
 def test_the_options_reach_the_completion(bundle: Path, command: Command) -> None:
-    def document(*options: str) -> dict[str, object]:
+    def document(*options: str) -> dict[str, Any]:
         return dict(json.loads(command("generate", bundle, CAPITAL[0], "--json", *options).out))
 
     plain, bare, loud = document(), document("--system", ""), document("--system", "box" * 50)
-    assert bare["prompt_tokens"] < plain["prompt_tokens"] < loud["prompt_tokens"]  # type: ignore
+    assert bare["prompt_tokens"] < plain["prompt_tokens"] < loud["prompt_tokens"]
     cut = document("--max-tokens", "3")
     assert (cut["completion_tokens"], cut["finish_reason"]) == (3, "length")
     assert document("--stop", "never", "--stop", "首都")["text"] == "北京是中国的"
@@ -217,7 +217,7 @@ def test_a_reader_that_left_is_no_crash(bundle: Path) -> None:
 
 
 def test_interrupting_a_chat_exits_with_130_and_no_traceback(bundle: Path) -> None:
-    arguments = [sys.executable, "-c", MAIN, "chat", bundle]
+    arguments = [sys.executable, "-c", MAIN, "chat", str(bundle)]
     with subprocess.Popen(arguments, stdin=-1, stdout=-1, stderr=-1) as chat:
         assert chat.stderr is not None
         assert chat.stderr.readline().startswith(b"/reset")  # now it waits for a question

@@ -1,6 +1,6 @@
 """Claims about runtime.completion: the miniature answers word for word, streamed or cut short."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,7 +32,7 @@ class Model:
 
     def stream(
         self, prompt: Prompt, *stop: str, max_tokens: int | None = None
-    ) -> Iterator[CompletionChunk]:
+    ) -> Generator[CompletionChunk, None, None]:
         params = SamplingParams(stop_token_ids=(EOS,), max_tokens=max_tokens)
         return stream_completion(self.engine, self.tokenizer, prompt, params, stop)
 
@@ -50,8 +50,9 @@ def model(request: pytest.FixtureRequest, bundles: Path) -> Iterator[Model]:
 
 def asked(*texts: str) -> list[Message]:
     """User and assistant in turn."""
-    roles = ("user", "assistant") * len(texts)
-    return [Message(role=roles[i], content=text) for i, text in enumerate(texts)]
+    return [
+        Message(role="assistant" if i % 2 else "user", content=text) for i, text in enumerate(texts)
+    ]
 
 
 @pytest.mark.parametrize("dialogue", [CAPITAL, LLAMA, STEPS])

@@ -187,17 +187,18 @@ def test_files_in_memory_are_not_counted_as_taken(
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("weights", "change", "message"),
     [
-        ({"weights": "int4"}, "target 310p3 has no such weights; got int4; allowed: fp16, int8"),
-        ({"profile": {"target": "tpu"}}, "no such target; got tpu; allowed: cpu, 310p1, 310p3"),
+        ("int4", {}, "target 310p3 has no such weights; got int4; allowed: fp16, int8"),
+        (None, {"target": "tpu"}, "no such target; got tpu; allowed: cpu, 310p1, 310p3"),
     ],
 )
-def test_what_a_target_lacks_is_refused(change: dict[str, object], message: str) -> None:
-    profile = load_profile("310p3").model_copy(update=change.get("profile", {}))
-    weights = change.get("weights")
+def test_what_a_target_lacks_is_refused(
+    weights: str | None, change: dict[str, str], message: str
+) -> None:
+    profile = load_profile("310p3").model_copy(update=change)
     with pytest.raises(TargetError, match=message):
-        make_plan(SEVEN_B, profile, Choices(weights=str(weights) if weights else None))
+        make_plan(SEVEN_B, profile, Choices(weights=weights))
 
 
 @pytest.fixture

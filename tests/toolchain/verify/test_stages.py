@@ -2,16 +2,19 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from numpy.typing import NDArray
 
 from profiles import load_profile
 from runtime.bundle import tensor_names as names
+from runtime.bundle.manifest import GraphSpec
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.bundle.writer import BundleWriter
 from runtime.errors import PromptError
@@ -24,7 +27,7 @@ from tests.dialogues import BOX, CAPITAL
 from tests.paths import DATA
 from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError
-from toolchain.verify.stages import StageReport, read_ids, verify
+from toolchain.verify.stages import Opener, StageReport, read_ids, verify
 
 Edit = Callable[[dict[str, np.ndarray]], None]
 HIDDEN, INNER = 128, 352
@@ -43,10 +46,10 @@ def sequences(bundles: Path) -> list[list[int]]:
 
 
 def run(
-    loaded: list[Bundle], model: Path, sequences: list[list[int]], **options: object
+    loaded: list[Bundle], model: Path, sequences: list[list[int]], opener: Opener = open_session
 ) -> list[StageReport]:
     profile = load_profile(str(DATA / "small.toml"))
-    return verify(loaded, model, profile, sequences, report=silent, **options)  # type: ignore[arg-type]
+    return verify(loaded, model, profile, sequences, report=silent, opener=opener)
 
 
 def planted(bundle: Bundle, output: Path, edit: Edit) -> Bundle:
@@ -134,7 +137,9 @@ def test_a_wrong_rotary_base_shows_in_the_first_layer(
 class OffByOne(PortableSession):
     """Writes the new rows of layer 1 one slot too far."""
 
-    def _write_rows(self, spec, chunks, outputs) -> None:  # type: ignore[no-untyped-def]
+    def _write_rows(
+        self, spec: GraphSpec, chunks: Sequence[Chunk], outputs: dict[str, NDArray[Any]]
+    ) -> None:
         super()._write_rows(spec, chunks, outputs)
         for chunk in chunks:
             start, length = chunk.start, len(chunk.token_ids)

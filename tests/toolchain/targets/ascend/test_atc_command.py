@@ -8,7 +8,6 @@ from export.graphs import graph_inputs
 from profiles import load_profile
 from runtime.bundle.manifest import TensorSpec
 from tests.models import TINY
-from toolchain.targets.ascend import atc_command
 from toolchain.targets.ascend.atc_command import AtcJob, atc_environment, compile_options
 from toolchain.targets.ascend.atc_options import OPTIONS, option_list
 from toolchain.targets.ascend.chips import CHIPS
@@ -60,7 +59,7 @@ GOLDEN = {
 
 @pytest.fixture(autouse=True)
 def on_x86(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atc_command.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
 
 
 def job(target: str, gears: tuple[tuple[TensorSpec, ...], ...], host_cpu: str | None) -> AtcJob:

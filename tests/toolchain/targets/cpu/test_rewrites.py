@@ -67,7 +67,7 @@ def test_a_bundle_without_one_rewrite_answers_the_same(
 
 def test_without_any_rewrite_that_can_be_left_out(exported: Bundle, tmp_path: Path) -> None:
     bundle = compile_bundle(
-        exported, tmp_path / "out", Choices(weights="fp32", without=SWITCHES), report=silent
+        exported, tmp_path / "out", Choices(weights="fp32", without=tuple(SWITCHES)), report=silent
     )
     assert answer(bundle) == CAPITAL[1]
     assert not any(node.domain for node in first_graph(bundle))
