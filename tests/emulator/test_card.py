@@ -129,10 +129,14 @@ def test_wrong_types_are_no_return_codes(acl: ModuleType, arguments: tuple[Any, 
 
 def test_events_measure_what_was_waited_for(acl: ModuleType) -> None:
     events = [acl.rt.create_event()[0] for _ in range(2)]
-    for event in events:
-        assert acl.rt.record_event(event, 0) == 0
+    host = np.zeros(2**20, np.uint8)
+    pointer, _ = acl.rt.malloc(host.nbytes, 0)
+    assert acl.rt.record_event(events[0], 0) == 0
+    assert acl.rt.memcpy_async(pointer, host.nbytes, host.ctypes.data, host.nbytes, 1, 0) == 0
+    assert acl.rt.record_event(events[1], 0) == 0
     assert acl.rt.event_elapsed_time(*events)[1] != 0
     acl.rt.synchronize_stream(0)
     elapsed, code = acl.rt.event_elapsed_time(*events)
     assert code == 0
-    assert elapsed >= 0
+    assert elapsed > 0  # a megabyte was copied between them
+    assert acl.rt.event_elapsed_time(*reversed(events)) == (-elapsed, 0)
