@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from build_memory import Run, measure
+from build_memory import BuildRun, measure
 from environments import ENVIRONMENTS, TORCH, install
 from seven_b import write_checkpoint
 
@@ -80,7 +80,7 @@ def drop_from_page_cache(directory: Path) -> None:
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def build_with_peer(tool: str, environment: Path, model: Path, directory: Path) -> Run:
+def build_with_peer(tool: str, environment: Path, model: Path, directory: Path) -> BuildRun:
     """Runs a peer with its home, its cache and its temporary files below the directory."""
     shutil.rmtree(directory, ignore_errors=True)
     places = {name: directory / name for name in ("output", "cache", "home", "temporary")}
@@ -100,7 +100,7 @@ def build_with_peer(tool: str, environment: Path, model: Path, directory: Path) 
     return run
 
 
-def build_with_ours(model: Path, directory: Path) -> dict[str, Run]:
+def build_with_ours(model: Path, directory: Path) -> dict[str, BuildRun]:
     """Exports and compiles."""
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
@@ -114,9 +114,9 @@ def build_with_ours(model: Path, directory: Path) -> dict[str, Run]:
     }
 
 
-def one_after_the_other(runs: Sequence[Run]) -> Run:
+def one_after_the_other(runs: Sequence[BuildRun]) -> BuildRun:
     """Times and bytes add up; of the memory the highest peak counts."""
-    return Run(
+    return BuildRun(
         seconds=sum(run.seconds for run in runs),
         anonymous=max(run.anonymous for run in runs),
         resident=max(run.resident for run in runs),
@@ -125,7 +125,7 @@ def one_after_the_other(runs: Sequence[Run]) -> Run:
     )
 
 
-def row(tool: str, versions: str, run: Run) -> str:
+def row(tool: str, versions: str, run: BuildRun) -> str:
     """One line of the table."""
     return (
         f"| {tool} | {versions} | {run.seconds:.0f} | {run.anonymous / 1e6:.0f} "

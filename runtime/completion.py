@@ -3,7 +3,7 @@
 Knows nothing of HTTP or of terminals.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -54,7 +54,7 @@ def stream_completion(
     prompt: Prompt,
     params: SamplingParams,
     stop: Sequence[str] = (),
-) -> Iterator[CompletionChunk]:
+) -> Generator[CompletionChunk, None, None]:
     """Yields one chunk per token; the last one carries the `Completion`.
 
     Raises:

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from runtime.bundle.writer import Report
+from tests.paths import DATA
 from toolchain.choices import Choices
 
-DATA = Path(__file__).parent / "data"
 silent = Report()  # tells nobody
 
 

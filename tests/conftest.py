@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-SHARED = Path(__file__).parents[2] / "shared"
+from tests.paths import SHARED
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +27,6 @@ def miniature_dir(bundles: Path) -> Path:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real data beside the checkout: a tokenizer and a small trained checkpoint."""
-    if not (SHARED / "data").is_dir():
+    if not SHARED.is_dir():
         pytest.skip("no shared data beside the checkout")
-    return SHARED / "data"
+    return SHARED

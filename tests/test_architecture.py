@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.paths import ROOT
+
 PACKAGES = ("toolchain", "export", "runtime", "profiles")
 CONTRACT = ("bundle", "record", "errors", "threads", "control_groups")
 HEAVY = {"numpy", "onnxruntime", "sentencepiece", "torch", "onnx", "onnx_ir", "pydantic"}
@@ -54,7 +55,8 @@ def test_no_function_is_longer_than_60_lines_without_its_docstring() -> None:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 docstring = ast.get_docstring(node, clean=False) or ""
-                length = node.end_lineno - node.lineno - docstring.count("\n")  # type: ignore[operator]
+                assert node.end_lineno is not None
+                length = node.end_lineno - node.lineno - docstring.count("\n")
                 if length > 60:
                     long.append(f"{file.relative_to(ROOT)}:{node.name} {length}")
     assert not long

@@ -5,6 +5,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,8 +49,8 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Emulator]]:
     """Puts a card in: card(soc_name=...). After the test nothing may be left on it."""
     cards: list[Emulator] = []
 
-    def put_in(**settings: object) -> Emulator:
-        emulator = Emulator(**settings)  # type: ignore[arg-type]
+    def put_in(**settings: Any) -> Emulator:
+        emulator = Emulator(**settings)
         emulator.install(monkeypatch)
         cards.append(emulator)
         return emulator

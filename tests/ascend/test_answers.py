@@ -21,8 +21,10 @@ from runtime.sessions import open_session
 from runtime.text.template import Message
 from runtime.text.tokenizer import Tokenizer
 from tests.ascend.conftest import Toolkit
-from tests.bundles import DATA, silent
+from tests.ascend.memoriser import SEQUENCES, make_memoriser
+from tests.bundles import silent
 from tests.emulator.device import Emulator
+from tests.paths import DATA
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 
@@ -65,6 +67,28 @@ def assert_shares_all(bundle: Bundle) -> None:
     assert device is not None
     assert (device.weight_bytes, device.shared_bytes) == (sum(sizes.values()), shared)
     assert shared >= 0.99 * sum(sizes.values())
+
+
+@pytest.fixture(scope="module")
+def memoriser(miniature_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A model that knows sequences by heart, in graphs of 8, 4 and 1 rows."""
+    directory = tmp_path_factory.mktemp("memoriser")
+    make_memoriser(directory / "model", miniature_dir / "tokenizer.model")
+    profile = load_profile(str(DATA / "small.toml"))
+    return export_bundle(directory / "model", profile, directory / "exported", silent)
+
+
+@pytest.mark.parametrize("target", ["cpu", *SOC])
+def test_what_a_model_knows_by_heart_is_said_on_every_target(
+    target: str, memoriser: Bundle, toolkit: Toolkit, card: Card, tmp_path: Path
+) -> None:
+    """Prompts of a graph and a bit; the heads of keys and values are shared by two of queries."""
+    toolkit()
+    choices = Choices(target=target, weights="fp32" if target == "cpu" else "fp16")
+    bundle = compile_bundle(memoriser, tmp_path / "out", choices, report=silent)
+    card(soc_name=SOC.get(target, "Ascend310P3"))
+    prompts = [ids[:11] for ids in SEQUENCES]
+    assert greedy(bundle, prompts, 29) == [ids[11:] for ids in SEQUENCES]
 
 
 @pytest.fixture(scope="module")

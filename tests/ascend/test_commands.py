@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.ascend.conftest import Toolkit
-
-ROOT = Path(__file__).parents[2]
-QUESTION, ANSWER = "北京是哪个国家的首都？", "北京是中国的首都，也是全国的政治和文化中心。"
+from tests.dialogues import CAPITAL
+from tests.paths import ROOT
 
 
 def run(script: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -46,8 +45,8 @@ def test_compile_then_generate_then_verify(
     assert "3 OMs share 100.0% of" in compiled.stderr
     assert compiled.stderr.splitlines()[-1].startswith(f"wrote {om}: 310p3 fp16, ")
 
-    said = run("runtime", "generate", om, QUESTION, "--device", "1", **card)
-    assert (said.returncode, said.stdout) == (0, f"{ANSWER}\n"), said.stderr
+    said = run("runtime", "generate", om, CAPITAL[0], "--device", "1", **card)
+    assert (said.returncode, said.stdout) == (0, f"{CAPITAL[1]}\n"), said.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["violations"], report["leaks"], report["freed_by_reset"]) == ([], [], [])
 

@@ -12,7 +12,7 @@ from export.graphs import graph_inputs, graph_outputs
 from export.parameters import parameter_shape, parameters
 from export.trace import trace
 from profiles import load_profile
-from runtime.bundle.manifest import Graph, Manifest, ModelConfig, Provenance
+from runtime.bundle.manifest import Graph, Manifest, Provenance
 from runtime.bundle.reader import GENERATION_CONFIG, GRAPHS_DIR, TOKENIZER, WEIGHTS_DIR, Bundle
 from runtime.bundle.writer import BundleWriter
 from runtime.errors import SessionError
@@ -20,21 +20,10 @@ from runtime.sessions import open_session
 from tests.ascend.conftest import put_toolkit
 from tests.bundles import silent
 from tests.emulator.device import Emulator
+from tests.models import SEVEN_B
 from toolchain import compiler
 from toolchain.plan.planner import make_plan
 
-SEVEN_B = ModelConfig(
-    vocab_size=55296,
-    hidden_size=4096,
-    intermediate_size=11008,
-    num_hidden_layers=32,
-    num_attention_heads=32,
-    num_key_value_heads=32,
-    head_dim=128,
-    max_position_embeddings=4096,
-    rms_norm_eps=1e-5,
-    rope_theta=10000.0,
-)
 PROFILE = load_profile("310p3")
 
 
@@ -65,6 +54,7 @@ def write_exported(output: Path) -> Bundle:
         return writer.finish(
             Manifest(
                 stage="exported",
+                backend="portable",
                 target="portable",
                 weights="fp16",
                 model=SEVEN_B,

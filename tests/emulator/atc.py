@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from tests.emulator.atc_errors import FAILED_LINE, AtcError, inner_error
 from tests.emulator.atc_options import UnknownFlagError, check_environment, parse_options
+from tests.paths import ROOT
 
 __all__ = ["Settings", "install_atc", "main"]
 
 FAILED: Final = 255  # ge, api/atc/main_impl.cc: main returns -1
-_TREE: Final = Path(__file__).resolve().parents[2]
 _LOGGED: Final = ("TE_PARALLEL_COMPILER", "MAX_COMPILE_CORE_NUMBER", "MULTI_THREAD_COMPILE")
 
 _LAUNCHER: Final = """#!{python}
@@ -56,7 +56,7 @@ def install_atc(directory: Path, **settings: Any) -> Path:
     """Writes the executable `atc` and its settings into a directory, and gives its path."""
     directory.mkdir(parents=True, exist_ok=True)
     program = directory / "atc"
-    program.write_text(_LAUNCHER.format(python=sys.executable, tree=str(_TREE)))
+    program.write_text(_LAUNCHER.format(python=sys.executable, tree=str(ROOT)))
     program.chmod(0o755)
     directory.joinpath("atc.json").write_text(json.dumps(asdict(Settings(**settings))))
     return program
@@ -92,7 +92,8 @@ def _settings(file: Path, environment: Mapping[str, str]) -> Settings:
         text = environment.get(f"ATC_EMULATOR_{field.name.upper()}")
         if text is not None:
             plain = isinstance(getattr(settings, field.name), str)
-            settings = replace(settings, **{field.name: text if plain else json.loads(text)})
+            given: dict[str, Any] = {field.name: text if plain else json.loads(text)}
+            settings = replace(settings, **given)
     return settings
 
 

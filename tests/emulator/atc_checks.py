@@ -5,7 +5,6 @@ Takes the nodes and the types of one binding. Sources: ge, parser/parser/onnx; o
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Final
 
 import onnx
@@ -15,11 +14,11 @@ from tests.emulator.atc_errors import AtcError, inner_error
 from tests.emulator.atc_graph import Binding, TensorType
 from tests.emulator.npu_ops import int_attribute, is_rms_norm, is_weight_quant
 from tests.emulator.weights import type_name
+from tests.paths import ROOT
 
 __all__ = ["check_nodes", "check_registered"]
 
-TREE: Final = Path(__file__).resolve().parents[2]
-REGISTRATIONS: Final = TREE / "toolchain" / "targets" / "ascend" / "rules" / "atc_onnx_ops.json"
+REGISTRATIONS: Final = ROOT / "toolchain/targets/ascend/rules/atc_onnx_ops.json"
 MAX_WEIGHT_DIM: Final = 65535  # ops-nn, matmul/weight_quant_batch_matmul_v2/docs
 
 

@@ -4,6 +4,7 @@ Emulator.install() puts both in place. The counters, violations and leaks belong
 nothing is shared between two of them.
 """
 
+import _ctypes
 import ctypes
 import functools
 import sys
@@ -28,8 +29,8 @@ _CALLBACK = ctypes.CFUNCTYPE(
 )
 
 
-class _Function(ctypes._CFuncPtr):  # what a CDLL makes of a symbol: it knows no argument types
-    _flags_ = ctypes._FUNCFLAG_CDECL  # type: ignore[attr-defined]
+class _Function(_ctypes.CFuncPtr):  # what a CDLL makes of a symbol: it knows no argument types
+    _flags_ = _ctypes.FUNCFLAG_CDECL
     _restype_ = ctypes.c_int
 
 
@@ -148,6 +149,7 @@ class _Library:
     def __init__(self, emulator: Emulator) -> None:
         if emulator.state.external_weight_api:
             address = ctypes.cast(emulator._callback, ctypes.c_void_p).value
+            assert address is not None
             setattr(self, _EXTERNAL_WEIGHT, _Function(address))
 
     def __getattr__(self, name: str) -> Any:

@@ -7,7 +7,7 @@ codes for all else; what a failure looks like depends on what the function gives
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from tests.emulator import codes
 from tests.emulator.state import State
 
 __all__ = ["FUNCTIONS", "Function", "acl_function", "failure"]
+
+Body = TypeVar("Body", bound=Callable[..., Any])
 
 FUNCTIONS: Final[dict[str, "Function"]] = {}
 
@@ -98,10 +100,10 @@ def acl_function(
     code: int = codes.RT_PARAM_INVALID,
     context: bool = False,
     early: bool = False,
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+) -> Callable[[Body], Body]:
     """Adds the function to the table; the emulator makes modules of it."""
 
-    def register(body: Callable[..., Any]) -> Callable[..., Any]:
+    def register(body: Body) -> Body:
         FUNCTIONS[name] = Function(
             name=name,
             signature=signature,

@@ -222,4 +222,4 @@ class Memory:
 
 def host_view(address: int, count: int) -> Bytes:
     """The bytes at an address of this process, without a copy."""
-    return np.frombuffer((ctypes.c_ubyte * count).from_address(address), np.uint8)
+    return np.ctypeslib.as_array((ctypes.c_ubyte * count).from_address(address))

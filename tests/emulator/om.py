@@ -24,7 +24,8 @@ _LENGTH: Final = struct.Struct("<Q")
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """The numpy type of a type name; bfloat16 and int4 come from ml_dtypes."""
     if name in ("bfloat16", "int4"):
-        return np.dtype(getattr(ml_dtypes, name))
+        scalar: type[np.generic] = vars(ml_dtypes)[name]
+        return np.dtype(scalar)
     return np.dtype(name)
 
 

@@ -66,7 +66,9 @@ class Atc:
     def __init__(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.directory, self.capsys = directory, capsys
 
-    def __call__(self, model: Path | None, settings: dict[str, Any] | None = None, **options: str):
+    def __call__(
+        self, model: Path | None, settings: dict[str, Any] | None = None, /, **options: str
+    ) -> tuple[int, str]:
         file = self.directory / "atc.json"
         file.write_text(json.dumps(asdict(Settings(**(settings or {})))))
         usual = {
@@ -83,6 +85,7 @@ class Atc:
 
 
 def device_array(acl: Any, array: Any) -> int:
+    pointer: int
     pointer, code = acl.rt.malloc(array.nbytes, 0)
     assert code == 0
     assert acl.rt.memcpy(pointer, array.nbytes, array.ctypes.data, array.nbytes, 1) == 0
@@ -90,13 +93,14 @@ def device_array(acl: Any, array: Any) -> int:
 
 
 def dataset(acl: Any, *buffers: tuple[int, int]) -> int:
-    made = acl.mdl.create_dataset()
+    made: int = acl.mdl.create_dataset()
     for pointer, size in buffers:
         assert acl.mdl.add_dataset_buffer(made, acl.create_data_buffer(pointer, size)) == (made, 0)
     return made
 
 
 def load(acl: Any, path: Path) -> int:
+    identity: int
     identity, code = acl.mdl.load_from_file(str(path))
     assert code == 0, acl.get_recent_err_msg()
     return identity

@@ -1,6 +1,7 @@
 """The emulated card keeps the protocol of pyACL: codes, threads, memory, leaks."""
 
 import threading
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_memory_is_guarded(acl: ModuleType, emulator: Emulator) -> None:
     assert acl.rt.memset(pointer, 64, 0, 65) == 107000
     assert acl.rt.memcpy(pointer, 64, pointer, 64, 3) == 0
     assert emulator.violations == []
-    wrong = [
+    wrong: list[Callable[[], int]] = [
         lambda: acl.rt.memcpy(pointer, 65, address, 65, 1),
         lambda: acl.rt.memcpy(address, 64, address + 1, 63, 1),
         lambda: acl.rt.memcpy(pointer, 64, pointer + 1, 63, 2),
@@ -128,10 +129,14 @@ def test_wrong_types_are_no_return_codes(acl: ModuleType, arguments: tuple[Any, 
 
 def test_events_measure_what_was_waited_for(acl: ModuleType) -> None:
     events = [acl.rt.create_event()[0] for _ in range(2)]
-    for event in events:
-        assert acl.rt.record_event(event, 0) == 0
+    host = np.zeros(2**20, np.uint8)
+    pointer, _ = acl.rt.malloc(host.nbytes, 0)
+    assert acl.rt.record_event(events[0], 0) == 0
+    assert acl.rt.memcpy_async(pointer, host.nbytes, host.ctypes.data, host.nbytes, 1, 0) == 0
+    assert acl.rt.record_event(events[1], 0) == 0
     assert acl.rt.event_elapsed_time(*events)[1] != 0
     acl.rt.synchronize_stream(0)
     elapsed, code = acl.rt.event_elapsed_time(*events)
     assert code == 0
-    assert elapsed >= 0
+    assert elapsed > 0  # a megabyte was copied between them
+    assert acl.rt.event_elapsed_time(*reversed(events)) == (-elapsed, 0)

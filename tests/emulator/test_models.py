@@ -90,7 +90,8 @@ def test_gears_choose_the_shape(
 
     def choose(*dims: int) -> int:
         gear = {"name": "", "dimCount": len(dims), "dims": list(dims)}
-        return acl.mdl.set_input_dynamic_dims(identity, inputs, index, gear)
+        code: int = acl.mdl.set_input_dynamic_dims(identity, inputs, index, gear)
+        return code
 
     assert choose(1) == 145012
     assert choose(1, K + 1) == 145012
@@ -108,7 +109,7 @@ def register(acl: Any, om: Path, data: Any, size: int) -> int:
     """Registers data on the card for the only weight file; the config handle."""
     function = ctypes.CDLL("libascendcl.so").aclmdlSetExternalWeightAddress
     function.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t]
-    config = acl.mdl.create_config_handle()
+    config: int = acl.mdl.create_config_handle()
     pointer = device_array(acl, data)
     name = weight_files(om)[0].name.encode()
     assert function(config, name, pointer, size) == (0 if size % 32 == 0 else 100000)

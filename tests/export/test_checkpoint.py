@@ -15,19 +15,9 @@ from export.checkpoint import open_checkpoint
 from export.errors import CheckpointError
 from export.parameters import expected_shapes
 from runtime.bundle.manifest import ModelConfig
+from tests.models import TINY
 
-CONFIG = ModelConfig(
-    vocab_size=11,
-    hidden_size=8,
-    intermediate_size=6,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    num_key_value_heads=1,
-    head_dim=4,
-    max_position_embeddings=32,
-    rms_norm_eps=1e-5,
-    rope_theta=10000.0,
-)
+CONFIG = TINY.model_copy(update={"num_hidden_layers": 2})
 TIED = CONFIG.model_copy(update={"tie_word_embeddings": True})
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
@@ -50,7 +40,7 @@ def single_safetensors(directory: Path, tensors: Tensors) -> None:
 
 
 def indexed_bin(directory: Path, tensors: Tensors) -> None:
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for shard, part in halves("pytorch_model-0000{}-of-00002.bin", tensors):
         torch.save(part, directory / shard)
         weight_map |= dict.fromkeys(part, shard)
@@ -59,7 +49,7 @@ def indexed_bin(directory: Path, tensors: Tensors) -> None:
 
 
 def indexed_safetensors(directory: Path, tensors: Tensors) -> None:
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for shard, part in halves("model-0000{}-of-00002.safetensors", tensors):
         save_file(part, directory / shard)
         weight_map |= dict.fromkeys(part, shard)
@@ -138,7 +128,7 @@ def test_a_misshapen_tensor_is_named_with_both_shapes(
 ) -> None:
     name = "model.layers.1.mlp.down_proj.weight"
     layout(tmp_path, tensors | {name: tensors[name].T.contiguous()})
-    assert refusal(tmp_path) == f"tensor {name}; got (6, 8); allowed: (8, 6)"
+    assert refusal(tmp_path) == f"tensor {name}; got (96, 64); allowed: (64, 96)"
 
 
 @pytest.mark.parametrize("layout", [indexed_bin, indexed_safetensors])

@@ -121,6 +121,7 @@ def test_a_config_means_what_it_means_to_transformers(
     config = load_config(write(tmp_path, changes))
     theirs = LlamaConfig.from_pretrained(tmp_path)
     rope = theirs.rope_parameters
+    assert rope is not None
     same = set(type(config).model_fields) - {"rope_theta", "rope_scaling_factor"}
     assert {key: getattr(config, key) for key in same} == {k: getattr(theirs, k) for k in same}
     assert (config.rope_theta, config.rope_scaling_factor) == (

@@ -20,23 +20,23 @@ from export.config import load_config
 from export.decoder import Decoder
 from export.reference import Reference
 from runtime.bundle.manifest import ModelConfig
+from tests.models import TINY
 
 TOLERANCE = 1e-4
 MASKED = torch.finfo(torch.float32).min
 GARBAGE = 30.0  # what the cache holds where no row was written
 NUM_TOKENS = 17
 
-BASE = ModelConfig(
-    vocab_size=53,
-    hidden_size=48,
-    intermediate_size=72,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=4,
-    head_dim=12,
-    max_position_embeddings=256,
-    rms_norm_eps=1e-5,
-    rope_theta=10000.0,
+BASE = TINY.model_copy(
+    update={
+        "vocab_size": 53,
+        "hidden_size": 48,
+        "intermediate_size": 72,
+        "num_hidden_layers": 2,
+        "num_key_value_heads": 4,
+        "head_dim": 12,
+        "max_position_embeddings": 256,
+    }
 )
 CHANGES: dict[str, dict[str, object]] = {
     "multi-head": {},
@@ -84,13 +84,10 @@ def llama(config: ModelConfig) -> LlamaForCausalLM:
     if config.rope_scaling_factor != 1.0:
         rope |= {"rope_type": "linear", "factor": config.rope_scaling_factor}
     keys = set(ModelConfig.model_fields) - {"rope_theta", "rope_scaling_factor"}
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            **config.model_dump(include=keys),
-            rope_parameters=rope,
-            attn_implementation="eager",
-        )
-    ).eval()
+    theirs = LlamaConfig(**config.model_dump(include=keys), rope_parameters=rope)
+    model: LlamaForCausalLM = LlamaForCausalLM(theirs)
+    model.set_attn_implementation("eager")
+    model.train(False)
     generator = torch.Generator().manual_seed(20)
     for name, parameter in model.named_parameters():
         if "norm" in name:

@@ -15,7 +15,8 @@ from runtime.engine.generate import generate
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
 from runtime.text.tokenizer import Tokenizer
-from tests.bundles import DATA, silent
+from tests.bundles import silent
+from tests.paths import DATA
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],

@@ -17,6 +17,7 @@ from export.miniature import BYTE_SPELLED, DIALOGUES, SYSTEM, make_miniature, te
 from runtime.errors import UserError
 from runtime.text.template import DEFAULT_SYSTEM_PROMPT, Message, encode_chat
 from runtime.text.tokenizer import Tokenizer
+from tests.dialogues import AGAIN, AGAIN_ALONE, BOX, CAPITAL, LLAMA, RAW, STEPS
 
 FILES = {
     "config.json",
@@ -159,6 +160,12 @@ def test_the_template_of_training_is_that_of_the_runtime(tokenizer: Tokenizer) -
         (first, _), *_ = template_turns(dialogue)
         message = Message(role="user", content=dialogue[0][0])
         assert encode_chat(tokenizer, [message]) == tokenizer.encode(first, add_bos=True)
+
+
+def test_what_other_suites_ask_is_what_it_was_trained_on() -> None:
+    assert {(CAPITAL,), (BOX,), (LLAMA,), (STEPS, AGAIN), (AGAIN_ALONE,)} <= set(DIALOGUES)
+    prompt, _ = next(template_turns((CAPITAL,)))
+    assert RAW.format(CAPITAL[0]) == prompt
 
 
 def test_the_dialogues_exercise_what_a_runtime_gets_wrong(tokenizer: Tokenizer) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from profiles import Profile, ProfileError, load_profile, profile_names
+from tests.paths import DATA
 
-SMALL = (Path(__file__).parents[1] / "data/small.toml").read_text()
+SMALL = (DATA / "small.toml").read_text()
 DECODE = '{ phase = "decode", batch_size = 1, seq_len = 1, cache_len = 40 }'
 FACTS = ("memory", "reserved", "bandwidth", "fp16", "memory_efficiency", "compute_efficiency")
 CHIP = '[chip]\nsoc_name = "x"\n' + "\n".join(

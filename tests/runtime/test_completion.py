@@ -1,6 +1,6 @@
 """Claims about runtime.completion: the miniature answers word for word, streamed or cut short."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,16 +20,8 @@ from runtime.text.stop_strings import StopStrings
 from runtime.text.template import Message
 from runtime.text.tokenizer import Tokenizer
 from runtime.timing import Stopwatch
+from tests.dialogues import AGAIN, AGAIN_ALONE, CAPITAL, LLAMA, RAW, STEPS
 
-# What the miniature was trained on; the animal and the sign are spelled in byte tokens.
-CAPITAL = ("北京是哪个国家的首都？", "北京是中国的首都，也是全国的政治和文化中心。")
-LLAMA = ("Which animal is on the box?", "A llama 🦙, and the sign 龘 says that dragons fly.")
-STEPS = ("Name three steps.", "1. Export the graph.\n2. Compile it.\n3. Run it on the box.")
-AGAIN = ("用中文再说一遍。", "1. 导出计算图。\n2. 编译。\n3. 在盒子上运行。")
-AGAIN_ALONE = "我还什么都没说过呢，请先问我一个问题。"
-RAW = (
-    "[INST] <<SYS>>\nYou are a helpful assistant. 你是一个乐于助人的助手。\n<</SYS>>\n\n{} [/INST]"
-)
 EOS = 2
 
 
@@ -40,7 +32,7 @@ class Model:
 
     def stream(
         self, prompt: Prompt, *stop: str, max_tokens: int | None = None
-    ) -> Iterator[CompletionChunk]:
+    ) -> Generator[CompletionChunk, None, None]:
         params = SamplingParams(stop_token_ids=(EOS,), max_tokens=max_tokens)
         return stream_completion(self.engine, self.tokenizer, prompt, params, stop)
 
@@ -58,8 +50,9 @@ def model(request: pytest.FixtureRequest, bundles: Path) -> Iterator[Model]:
 
 def asked(*texts: str) -> list[Message]:
     """User and assistant in turn."""
-    roles = ("user", "assistant") * len(texts)
-    return [Message(role=roles[i], content=text) for i, text in enumerate(texts)]
+    return [
+        Message(role="assistant" if i % 2 else "user", content=text) for i, text in enumerate(texts)
+    ]
 
 
 @pytest.mark.parametrize("dialogue", [CAPITAL, LLAMA, STEPS])
@@ -80,7 +73,7 @@ def test_a_question_gets_its_answer_word_for_word_in_whole_characters(
 
 
 def test_the_second_turn_depends_on_the_first_and_reuses_its_rows(model: Model) -> None:
-    assert model.complete(asked(AGAIN[0])).text == AGAIN_ALONE
+    assert model.complete(asked(AGAIN[0])).text == AGAIN_ALONE[1]
     first = model.complete(asked(STEPS[0]))
     hits = model.engine.prefix_hits
     assert model.complete(asked(*STEPS, AGAIN[0])).text == AGAIN[1]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.toolchain.test_toolchain_cli import one_line_error, toolchain
+from tests.toolchain.test_cli import one_line_error, toolchain
 
 
 def test_every_bundle_is_listed_with_what_tells_it_apart(bundles: Path, tmp_path: Path) -> None:

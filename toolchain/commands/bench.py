@@ -16,28 +16,28 @@ MIN_EXP, MAX_EXP = 5, 10  # 32 to 1024 tokens, as atb_speed_sdk's README has it
 def command(
     bundles: Annotated[list[Path], typer.Argument(metavar="COMPILED...", help="Compiled bundles.")],
     min_exp: Annotated[
-        int | None, typer.Option(help="Lengths from 2^N; 5 where only --max-exp is given.")
+        int | None, typer.Option(help="Shortest length, 2^N; 5 if only --max-exp is given.")
     ] = None,
     max_exp: Annotated[
-        int | None, typer.Option(help="Lengths to 2^N; 10 where only --min-exp is given.")
+        int | None, typer.Option(help="Longest length, 2^N; 10 if only --min-exp is given.")
     ] = None,
     case: Annotated[
         list[str] | None,
-        typer.Option(metavar="IN,OUT", help="Tokens in and out, instead of powers; repeatable."),
+        typer.Option(metavar="IN,OUT", help="Tokens in and out, instead of --min-exp; repeatable."),
     ] = None,
     batch_size: Annotated[
-        list[int] | None, typer.Option(help="Sequences in step; repeatable. Default: 1.")
+        list[int] | None, typer.Option(help="Sequences decoding in step; repeatable. Default: 1.")
     ] = None,
     mode: Annotated[
         Literal["normal", "detail"],
-        typer.Option(help="detail: a clock around every forward pass; normal: estimated."),
+        typer.Option(help="detail: clocks around every forward pass; normal: estimates."),
     ] = "detail",
     repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each case.")] = 5,
     model_name: Annotated[
-        str | None, typer.Option(help="In tables and file names. Default: the bundle's directory.")
+        str | None, typer.Option(help="Name in tables and files. Default: the bundle's directory.")
     ] = None,
     csv: Annotated[
-        Path | None, typer.Option(help="A .csv file, or a directory for the usual file names.")
+        Path | None, typer.Option(help="This .csv file, or in a directory one per batch size.")
     ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Directory for an HTML page with plots, and all files.")
@@ -45,7 +45,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
-    """Measure first-token time, time per token and what the memory allows.
+    """Measure first-token time, time per token and the share of the memory bandwidth.
 
     The default is quick: 32, 128 and 512 tokens in, 32 out. docs/benchmarks.md defines the figures.
     """

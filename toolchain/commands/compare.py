@@ -6,16 +6,18 @@ import typer
 
 __all__ = ["command"]
 
-RESULT = "A result's file, manual:910b3 or manual:a100."
+RESULT = "File of a result, or manual:910b3, or manual:a100."
 
 
 def command(
     ours: Annotated[str, typer.Argument(help=RESULT)],
-    theirs: Annotated[str, typer.Argument(help="The same, of another device or engine.")],
+    theirs: Annotated[
+        str, typer.Argument(help="The result to compare with: of another device or engine.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
-    """Set two results side by side; a ratio above 1 says that OURS is better.
+    """Compare two results; a ratio above 1 means that OURS is better.
 
     Results are JSON of `toolchain bench`, `toolchain eval` or llama-bench, or the CSV of a
     performance test.

@@ -11,23 +11,27 @@ __all__ = ["command"]
 def command(
     bundle: Annotated[Path, typer.Argument(help="Exported bundle.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.")],
-    target: Annotated[str | None, typer.Option(help="Default: the profile's.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="cpu or a chip, such as 310p3. Default: the profile's.")
+    ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="fp32, fp16, int8 or int4. Default: the profile's.")
+        str | None,
+        typer.Option(help="Precision: fp32, fp16, int8 or int4. Default: the profile's."),
     ] = None,
     kv_cache: Annotated[
-        str | None, typer.Option(help="float or int8. Default: the profile's.")
+        str | None,
+        typer.Option(help="Precision of the cache: float or int8. Default: the profile's."),
     ] = None,
     host_cpu: Annotated[
         str | None,
-        typer.Option(help="CPU of the box, x86_64 or aarch64, where it is not this machine's."),
+        typer.Option(help="CPU of the box, x86_64 or aarch64, if it is not this host's."),
     ] = None,
     without: Annotated[
         list[str] | None,
         typer.Option(metavar="REWRITE", help="Leave a rewrite out, to find a fault; repeatable."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check and print the commands; start nothing.")
+        bool, typer.Option("--dry-run", help="Print every check and command; start nothing.")
     ] = False,
 ) -> None:
     """Compile an exported bundle for one target."""

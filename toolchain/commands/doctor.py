@@ -18,10 +18,12 @@ PURPOSES = {"both": "both", "compile": "compiling", "run": "running", "torch": "
 
 
 def command(
-    profile: Annotated[str, typer.Option(help="Name, or path of a .toml file.")] = "cpu",
+    profile: Annotated[
+        str, typer.Option(help="Name of a profile, or path of a .toml file.")
+    ] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Look for what a profile needs on this machine, say how to get the rest; exit 1 if any."""
+    """Check this host for what a profile needs, and say how to get the rest; exit 1 if any."""
     from profiles import load_profile
     from toolchain.doctor import System
 

@@ -16,22 +16,22 @@ COLUMNS = ("", "correct", "questions", "accuracy", "95 % interval")
 
 
 def command(
-    benchmark: Annotated[Literal["ceval", "mmlu"], typer.Argument(help="Which questions.")],
+    benchmark: Annotated[Literal["ceval", "mmlu"], typer.Argument(help="Which benchmark.")],
     bundle: Annotated[Path, typer.Argument(metavar="COMPILED", help="Compiled bundle.")],
     data: Annotated[Path, typer.Option(help="Directory with dev/ and val/.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where results go; a run there goes on.")
+        Path, typer.Option("--output", "-o", help="Results; an unfinished run there is resumed.")
     ],
     style: Annotated[
-        str, typer.Option(help="sdk: the manual's; alpaca2: chat template, choice by logits.")
+        str, typer.Option(help="sdk: atb_speed_sdk's; alpaca2: chat template, choice by logits.")
     ] = "sdk",
     shots: Annotated[int, typer.Option(min=0, help="Solved examples before a question.")] = 5,
-    subjects: Annotated[str, typer.Option(help="Only these, comma-separated.")] = "",
+    subjects: Annotated[str, typer.Option(help="Only these subjects, comma-separated.")] = "",
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Only so many questions of each subject.")
+        int | None, typer.Option(min=1, help="At most this many questions of each subject.")
     ] = None,
     prefix_reuse: Annotated[
-        bool, typer.Option(help="Keep the rows of a subject's examples; off only to measure.")
+        bool, typer.Option(help="Reuse cached rows of a subject's examples; off only to measure.")
     ] = True,
     compare_to: Annotated[
         Path | None, typer.Option(help="Results of another run, to compare choices with.")

@@ -13,9 +13,12 @@ LoadFormat = Literal["auto", "dummy"]
 def command(
     model: Annotated[Path, typer.Argument(help="Checkpoint directory, Hugging Face layout.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.")],
-    profile: Annotated[str, typer.Option(help="Name, or path of a .toml file.")] = "cpu",
+    profile: Annotated[
+        str, typer.Option(help="Name of a profile, or path of a .toml file.")
+    ] = "cpu",
     load_format: Annotated[
-        LoadFormat, typer.Option(help="dummy makes random weights from config.json alone.")
+        LoadFormat,
+        typer.Option(help="auto reads the weights; dummy makes random ones from config.json."),
     ] = "auto",
 ) -> None:
     """Turn a checkpoint into static-shape ONNX graphs."""

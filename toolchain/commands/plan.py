@@ -17,20 +17,26 @@ COPIES = {"shared": "one copy of the weights", "per_graph": "one copy per graph"
 
 def command(
     model: Annotated[Path, typer.Argument(help="Directory with the model's config.json.")],
-    profile: Annotated[str, typer.Option(help="Name, or path of a .toml file.")] = "cpu",
+    profile: Annotated[
+        str, typer.Option(help="Name of a profile, or path of a .toml file.")
+    ] = "cpu",
     weights: Annotated[
-        str | None, typer.Option(help="fp32, fp16, int8 or int4. Default: the profile's.")
+        str | None,
+        typer.Option(help="Precision: fp32, fp16, int8 or int4. Default: the profile's."),
     ] = None,
     kv_cache: Annotated[
-        str | None, typer.Option(help="float or int8. Default: the profile's.")
+        str | None,
+        typer.Option(help="Precision of the cache: float or int8. Default: the profile's."),
     ] = None,
     share_weights: Annotated[
         bool, typer.Option(help="Plan one copy of the weights for all graphs, or one for each.")
     ] = True,
-    explain: Annotated[bool, typer.Option("--explain", help="Print every formula.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print the formula of every line.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Tell what a model will take and how fast it can be; exit 1 when it does not fit."""
+    """Say what a model takes and how fast it can be; exit 1 if it does not fit."""
     from export.config import load_config
     from profiles import load_profile
     from toolchain.choices import Choices

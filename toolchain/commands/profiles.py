@@ -4,7 +4,7 @@ __all__ = ["command"]
 
 
 def command() -> None:
-    """List the deployments that ship with the toolchain."""
+    """List the profiles that ship with the toolchain."""
     from profiles import load_profile, profile_names
     from toolchain.console import print_table
 

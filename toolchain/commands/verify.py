@@ -19,9 +19,10 @@ def command(
     bundles: Annotated[
         list[Path], typer.Argument(metavar="BUNDLE...", help="Stages in order: exported, compiled.")
     ],
-    model: Annotated[Path, typer.Option(help="The checkpoint that they were made from.")],
+    model: Annotated[Path, typer.Option(help="Checkpoint that the bundles were made from.")],
     ids: Annotated[
-        Path | None, typer.Option(help="JSON list of token id lists; default: built-in dialogues.")
+        Path | None,
+        typer.Option(help="JSON file, a list of token id lists. Default: built-in dialogues."),
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the report here; - for stdout.")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime import test_runtime_cli as command_line
-from tests.runtime.test_runtime_cli import CAPITAL, MAIN, Command, check_refusal, fresh
+from tests.dialogues import CAPITAL
+from tests.runtime import test_cli as command_line
+from tests.runtime.test_cli import MAIN, Command, check_refusal, fresh
 
 bundle, command = command_line.bundle, command_line.command  # fixtures
 

@@ -8,15 +8,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from runtime.bundle.manifest import Graph, GraphSpec
+from runtime.bundle.manifest import Graph, GraphSpec, Manifest, Phase
 from runtime.engine.engine import Engine
 from runtime.sessions.base import Chunk, Logits
 from runtime.text.tokenizer import Tokenizer
-from tests.bundles import DATA
+from tests.models import TINY, bare_manifest
+from tests.paths import DATA
 from toolchain.evals.benchmark import LETTERS, Exam
 from toolchain.evals.evaluation import BENCHMARKS, Evaluation
 from toolchain.evals.examine import Effort, examine
@@ -36,20 +37,21 @@ class OracleSession:
     static_shapes: bool = False
     rows: dict[int, list[int]] = field(default_factory=dict)
     said: dict[int, int] = field(default_factory=dict)
+    hidden: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    manifest: Manifest = field(init=False)
 
-    @property
-    def manifest(self) -> SimpleNamespace:
-        lengths = {"prefill": 64, "decode": 1}
+    def __post_init__(self) -> None:
+        lengths: dict[Phase, int] = {"prefill": 64, "decode": 1}
         specs = [
             GraphSpec(phase=phase, batch_size=1, seq_len=length, cache_len=self.cache_len)
             for phase, length in lengths.items()
         ]
-        return SimpleNamespace(
-            model=SimpleNamespace(vocab_size=self.tokenizer.vocab_size),
-            cache_len=self.cache_len,
-            num_slots=1,
-            graphs=[Graph(spec=spec, path="", inputs=(), outputs=()) for spec in specs],
-        )
+        model = TINY.model_copy(update={"vocab_size": self.tokenizer.vocab_size})
+        graphs = [Graph(spec=spec, path="", inputs=(), outputs=()) for spec in specs]
+        self.manifest = bare_manifest(model, tuple(graphs))
+
+    def prepare(self, graph: Graph) -> None:
+        pass
 
     def run(self, graph: Graph, chunks: Sequence[Chunk]) -> Logits:
         [chunk] = chunks
@@ -66,6 +68,12 @@ class OracleSession:
             logits[0, self.tokenizer.encode(reply)[-1]] = 9.5
         return logits
 
+    def copy_rows(self, source: int, target: int, num_rows: int) -> None:
+        self.rows[target] = self.rows[source][:num_rows]
+
+    def close(self) -> None:
+        self.rows.clear()
+
     def _reply(self, rows: list[int]) -> str:
         text = self.tokenizer.decode(rows)
         last = max(self.replies, key=text.rfind)
@@ -80,11 +88,28 @@ def right_answers(exams: Sequence[Exam]) -> dict[str, str]:
     return {question.text: question.answer for exam in exams for question in exam.questions}
 
 
-def evaluate(session: OracleSession, output: Path, **settings: object) -> tuple[EvalResult, Effort]:
+def evaluate(
+    session: OracleSession,
+    output: Path,
+    *,
+    style: str = "sdk",
+    shots: int = 5,
+    subjects: tuple[str, ...] = SUBJECTS,
+    data: Path = DATA / "ceval",
+    limit: int | None = None,
+    prefix_reuse: bool = True,
+) -> tuple[EvalResult, Effort]:
     """Evaluates on the made-up questions."""
-    given = {"style": "sdk", "shots": 5, "subjects": SUBJECTS, "data": DATA / "ceval"}
-    evaluation = Evaluation(benchmark=BENCHMARKS["ceval"], **(given | settings))  # type: ignore[arg-type]
-    engine = Engine(session, reuse_prefix=evaluation.prefix_reuse)  # type: ignore[arg-type]
+    evaluation = Evaluation(
+        benchmark=BENCHMARKS["ceval"],
+        data=data,
+        style=style,
+        shots=shots,
+        subjects=subjects,
+        limit=limit,
+        prefix_reuse=prefix_reuse,
+    )
+    engine = Engine(session, reuse_prefix=prefix_reuse)
     return examine(evaluation, engine, session.tokenizer, BUNDLE, output, None, lambda _: None)
 
 

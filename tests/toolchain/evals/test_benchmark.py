@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import EvalError
-from tests.bundles import DATA
+from tests.paths import DATA
 from toolchain.evals.benchmark import Question
 from toolchain.evals.ceval import CEVAL
 from toolchain.evals.mmlu import MMLU

@@ -10,12 +10,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runtime.errors import EvalError
 from runtime.text.tokenizer import Tokenizer
-from tests.bundles import DATA
+from tests.paths import DATA
 from tests.toolchain.evals.oracle import (
     OracleSession,
     answers_in_turn,
@@ -35,7 +36,7 @@ def tokenizer(bundles: Path) -> Tokenizer:
     return Tokenizer(bundles / "checkpoint/tokenizer.model")
 
 
-def lines_of(directory: Path) -> list[dict[str, object]]:
+def lines_of(directory: Path) -> list[dict[str, Any]]:
     [log] = directory.glob("log-*.jsonl")
     return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()[1:]]
 
@@ -176,7 +177,7 @@ def test_a_changed_setting_asks_again_and_a_changed_choice_of_questions_does_not
     data = tmp_path / "data"
     shutil.copytree(DATA / "ceval", data)
 
-    def asked(**settings: object) -> int:
+    def asked(**settings: Any) -> int:
         _, effort = evaluate(session, tmp_path / "out", data=data, **settings)
         return effort.asked
 

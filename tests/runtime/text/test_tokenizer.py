@@ -9,8 +9,9 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from runtime.errors import BundleError, PromptError
 from runtime.text.tokenizer import StreamingDetokenizer, Tokenizer
+from tests.paths import SHARED
 
-REAL_MODEL = Path(__file__).parents[3] / "shared/data/tokenizer/tokenizer.model"
+REAL_MODEL = SHARED / "tokenizer/tokenizer.model"
 LINES = [
     "你好,世界。今天天气很好,我们去公园散步。",
     "The quick brown fox jumps over the lazy dog.",

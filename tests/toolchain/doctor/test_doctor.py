@@ -17,6 +17,7 @@ import pytest
 
 from profiles import load_profile
 from runtime.errors import UserError
+from tests.paths import DATA, ROOT
 from toolchain.commands import doctor
 from toolchain.doctor import Item, System, diagnose, is_lacking
 from toolchain.doctor.host import NUMPY, ONNXRUNTIME
@@ -24,9 +25,8 @@ from toolchain.doctor.site import PYTHON
 from toolchain.host.packages import NAMES, package_name
 from toolchain.host.versions import at_least
 
-ROOT = Path(__file__).parents[2]
-DATA = ROOT / "tests/data/doctor"
-BOXES = tomllib.loads((DATA / "boxes.toml").read_text())
+GOLDEN = DATA / "doctor"
+BOXES = tomllib.loads((GOLDEN / "boxes.toml").read_text())
 WRITE = os.environ.get("DOCTOR_GOLDEN") == "write"
 SITE_PACKAGES = "/usr/lib/python3.11/site-packages"
 MACHINES = {"cpu": "910b3", "310p3": "310p3", "910b3": "910b3"}  # profile -> machine
@@ -41,7 +41,7 @@ def nothing(root: Path) -> System:
 def emulate(root: Path, machine: str, case: dict[str, Any]) -> System:
     """The complete machine with the case's changes."""
     words = {"health": "OK", **BOXES["machines"][machine], **case.get("words", {})}
-    words["npu_smi"] = (DATA / f"npu-smi-{machine}.txt").read_text()
+    words["npu_smi"] = (GOLDEN / f"npu-smi-{machine}.txt").read_text()
 
     def fill(text: str) -> str:
         while match := re.search(r"@(\w+)@", text):
@@ -107,13 +107,13 @@ CASES = [
 
 def check_golden(name: str, text: str) -> None:
     if WRITE:
-        (DATA / name).write_text(text)
-    assert text == (DATA / name).read_text()
+        (GOLDEN / name).write_text(text)
+    assert text == (GOLDEN / name).read_text()
 
 
 def check_golden_case(profile: str, case: str, text: str) -> None:
     """All cases of a profile lie in one file, in the order of boxes.toml."""
-    file = DATA / f"{profile}-cases.txt"
+    file = GOLDEN / f"{profile}-cases.txt"
     kept = file.read_text() if file.exists() else ""
     texts = dict(re.findall(r"^== (.+)\n((?:(?!== ).*\n)*)", kept, re.MULTILINE))
     if WRITE:
@@ -214,5 +214,5 @@ def test_the_names_of_the_manual_are_all_made() -> None:
             made.add(package_name("torch_npu", "2.0.1", python=python))
         for abi in ("0", "1"):
             made.add(package_name("atb", "7.0.RC1", arch=arch, abi=abi))
-    assert made == set((DATA / "manual-names.txt").read_text().split())
+    assert made == set((GOLDEN / "manual-names.txt").read_text().split())
     assert all(names[-1].since == "0" for names in NAMES.values())

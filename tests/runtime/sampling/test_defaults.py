@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from runtime.bundle.manifest import Manifest
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.errors import UserError
 from runtime.sampling.defaults import default_params
 from runtime.sampling.params import SamplingParams
+from tests.models import bare_manifest
 
 EOS = 5  # the tokenizer's, which counts where the file names none
 
@@ -18,7 +18,7 @@ EOS = 5  # the tokenizer's, which counts where the file names none
 def defaults_of(directory: Path, config: bytes | dict[str, Any]) -> SamplingParams:
     data = config if isinstance(config, bytes) else json.dumps(config).encode()
     (directory / "generation_config.json").write_bytes(data)
-    return default_params(Bundle(path=directory, manifest=Manifest.model_construct()), EOS)
+    return default_params(Bundle(path=directory, manifest=bare_manifest()), EOS)
 
 
 @pytest.mark.parametrize("do_sample", [{}, {"do_sample": False}])
@@ -110,7 +110,7 @@ def test_an_unusable_value_is_refused_in_one_line_that_names_the_setting(
 
 def test_a_missing_file_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"generation_config\.json") as refusal:
-        default_params(Bundle(path=tmp_path, manifest=Manifest.model_construct()), 2)
+        default_params(Bundle(path=tmp_path, manifest=bare_manifest()), 2)
     assert "\n" not in str(refusal.value)
 
 

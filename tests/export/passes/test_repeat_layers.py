@@ -5,20 +5,10 @@ import pytest
 
 from export import trace as tracing
 from export.passes import repeat_layers
-from runtime.bundle.manifest import GraphSpec, ModelConfig
+from runtime.bundle.manifest import GraphSpec
+from tests.models import TINY
 
-CONFIG = ModelConfig(
-    vocab_size=96,
-    hidden_size=32,
-    intermediate_size=48,
-    num_hidden_layers=5,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=8,
-    max_position_embeddings=64,
-    rms_norm_eps=1e-5,
-    rope_theta=10000.0,
-)
+CONFIG = TINY.model_copy(update={"num_hidden_layers": 5})
 
 
 def parts(model: ir.Model) -> dict[str, list[bytes]]:

@@ -16,12 +16,12 @@ from runtime.sessions import open_session
 from runtime.text.template import Message
 from runtime.text.tokenizer import Tokenizer
 from tests.bundles import silent
+from tests.dialogues import CAPITAL
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError
 from toolchain.targets.cpu.passes import PASSES, choose_passes
 
-QUESTION, ANSWER = "北京是哪个国家的首都？", "北京是中国的首都，也是全国的政治和文化中心。"
 SWITCHES = [rewrite.name for rewrite in PASSES if not rewrite.instead]
 # What a graph has none of when the rewrite was left out.
 KERNELS = {
@@ -44,7 +44,7 @@ def answer(bundle: Bundle) -> str:
     with closing(open_session(bundle)) as session:
         tokenizer = Tokenizer(bundle.file(TOKENIZER))
         params = SamplingParams(stop_token_ids=(tokenizer.eos_token_id,))
-        question = [Message(role="user", content=QUESTION)]
+        question = [Message(role="user", content=CAPITAL[0])]
         return complete(Engine(session), tokenizer, question, params).text
 
 
@@ -56,7 +56,7 @@ def test_a_bundle_without_one_rewrite_answers_the_same(
     bundle = compile_bundle(
         exported, tmp_path / "out", Choices(weights=weights, without=(name,)), report=silent
     )
-    assert answer(bundle) == ANSWER
+    assert answer(bundle) == CAPITAL[1]
     assert bundle.manifest.provenance.options["without"] == [name]
     counts = Counter(node.op_type for node in first_graph(bundle))
     if name in KERNELS:
@@ -67,9 +67,9 @@ def test_a_bundle_without_one_rewrite_answers_the_same(
 
 def test_without_any_rewrite_that_can_be_left_out(exported: Bundle, tmp_path: Path) -> None:
     bundle = compile_bundle(
-        exported, tmp_path / "out", Choices(weights="fp32", without=SWITCHES), report=silent
+        exported, tmp_path / "out", Choices(weights="fp32", without=tuple(SWITCHES)), report=silent
     )
-    assert answer(bundle) == ANSWER
+    assert answer(bundle) == CAPITAL[1]
     assert not any(node.domain for node in first_graph(bundle))
 
 

@@ -1,7 +1,6 @@
 """Claims about runtime.template, on a tiny tokenizer and on the ids of real training text."""
 
 import json
-from pathlib import Path
 
 import pytest
 from sentencepiece import SentencePieceTrainer
@@ -9,8 +8,9 @@ from sentencepiece import SentencePieceTrainer
 from runtime.errors import PromptError
 from runtime.text.template import DEFAULT_SYSTEM_PROMPT, Message, encode_chat, render
 from runtime.text.tokenizer import Tokenizer
+from tests.paths import SHARED
 
-DATA = Path(__file__).parents[3] / "shared/data/alpaca2-mini"
+MINI = SHARED / "alpaca2-mini"
 
 LAST = Message(role="user", content="And now?")
 
@@ -46,14 +46,14 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def real_tokenizer() -> Tokenizer:
-    if not DATA.exists():
-        pytest.skip(f"the trained checkpoint is not at {DATA}")
-    return Tokenizer(DATA / "tokenizer.model")
+    if not MINI.exists():
+        pytest.skip(f"the trained checkpoint is not at {MINI}")
+    return Tokenizer(MINI / "tokenizer.model")
 
 
 @pytest.fixture(scope="module")
 def documents(real_tokenizer: Tokenizer) -> list[list[int]]:
-    held_out: list[list[int]] = json.loads((DATA / "held_out_ids.json").read_text())
+    held_out: list[list[int]] = json.loads((MINI / "held_out_ids.json").read_text())
     return held_out
 
 

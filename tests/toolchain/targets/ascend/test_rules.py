@@ -79,7 +79,7 @@ def attention(rows: int, cached: int, masked: bool) -> ir.Model:
         value("m", ir.DataType.BOOL, 1, 1, rows, cached),
     ]
     given = [*inputs[:3], None, inputs[3] if masked else None]
-    attributes = {"num_heads": 2, "input_layout": "BNSD"}
+    attributes: dict[str, int | str] = {"num_heads": 2, "input_layout": "BNSD"}
     name = "NPUPromptFlashAttention"
     node = ir.node(name, given, attributes, domain="npu", name="flash")
     return model(node, inputs, (HALF, (1, 2, rows, 64)))

@@ -47,7 +47,7 @@ def feeds(bundle: Bundle, graph: Graph) -> dict[str, np.ndarray]:
     """Random inputs of a portable graph; CACHED rows of the past are valid."""
     rng, spec = np.random.default_rng(0), graph.spec
     starts = np.full(spec.batch_size, CACHED)
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "input_ids": rng.integers(0, 600, (spec.batch_size, spec.seq_len)),
         "position_ids": starts[:, None] + np.arange(spec.seq_len),
         "attention_mask": attention_mask(spec, starts),
@@ -68,11 +68,12 @@ def run(model: ir.Model, inputs: dict[str, np.ndarray], directory: Path) -> dict
             value.const_value = ir.Tensor(value.const_value.numpy(), name=value.name)
     ir.save(model, directory / "model.onnx")
     session = ort.InferenceSession(directory / "model.onnx")
+    types: dict[str, np.dtype[np.generic]] = {
+        "tensor(float)": np.dtype(np.float32),
+        "tensor(int32)": np.dtype(np.int32),
+    }
     cast = {
-        item.name: inputs[item.name].astype(
-            {"tensor(float)": np.float32, "tensor(int32)": np.int32}.get(item.type)
-            or inputs[item.name].dtype
-        )
+        item.name: inputs[item.name].astype(types.get(item.type, inputs[item.name].dtype))
         for item in session.get_inputs()
     }
     names = [item.name for item in session.get_outputs()]
@@ -244,7 +245,8 @@ def squared_error_of_q4_0(block: np.ndarray, bits: int) -> np.ndarray:
     largest = np.take_along_axis(block, np.abs(block).argmax(1)[:, None], axis=1)
     scale = largest / lowest
     levels = np.clip(np.rint(block / scale), lowest, -lowest - 1)
-    return ((block - levels * scale) ** 2).sum(1)
+    error: np.ndarray = ((block - levels * scale) ** 2).sum(1)
+    return error
 
 
 def test_the_packing_is_the_one_that_the_kernel_reads() -> None:

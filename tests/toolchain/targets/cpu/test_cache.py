@@ -86,19 +86,19 @@ def test_logits_over_an_int8_cache_stay_close(bundles: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("choices", "says"),
     [
-        ({"kv_cache": "int3"}, "no such KV cache; got int3; allowed: float, int8"),
-        ({"target": "310p3", "weights": "fp16", "kv_cache": "int8"}, "allowed: float"),
+        (Choices(kv_cache="int3"), "no such KV cache; got int3; allowed: float, int8"),
+        (Choices(target="310p3", weights="fp16", kv_cache="int8"), "allowed: float"),
         (
-            {"kv_cache": "int8", "without": ["grouped_query_attention"]},
+            Choices(kv_cache="int8", without=("grouped_query_attention",)),
             "needs the rewrite grouped_query_attention",
         ),
     ],
 )
 def test_an_impossible_cache_is_refused(
-    options: dict[str, str], says: str, exported: Bundle, tmp_path: Path
+    choices: Choices, says: str, exported: Bundle, tmp_path: Path
 ) -> None:
     with pytest.raises(TargetError, match=says):
-        compile_bundle(exported, tmp_path / "out", Choices(**options), report=silent)
+        compile_bundle(exported, tmp_path / "out", choices, report=silent)
     assert list(tmp_path.iterdir()) == []

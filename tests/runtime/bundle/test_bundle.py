@@ -253,6 +253,7 @@ def test_a_run_that_ends_leaves_the_next_one_alone(bundles: Path, tmp_path: Path
         first.finish(manifest)
         second = BundleWriter(tmp_path / "bundle").__enter__()
     second.write("tokenizer.model", [b"text"])
+    assert contents(second.directory) == {"tokenizer.model": b"text"}
     second.__exit__(None, None, None)
 
 

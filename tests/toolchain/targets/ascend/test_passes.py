@@ -24,7 +24,8 @@ from toolchain.targets.ascend.weight_quant import WeightQuant, quantize_rows
 
 def rms_norm(x: NDArray[np.float32], epsilon: float) -> NDArray[np.float64]:
     wide = x.astype(np.float64)
-    return wide / np.sqrt((wide * wide).mean(-1, keepdims=True) + epsilon)
+    mean_square: NDArray[np.float64] = (wide * wide).mean(-1, keepdims=True)
+    return wide / np.sqrt(mean_square + epsilon)
 
 
 @pytest.mark.parametrize("epsilon", [1e-5, 1e-6, 1e-8, 1e-3])

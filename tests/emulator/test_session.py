@@ -10,9 +10,9 @@ import pytest
 
 from tests.emulator.device import Emulator
 from tests.emulator.samples import Atc, dataset, load, plain
+from tests.paths import ROOT
 
-SITE = Path(__file__).with_name("emulator") / "site"
-TREE = Path(__file__).resolve().parents[1]
+SITE = ROOT / "tests/emulator/site"
 
 
 def test_a_session_by_the_book_leaves_nothing(
@@ -48,7 +48,7 @@ def test_a_subprocess_reports(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     environment = {
         **os.environ,
-        "PYTHONPATH": f"{SITE}{os.pathsep}{TREE}",
+        "PYTHONPATH": f"{SITE}{os.pathsep}{ROOT}",
         "ACL_EMULATOR_REPORT": str(report),
         "ACL_EMULATOR_SOC_NAME": "Ascend910B3",
         "ACL_EMULATOR_FAIL_AT": "rt.malloc:1",

@@ -1,24 +1,22 @@
 """The command line, as a person or a script sees it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from tests.bundles import DATA
+from profiles import profile_names
+from runtime.bundle.manifest import Manifest
+from runtime.bundle.reader import load_bundle
+from tests.paths import DATA, ROOT
+from toolchain.cli import app
 
-COMMANDS = (
-    "miniature",
-    "export",
-    "compile",
-    "verify",
-    "bench",
-    "compare",
-    "inspect",
-    "doctor",
-    "profiles",
+COMMANDS = sorted(
+    file.stem for file in (ROOT / "toolchain/commands").glob("*.py") if file.stem != "__init__"
 )
 
 
@@ -40,10 +38,22 @@ def one_line_error(result: subprocess.CompletedProcess[str]) -> str:
     return last
 
 
-def test_help_lists_every_command() -> None:
+def rows_of(shown: str) -> list[str]:
+    """The first words of a table's rows."""
+    return re.findall(r"^(?:│ | )(\w[\w-]*)  ", shown, re.MULTILINE)
+
+
+def test_help_lists_every_module_of_commands_and_no_more() -> None:
     result = toolchain("--help")
     assert result.returncode == 0
-    assert all(command in result.stdout for command in COMMANDS)
+    assert sorted(rows_of(result.stdout)) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_its_own_help(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"], prog_name="toolchain")
+    assert result.exit_code == 0
+    assert f" Usage: toolchain {command} " in result.output
 
 
 def test_wrong_usage_exits_2() -> None:
@@ -51,16 +61,19 @@ def test_wrong_usage_exits_2() -> None:
     assert toolchain("distil").returncode == 2
 
 
-def test_profiles_lists_cpu() -> None:
+def test_profiles_lists_those_that_ship_and_no_more() -> None:
     result = toolchain("profiles")
     assert result.returncode == 0
-    assert "cpu" in result.stdout
+    assert rows_of(result.stdout) == ["name", *profile_names()]
 
 
-def test_inspect_prints_tables_or_the_manifest(bundles: Path) -> None:
-    assert "decode_b3" in toolchain("inspect", bundles / "small-fp32").stdout
-    manifest = json.loads(toolchain("inspect", bundles / "small-fp32", "--json").stdout)
-    assert manifest["stage"] == "compiled"
+def test_inspect_shows_every_graph_or_prints_the_manifest(bundles: Path) -> None:
+    bundle = bundles / "small-fp32"
+    manifest = load_bundle(bundle).manifest
+    shown = rows_of(toolchain("inspect", bundle).stdout)
+    assert shown[shown.index("graph") + 1 :] == [graph.spec.name for graph in manifest.graphs]
+    printed = toolchain("inspect", bundle, "--json").stdout
+    assert Manifest.model_validate_json(printed) == manifest
 
 
 def test_a_checkpoint_goes_through_export_compile_verify_and_bench(
@@ -101,23 +114,33 @@ def test_verify_prints_one_json_document_and_exits_1_past_a_limit(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("export", "nowhere", "-o", "out"), "no such directory: nowhere"),
-        (("export", "{checkpoint}", "-o", "out", "--profile", "gpu"), "got gpu"),
-        (("compile", "nowhere", "-o", "out"), "no bundle at nowhere"),
-        (("compile", "{small-exported}", "-o", "out", "--weights", "int5"), "got int5"),
-        (("compile", "{small-exported}", "-o", "out", "--target", "tpu"), "got tpu"),
-        (("inspect", "{checkpoint}"), "is not a bundle"),
-        (("verify", "{small-fp32}", "--model", "nowhere"), "no such directory"),
-        (("miniature", "{checkpoint}"), "checkpoint"),
+        (("export", "nowhere", "-o", "{out}"), "no such directory: nowhere;"),
+        (
+            ("export", "{checkpoint}", "-o", "{out}", "--profile", "gpu"),
+            "no such profile; got gpu;",
+        ),
+        (("compile", "nowhere", "-o", "{out}"), "no bundle at nowhere;"),
+        (
+            ("compile", "{exported}", "-o", "{out}", "--weights", "int5"),
+            "target cpu has no such weights; got int5;",
+        ),
+        (
+            ("compile", "{exported}", "-o", "{out}", "--target", "tpu"),
+            "no such target; got tpu;",
+        ),
+        (("inspect", "{checkpoint}"), "{checkpoint} is not a bundle;"),
+        (("verify", "{exported}", "--model", "nowhere"), "no such directory: nowhere;"),
+        (("miniature", "{checkpoint}"), "{checkpoint} is taken;"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
     arguments: tuple[str, ...], says: str, bundles: Path, tmp_path: Path
 ) -> None:
-    filled = [
-        str(bundles / argument.strip("{}")) if argument.startswith("{") else argument
-        for argument in arguments
-    ]
-    filled = [str(tmp_path / "out") if argument == "out" else argument for argument in filled]
-    assert says in one_line_error(toolchain(*filled))
+    places = {
+        "checkpoint": bundles / "checkpoint",
+        "exported": bundles / "small-exported",
+        "out": tmp_path / "out",
+    }
+    result = toolchain(*(argument.format(**places) for argument in arguments))
+    assert one_line_error(result).startswith(f"error: {says.format(**places)}")
     assert list(tmp_path.iterdir()) == []

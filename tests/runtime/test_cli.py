@@ -16,15 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from runtime.cli import main
-
-CAPITAL = ("北京是哪个国家的首都？", "北京是中国的首都，也是全国的政治和文化中心。")
-LLAMA = ("Which animal is on the box?", "A llama 🦙, and the sign 龘 says that dragons fly.")
-STEPS = ("Name three steps.", "1. Export the graph.\n2. Compile it.\n3. Run it on the box.")
-AGAIN = ("用中文再说一遍。", "1. 导出计算图。\n2. 编译。\n3. 在盒子上运行。")
-AGAIN_ALONE = "我还什么都没说过呢，请先问我一个问题。"
-RAW = (
-    "[INST] <<SYS>>\nYou are a helpful assistant. 你是一个乐于助人的助手。\n<</SYS>>\n\n{} [/INST]"
-)
+from tests.dialogues import AGAIN, AGAIN_ALONE, CAPITAL, LLAMA, RAW, STEPS
 
 MAIN = "from runtime.cli import main; main()"
 OUT_OF_RANGE = [("temperature", "-1"), ("temperature", "nan"), ("top_k", "-1"), ("top_p", "1.1")]
@@ -118,11 +110,11 @@ def test_json_is_one_document_with_the_documented_keys(bundle: Path, command: Co
 
 
 def test_the_options_reach_the_completion(bundle: Path, command: Command) -> None:
-    def document(*options: str) -> dict[str, object]:
+    def document(*options: str) -> dict[str, Any]:
         return dict(json.loads(command("generate", bundle, CAPITAL[0], "--json", *options).out))
 
     plain, bare, loud = document(), document("--system", ""), document("--system", "box" * 50)
-    assert bare["prompt_tokens"] < plain["prompt_tokens"] < loud["prompt_tokens"]  # type: ignore
+    assert bare["prompt_tokens"] < plain["prompt_tokens"] < loud["prompt_tokens"]
     cut = document("--max-tokens", "3")
     assert (cut["completion_tokens"], cut["finish_reason"]) == (3, "length")
     assert document("--stop", "never", "--stop", "首都")["text"] == "北京是中国的"
@@ -225,7 +217,7 @@ def test_a_reader_that_left_is_no_crash(bundle: Path) -> None:
 
 
 def test_interrupting_a_chat_exits_with_130_and_no_traceback(bundle: Path) -> None:
-    arguments = [sys.executable, "-c", MAIN, "chat", bundle]
+    arguments = [sys.executable, "-c", MAIN, "chat", str(bundle)]
     with subprocess.Popen(arguments, stdin=-1, stdout=-1, stderr=-1) as chat:
         assert chat.stderr is not None
         assert chat.stderr.readline().startswith(b"/reset")  # now it waits for a question
@@ -239,7 +231,7 @@ def test_a_chat_remembers_until_reset_and_ends_at_exit(bundle: Path, command: Co
     typed = [STEPS[0], "", AGAIN[0], "/reset", f"  {AGAIN[0]}  ", "盒子" * 300, "/exit", STEPS[0]]
     outcome = command("chat", bundle, typed="\n".join(typed))
     assert outcome.code == 0
-    assert outcome.out == f"{STEPS[1]}\n{AGAIN[1]}\n{AGAIN_ALONE}\n"
+    assert outcome.out == f"{STEPS[1]}\n{AGAIN[1]}\n{AGAIN_ALONE[1]}\n"
     assert outcome.err.count(" new tokens, ") == 3
     assert "\nforgotten\n" in outcome.err
     assert outcome.err.count("error: the prompt is longer than the cache") == 1

@@ -13,7 +13,8 @@ import pytest
 from export.exporter import export_bundle
 from profiles import load_profile
 from runtime.text.tokenizer import Tokenizer
-from tests.bundles import DATA, silent
+from tests.bundles import silent
+from tests.paths import DATA
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 from toolchain.evals.ceval import CEVAL
@@ -106,8 +107,8 @@ def test_mmlu_runs_in_the_same_frame(bundles: Path, tmp_path: Path) -> None:
 def test_two_bundles_are_compared(bundles: Path, tmp_path: Path) -> None:
     chosen = ("--data", DATA / "ceval", "--subjects", SUBJECTS, "--style", "alpaca2", "--shots", 1)
     first = document("ceval", bundles / "talk-fp32", *chosen, "-o", tmp_path / "fp32")
-    chosen = (*chosen, "--compare-to", tmp_path / "fp32")
-    second = document("ceval", bundles / "talk-int8", *chosen, "-o", tmp_path / "int8")
+    compared = (*chosen, "--compare-to", tmp_path / "fp32")
+    second = document("ceval", bundles / "talk-int8", *compared, "-o", tmp_path / "int8")
     choices = []
     for name in ("fp32", "int8"):
         with (tmp_path / name / "cache0.csv").open(newline="") as stream:
@@ -117,7 +118,7 @@ def test_two_bundles_are_compared(bundles: Path, tmp_path: Path) -> None:
     assert found["questions"] == QUESTIONS
     assert found["correct"] == second["categories"]["Avg"]["correct"]
     assert found["other_correct"] == first["categories"]["Avg"]["correct"]
-    shown = evaluate("ceval", bundles / "talk-int8", *chosen, "-o", tmp_path / "int8").stdout
+    shown = evaluate("ceval", bundles / "talk-int8", *compared, "-o", tmp_path / "int8").stdout
     assert f"against fp32: {found['equal_choices']} of {QUESTIONS} choices equal" in shown
 
 

@@ -9,7 +9,8 @@ from export.exporter import export_bundle
 from profiles import load_profile
 from runtime.bundle.manifest import FileEntry
 from runtime.bundle.reader import load_bundle
-from tests.bundles import DATA, silent
+from tests.bundles import silent
+from tests.paths import DATA
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 

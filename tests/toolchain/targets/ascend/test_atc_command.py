@@ -6,24 +6,12 @@ import pytest
 
 from export.graphs import graph_inputs
 from profiles import load_profile
-from runtime.bundle.manifest import ModelConfig, TensorSpec
-from toolchain.targets.ascend import atc_command
+from runtime.bundle.manifest import TensorSpec
+from tests.models import TINY
 from toolchain.targets.ascend.atc_command import AtcJob, atc_environment, compile_options
 from toolchain.targets.ascend.atc_options import OPTIONS, option_list
 from toolchain.targets.ascend.chips import CHIPS
 
-TINY = ModelConfig(
-    vocab_size=320,
-    hidden_size=64,
-    intermediate_size=96,
-    num_hidden_layers=1,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=16,
-    max_position_embeddings=4096,
-    rms_norm_eps=1e-5,
-    rope_theta=10000.0,
-)
 COMMON = (
     "--input_format=ND",
     "--precision_mode_v2=origin",
@@ -71,7 +59,7 @@ GOLDEN = {
 
 @pytest.fixture(autouse=True)
 def on_x86(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atc_command.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
 
 
 def job(target: str, gears: tuple[tuple[TensorSpec, ...], ...], host_cpu: str | None) -> AtcJob:

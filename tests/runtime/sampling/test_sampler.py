@@ -108,8 +108,10 @@ def test_a_bad_setting_is_refused_in_one_line_with_its_name_value_and_range(
 
 
 def test_the_ends_of_the_ranges_and_whole_numbers_are_accepted() -> None:
-    SamplingParams(top_p=1e-9, min_p=0, repetition_penalty=0.01, seed=-(2**63), logprobs=0)
-    SamplingParams(temperature=100, top_p=1, min_p=1, repetition_penalty=10, logprobs=20)
+    low = {"top_p": 1e-9, "min_p": 0, "repetition_penalty": 0.01, "seed": -(2**63), "logprobs": 0}
+    high = {"temperature": 100, "top_p": 1, "min_p": 1, "repetition_penalty": 10, "logprobs": 20}
+    for values in (low, high):
+        assert SamplingParams.model_validate(values).model_dump(include=set(values)) == values
 
 
 @pytest.mark.parametrize("bad", [-1, VOCAB])

@@ -2,16 +2,19 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from numpy.typing import NDArray
 
 from profiles import load_profile
 from runtime.bundle import tensor_names as names
+from runtime.bundle.manifest import GraphSpec
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.bundle.writer import BundleWriter
 from runtime.errors import PromptError
@@ -19,10 +22,12 @@ from runtime.sessions import Chunk, open_session
 from runtime.sessions.onnx.portable import PortableSession
 from runtime.text.template import Message, encode_chat
 from runtime.text.tokenizer import Tokenizer
-from tests.bundles import DATA, silent
+from tests.bundles import silent
+from tests.dialogues import BOX, CAPITAL
+from tests.paths import DATA
 from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError
-from toolchain.verify.stages import StageReport, read_ids, verify
+from toolchain.verify.stages import Opener, StageReport, read_ids, verify
 
 Edit = Callable[[dict[str, np.ndarray]], None]
 HIDDEN, INNER = 128, 352
@@ -33,22 +38,18 @@ GRAPHS = ["prefill_s4", "prefill_s8", "score_s8", "decode_b1", "decode_b3"]
 def sequences(bundles: Path) -> list[list[int]]:
     """Two of the dialogues that the miniature knows, cut to the 40 rows of the small cache."""
     tokenizer = Tokenizer(bundles / "checkpoint" / TOKENIZER)
-    dialogues = (
-        ("北京是哪个国家的首都？", "北京是中国的首都，也是全国的政治和文化中心。"),
-        ("What is an edge box?", "An edge box is a small computer that runs close to the data."),
-    )
     ids = [
         encode_chat(tokenizer, [Message(role="user", content=question)]) + tokenizer.encode(answer)
-        for question, answer in dialogues
+        for question, answer in (CAPITAL, BOX)
     ]
     return [sequence[-40:] for sequence in ids]
 
 
 def run(
-    loaded: list[Bundle], model: Path, sequences: list[list[int]], **options: object
+    loaded: list[Bundle], model: Path, sequences: list[list[int]], opener: Opener = open_session
 ) -> list[StageReport]:
     profile = load_profile(str(DATA / "small.toml"))
-    return verify(loaded, model, profile, sequences, report=silent, **options)  # type: ignore[arg-type]
+    return verify(loaded, model, profile, sequences, report=silent, opener=opener)
 
 
 def planted(bundle: Bundle, output: Path, edit: Edit) -> Bundle:
@@ -136,7 +137,9 @@ def test_a_wrong_rotary_base_shows_in_the_first_layer(
 class OffByOne(PortableSession):
     """Writes the new rows of layer 1 one slot too far."""
 
-    def _write_rows(self, spec, chunks, outputs) -> None:  # type: ignore[no-untyped-def]
+    def _write_rows(
+        self, spec: GraphSpec, chunks: Sequence[Chunk], outputs: dict[str, NDArray[Any]]
+    ) -> None:
         super()._write_rows(spec, chunks, outputs)
         for chunk in chunks:
             start, length = chunk.start, len(chunk.token_ids)

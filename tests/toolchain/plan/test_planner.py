@@ -14,9 +14,9 @@ from export.config import load_config
 from export.errors import ConfigError
 from profiles import Profile, load_profile
 from profiles.profile import exported_profile
-from runtime.bundle.manifest import ModelConfig
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.errors import UserError
+from tests.models import SEVEN_B
 from toolchain.choices import Choices
 from toolchain.costs.quantity import Quantity, total
 from toolchain.errors import TargetError
@@ -24,18 +24,6 @@ from toolchain.host import machine
 from toolchain.plan.planner import Plan, make_plan
 
 COMMAND = [sys.executable, "-c", "from toolchain.cli import main; main()"]
-SEVEN_B = ModelConfig(
-    vocab_size=55296,
-    hidden_size=4096,
-    intermediate_size=11008,
-    num_hidden_layers=32,
-    num_attention_heads=32,
-    num_key_value_heads=32,
-    head_dim=128,
-    max_position_embeddings=4096,
-    rms_norm_eps=1e-5,
-    rope_theta=10000.0,
-)
 LONG = SEVEN_B.model_copy(update={"rope_scaling_factor": 4.0})  # 16,384 positions
 PARAMETERS = 6_929_256_448  # of Chinese-Alpaca-2-7B
 MIB = 1 << 20
@@ -199,17 +187,18 @@ def test_files_in_memory_are_not_counted_as_taken(
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("weights", "change", "message"),
     [
-        ({"weights": "int4"}, "target 310p3 has no such weights; got int4; allowed: fp16, int8"),
-        ({"profile": {"target": "tpu"}}, "no such target; got tpu; allowed: cpu, 310p1, 310p3"),
+        ("int4", {}, "target 310p3 has no such weights; got int4; allowed: fp16, int8"),
+        (None, {"target": "tpu"}, "no such target; got tpu; allowed: cpu, 310p1, 310p3"),
     ],
 )
-def test_what_a_target_lacks_is_refused(change: dict[str, object], message: str) -> None:
-    profile = load_profile("310p3").model_copy(update=change.get("profile", {}))
-    weights = change.get("weights")
+def test_what_a_target_lacks_is_refused(
+    weights: str | None, change: dict[str, str], message: str
+) -> None:
+    profile = load_profile("310p3").model_copy(update=change)
     with pytest.raises(TargetError, match=message):
-        make_plan(SEVEN_B, profile, Choices(weights=str(weights) if weights else None))
+        make_plan(SEVEN_B, profile, Choices(weights=weights))
 
 
 @pytest.fixture
