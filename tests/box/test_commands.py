@@ -49,7 +49,7 @@ def test_the_base_install_runs_what_needs_no_backend(
 @pytest.mark.parametrize("profile", ["cpu", "310p3"])
 def test_the_base_install_runs_doctor_which_names_what_is_missing(profile: str) -> None:
     done = run("toolchain", "doctor", "--profile", profile, "--json", blocked=(BACKEND, *EXTRAS))
-    assert {item["name"] for item in json.loads(done.stdout)} >= {"system", "Python"}
+    assert {item["name"] for item in json.loads(done.stdout)["items"]} >= {"system", "Python"}
     assert done.returncode in (0, 1)
     assert "Traceback" not in done.stderr
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from toolchain.options import AsJson, JsonFile
+
 __all__ = ["command"]
 
 COLUMNS = ("bundle", "stage", "target", "weights", "cache", "context", "slots", "size", "made from")
@@ -12,21 +14,20 @@ COLUMNS = ("bundle", "stage", "target", "weights", "cache", "context", "slots", 
 
 def command(
     directory: Annotated[Path, typer.Argument(help="Where to look, subdirectories included.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
+    output: JsonFile = None,
 ) -> None:
     """List the bundles of a directory by their manifests; `inspect` checks one."""
-    import json
-
-    from runtime.console import note, show_json
+    from runtime.console import note
     from toolchain.bundle_list import find_bundles, summary
     from toolchain.console import print_table
+    from toolchain.documents import document, give_document
 
     bundles, unreadable = find_bundles(directory)
     rows = [summary(bundle, directory) for bundle in bundles]
-    if as_json:
+    if as_json or output is not None:
         entries = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
-        document = {"format": "alpaca2-bundles", "version": 1, "bundles": entries}
-        show_json(json.dumps(document, ensure_ascii=False, indent=2))
+        give_document(document("bundles", {"bundles": entries}), output)
     else:
         print_table(str(directory), COLUMNS, rows)
     for error in unreadable:

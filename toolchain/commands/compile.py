@@ -5,27 +5,23 @@ from typing import Annotated
 
 import typer
 
+from toolchain.options import (
+    CacheOption,
+    HostCPUOption,
+    TargetOption,
+    WeightsOption,
+)
+
 __all__ = ["command"]
 
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="Exported bundle.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.")],
-    target: Annotated[
-        str | None, typer.Option(help="cpu or a chip, such as 310p3. Default: the profile's.")
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="Precision: fp32, fp16, int8 or int4. Default: the profile's."),
-    ] = None,
-    kv_cache: Annotated[
-        str | None,
-        typer.Option(help="Precision of the cache: float or int8. Default: the profile's."),
-    ] = None,
-    host_cpu: Annotated[
-        str | None,
-        typer.Option(help="CPU of the box, x86_64 or aarch64, if it is not this host's."),
-    ] = None,
+    target: TargetOption = None,
+    weights: WeightsOption = None,
+    kv_cache: CacheOption = None,
+    host_cpu: HostCPUOption = None,
     without: Annotated[
         list[str] | None,
         typer.Option(metavar="REWRITE", help="Leave a rewrite out, to find a fault; repeatable."),
@@ -36,6 +32,7 @@ def command(
 ) -> None:
     """Compile an exported bundle for one target."""
     from runtime.bundle.reader import load_bundle
+    from runtime.console import show
     from toolchain import compiler
     from toolchain.choices import Choices
     from toolchain.console import Progress, human_bytes
@@ -49,7 +46,7 @@ def command(
         without=tuple(without or ()),
     )
     if dry_run:
-        print("\n".join(compiler.dry_run(exported, output, choices)))
+        show("\n".join(compiler.dry_run(exported, output, choices)))
         return
     progress = Progress()
     with progress:

@@ -1,10 +1,10 @@
 """toolchain doctor."""
 
-import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
+from toolchain.options import AsJson, JsonFile, ProfileOption
 
 if TYPE_CHECKING:
     from profiles import Profile
@@ -18,20 +18,21 @@ PURPOSES = {"both": "both", "compile": "compiling", "run": "running", "torch": "
 
 
 def command(
-    profile: Annotated[
-        str, typer.Option(help="Name of a profile, or path of a .toml file.")
-    ] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    profile: ProfileOption = "cpu",
+    as_json: AsJson = False,
+    output: JsonFile = None,
 ) -> None:
     """Check this host for what a profile needs, and say how to get the rest; exit 1 if any."""
     from profiles import load_profile
     from toolchain.doctor import System
 
-    report(System.here(), load_profile(profile), as_json)
+    report(System.here(), load_profile(profile), as_json, output)
 
 
-def report(system: "System", profile: "Profile", as_json: bool) -> None:
-    """Prints the diagnosis of a machine.
+def report(
+    system: "System", profile: "Profile", as_json: bool = False, output: Path | None = None
+) -> None:
+    """Prints the diagnosis of a host, or gives it as a document.
 
     Raises:
         UserError: something that the profile needs is not there.
@@ -39,10 +40,12 @@ def report(system: "System", profile: "Profile", as_json: bool) -> None:
     from runtime.errors import UserError
     from toolchain.console import print_table
     from toolchain.doctor import diagnose, is_lacking
+    from toolchain.documents import document, give_document
 
     items = diagnose(system, profile)
-    if as_json:
-        print(json.dumps([asdict(item) for item in items], indent=2))
+    if as_json or output is not None:
+        found = {"profile": profile.name, "items": [asdict(item) for item in items]}
+        give_document(document("doctor", found), output)
     else:
         print_table(f"{profile.name}: {profile.description}", COLUMNS, list(map(_row, items)))
         ours = [item for item in items if item.purpose != "torch"]
@@ -68,12 +71,14 @@ def _row(item: "Item") -> tuple[str, ...]:
 
 def _print_remedies(title: str, items: "list[Item]") -> None:
     """One line each, outside of any table: commands are copied from here."""
+    from runtime.console import show
+
     open_items = [item for item in items if item.remedy]
     if not open_items:
         return
     width = max(len(item.name) for item in open_items)
-    print(title)
+    show(title)
     for item in open_items:
         for i, line in enumerate(item.remedy.splitlines()):
-            print(f" {'' if i else item.name:{width}}  {line}")
-    print()
+            show(f" {'' if i else item.name:{width}}  {line}")
+    show("")

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from toolchain.options import ProfileOption
+
 __all__ = ["command"]
 
 LoadFormat = Literal["auto", "dummy"]
@@ -13,9 +15,7 @@ LoadFormat = Literal["auto", "dummy"]
 def command(
     model: Annotated[Path, typer.Argument(help="Checkpoint directory, Hugging Face layout.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.")],
-    profile: Annotated[
-        str, typer.Option(help="Name of a profile, or path of a .toml file.")
-    ] = "cpu",
+    profile: ProfileOption = "cpu",
     load_format: Annotated[
         LoadFormat,
         typer.Option(help="auto reads the weights; dummy makes random ones from config.json."),

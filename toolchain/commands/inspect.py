@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolchain.options import AsJson, JsonFile
+
 if TYPE_CHECKING:
     from runtime.bundle.manifest import Device, Manifest, ModelConfig
     from runtime.bundle.reader import Bundle
@@ -14,17 +16,19 @@ __all__ = ["command"]
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="Exported or compiled bundle.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
+    as_json: AsJson = False,
+    output: JsonFile = None,
 ) -> None:
     """Check a bundle and show what is in it."""
     from runtime.bundle.reader import load_bundle
-    from runtime.console import show_json
     from toolchain.console import human_bytes, print_table
+    from toolchain.documents import document, give_document
 
     loaded = load_bundle(bundle)
     manifest = loaded.manifest
-    if as_json:
-        show_json(manifest.model_dump_json(indent=2))
+    if as_json or output is not None:
+        found = {"sha256": loaded.digest, **manifest.model_dump(mode="json")}
+        give_document(document("bundle", found), output)
         return
     facts = {
         **_made(loaded),

@@ -1,11 +1,19 @@
 """toolchain plan MODEL."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from toolchain.options import (
+    AsJson,
+    CacheOption,
+    JsonFile,
+    ProfileOption,
+    TargetOption,
+    WeightsOption,
+)
 
 if TYPE_CHECKING:
     from toolchain.costs.quantity import Quantity
@@ -17,41 +25,37 @@ COPIES = {"shared": "one copy of the weights", "per_graph": "one copy per graph"
 
 def command(
     model: Annotated[Path, typer.Argument(help="Directory with the model's config.json.")],
-    profile: Annotated[
-        str, typer.Option(help="Name of a profile, or path of a .toml file.")
-    ] = "cpu",
-    weights: Annotated[
-        str | None,
-        typer.Option(help="Precision: fp32, fp16, int8 or int4. Default: the profile's."),
-    ] = None,
-    kv_cache: Annotated[
-        str | None,
-        typer.Option(help="Precision of the cache: float or int8. Default: the profile's."),
-    ] = None,
+    profile: ProfileOption = "cpu",
+    target: TargetOption = None,
+    weights: WeightsOption = None,
+    kv_cache: CacheOption = None,
     share_weights: Annotated[
         bool, typer.Option(help="Plan one copy of the weights for all graphs, or one for each.")
     ] = True,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print the formula of every line.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
+    output: JsonFile = None,
 ) -> None:
     """Say what a model takes and how fast it can be; exit 1 if it does not fit."""
     from export.config import load_config
     from profiles import load_profile
+    from runtime.console import show
     from toolchain.choices import Choices
     from toolchain.console import human_bytes, print_table
     from toolchain.costs.quantity import total
+    from toolchain.documents import document, give_document
     from toolchain.errors import PlanError
     from toolchain.host.machine import total_memory
     from toolchain.plan.planner import make_plan
 
     deployment = load_profile(profile)
-    choices = Choices(weights=weights, kv_cache=kv_cache)
+    choices = Choices(target=target, weights=weights, kv_cache=kv_cache)
     plan = make_plan(load_config(model), deployment, choices, share_weights)
     device = "this machine" if deployment.chip is None else deployment.description
-    if as_json:
-        print(json.dumps(asdict(plan), indent=2))
+    if as_json or output is not None:
+        give_document(document("plan", asdict(plan)), output)
     else:
         columns = ("", "value", "", *(["formula"] if explain else []))
         memory = human_bytes(total_memory())
@@ -61,7 +65,7 @@ def command(
         print_table("speed at best", columns, _rows(plan.speed, explain))
         for copies, needed in plan.needs.items():
             verdict = "fits" if needed <= plan.available else "does not fit"
-            print(
+            show(
                 f"{COPIES[copies]}: {needed / 1e9:.1f} of {plan.available / 1e9:.1f} GB, {verdict}"
             )
     if not plan.fits:

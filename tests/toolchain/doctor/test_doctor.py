@@ -160,7 +160,7 @@ def test_the_machine_at_hand_is_diagnosed(profile: str, capsys: pytest.CaptureFi
     expected = pytest.raises(UserError, match=f"lacks {lacking} of {len(items)} items")
     with expected if lacking else nullcontext():
         doctor.command(profile=profile, as_json=True)
-    rows = json.loads(capsys.readouterr().out)
+    rows = json.loads(capsys.readouterr().out)["items"]
     assert [row["name"] for row in rows] == [item.name for item in items]
 
 

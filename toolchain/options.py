@@ -1,0 +1,50 @@
+"""Options that several commands have, made once. A test holds that the choices are complete."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+__all__ = [
+    "AsJson",
+    "CacheOption",
+    "HostCPUOption",
+    "JsonFile",
+    "ProfileOption",
+    "TargetOption",
+    "WeightsOption",
+]
+
+TargetName = Literal["cpu", "310p1", "310p3", "310b1", "910b1", "910b2", "910b3", "910b4"]
+
+
+def _profiles(incomplete: str) -> list[str]:
+    """Names of the shipped profiles, for the completion of a shell."""
+    from profiles import profile_names
+
+    return [name for name in profile_names() if name.startswith(incomplete)]
+
+
+ProfileOption = Annotated[
+    str,
+    typer.Option(help="Name of a profile, or path of a .toml file.", autocompletion=_profiles),
+]
+TargetOption = Annotated[
+    TargetName | None, typer.Option(help="cpu, or the chip. Default: the profile's.")
+]
+WeightsOption = Annotated[
+    Literal["fp32", "fp16", "int8", "int4"] | None,
+    typer.Option(help="Precision of the weights. Default: the profile's."),
+]
+CacheOption = Annotated[
+    Literal["float", "int8"] | None,
+    typer.Option(help="Precision of the cache. Default: the profile's."),
+]
+HostCPUOption = Annotated[
+    Literal["x86_64", "aarch64"] | None,
+    typer.Option(help="CPU of the box, if it is not this host's."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Write the JSON document to this file.")
+]
