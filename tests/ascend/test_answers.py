@@ -194,7 +194,7 @@ def test_the_miniature_talks_word_for_word(
 
 
 @pytest.mark.parametrize("without", ["split_attention", "rows_first_cache"])
-def test_without_a_rewrite_it_talks_the_same(
+def test_without_a_pass_it_talks_the_same(
     without: str, bundles: Path, toolkit: Toolkit, card: Card, tmp_path: Path
 ) -> None:
     toolkit()
@@ -234,7 +234,7 @@ def test_optional_kernels_talk_the_same(
     toolkit()
     talk = load_profile(str(DATA / "talk.toml"))
     changes = {"target": "310p3", "weights": "int8", "block_size": 64}
-    profile = talk.model_copy(update={**changes, "rewrites": ("npu_rms_norm",)})
+    profile = talk.model_copy(update={**changes, "passes": ("npu_rms_norm",)})
     exported = export_bundle(miniature_dir, profile, tmp_path / "exported", silent)
     bundle = compile_bundle(exported, tmp_path / "om", report=silent)
     card()

@@ -287,7 +287,7 @@ def test_a_target_without_another_program_has_no_dry_run(exported: Bundle, tmp_p
             {"target": "cpu", "weights": "int4", "host_cpu": "aarch64"},
             "target cpu has no such host",
         ),
-        ({"without": ("weight_quant",)}, "cannot leave this rewrite out; got weight_quant"),
+        ({"without": ("weight_quant",)}, "cannot disable this pass; got weight_quant"),
         ({"without": ("attention",)}, "got attention; allowed: npu_rms_norm, split_attention"),
     ],
 )

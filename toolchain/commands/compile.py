@@ -8,6 +8,20 @@ import typer
 __all__ = ["command"]
 
 
+def _list_passes(names: list[str] | None) -> list[str] | None:
+    """Prints the passes that can be disabled, if that is what is asked."""
+    if "help" not in (names or ()):
+        return names
+    from toolchain.targets import TARGETS
+    from toolchain.targets.pass_list import switches
+
+    for passes in dict.fromkeys(target.passes for target in TARGETS.values()):
+        print(f"{', '.join(name for name, each in TARGETS.items() if each.passes == passes)}:")
+        for each in switches(passes.load()):
+            print(f"  {each.name:24}{each.does}")
+    raise typer.Exit
+
+
 def command(
     bundle: Annotated[Path, typer.Argument(help="Exported bundle.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.")],
@@ -28,7 +42,12 @@ def command(
     ] = None,
     without: Annotated[
         list[str] | None,
-        typer.Option(metavar="REWRITE", help="Leave a rewrite out, to find a fault; repeatable."),
+        typer.Option(
+            metavar="PASS",
+            callback=_list_passes,
+            is_eager=True,
+            help="Disable one pass, to locate a fault; repeatable. --without help lists them.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print every check and command; start nothing.")

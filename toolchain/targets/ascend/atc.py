@@ -33,7 +33,7 @@ CAUSES: tuple[tuple[str, str], ...] = (
     (
         r"E16002|E19010|E13010",
         "an operator of the graph is not registered with this CANN at opset 17; install CANN 8.5 "
-        "or newer, or leave the rewrite that makes it out with --without",
+        "or newer, or disable the pass that makes it with --without",
     ),
     (
         r"E10501",

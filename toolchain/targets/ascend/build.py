@@ -54,7 +54,7 @@ def compile_for_ascend(
         lowered = join(bundle, lowered, writer.report)
 
     with BundleWriter(staging(writer.path), writer.report) as stage:  # never finished
-        # 2. What ATC reads: weights that a rewrite makes, links to the others, the graphs.
+        # 2. What ATC reads: weights that a pass makes, links to the others, the graphs.
         _write_onnx(bundle, lowered, stage)
 
         # 3. ATC, one graph after the other.
