@@ -26,24 +26,12 @@ from runtime.bundle.reader import (
     digest_line,
 )
 from runtime.errors import UserError
+from runtime.progress import SILENT, Progress
 from runtime.threads import usable_threads
 
-__all__ = ["Buffer", "BundleWriter", "Report", "WeightJob", "partial_directory"]
+__all__ = ["Buffer", "BundleWriter", "WeightJob", "partial_directory"]
 
 Buffer = bytes | memoryview
-
-
-class Report:
-    """Told what a long piece of work does; this one tells nobody."""
-
-    def __call__(self, text: str) -> None:
-        """A step begins."""
-
-    def expect(self, num_bytes: int) -> None:
-        """The step will write this many bytes."""
-
-    def advance(self, num_bytes: int) -> None:
-        """So many more bytes are written; called from several threads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +63,7 @@ class BundleWriter:
     """
 
     path: Path
-    report: Report = field(default_factory=Report)
+    progress: Progress = SILENT
     directory: Path = field(init=False)
     _files: dict[str, FileEntry] = field(init=False, default_factory=dict)
     _replaced: Path = field(init=False)
@@ -211,7 +199,7 @@ class BundleWriter:
     def _counted(self, job: WeightJob) -> Iterator[tuple[Buffer, ...]]:
         for buffers in job.chunks():
             yield buffers
-            self.report.advance(sum(map(len, buffers)))
+            self.progress.advance(sum(map(len, buffers)))
 
     def _write_together(
         self, relatives: Sequence[str], chunks: Iterable[tuple[Buffer, ...]]

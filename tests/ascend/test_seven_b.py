@@ -73,7 +73,7 @@ def seven_b(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     with pytest.MonkeyPatch.context() as patch:
         put_toolkit(directory / "cann", patch, workspace_bytes=100_000_000)
         patch.setattr(compiler, "require_memory", lambda *_: None)  # that of a build server
-        return compiler.compile_bundle(exported, directory / "om", report=silent)
+        return compiler.compile_bundle(exported, directory / "om", progress=silent)
 
 
 def test_the_plan_fits_with_one_copy_of_the_weights_and_not_with_two() -> None:

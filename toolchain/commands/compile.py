@@ -57,7 +57,7 @@ def command(
     from runtime.bundle.reader import load_bundle
     from toolchain import compiler
     from toolchain.choices import Choices
-    from toolchain.console import Progress, human_bytes
+    from toolchain.console import ConsoleProgress, human_bytes
 
     exported = load_bundle(bundle)
     choices = Choices(
@@ -70,9 +70,9 @@ def command(
     if dry_run:
         print("\n".join(compiler.dry_run(exported, output, choices)))
         return
-    progress = Progress()
+    progress = ConsoleProgress()
     with progress:
-        compiled = compiler.compile_bundle(exported, output, choices, report=progress)
+        compiled = compiler.compile_bundle(exported, output, choices, progress=progress)
     size = sum(entry.size for entry in compiled.manifest.files.values())
     kind = f"{compiled.manifest.target} {compiled.manifest.weights}"
     progress.done(f"wrote {output}: {kind}, {human_bytes(size)}")

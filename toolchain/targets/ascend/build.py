@@ -1,7 +1,7 @@
 """compile for an Ascend chip: lowered graphs -> ATC -> OMs that share their weights."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx_ir as ir
@@ -11,6 +11,7 @@ from runtime.bundle.manifest import Device, Graph
 from runtime.bundle.reader import GRAPHS_DIR, WEIGHTS_DIR, Bundle
 from runtime.bundle.writer import BundleWriter
 from runtime.errors import UserError
+from runtime.progress import Progress
 from runtime.threads import usable_threads
 from toolchain.console import human_bytes
 from toolchain.costs.quantity import total
@@ -48,12 +49,12 @@ def compile_for_ascend(
     # 1. Everything that can be refused without ATC.
     chip = CHIPS[profile.target]
     cann = find_cann(chip)
-    writer.report("lowering and checking")
+    writer.progress.step("lowering and checking")
     lowered = lower(bundle, profile, without, chip)
     if needs_gears(cann):
-        lowered = join(bundle, lowered, writer.report)
+        lowered = _join(bundle, lowered, writer.progress)
 
-    with BundleWriter(staging(writer.path), writer.report) as stage:  # never finished
+    with BundleWriter(staging(writer.path), writer.progress) as stage:  # never finished
         # 2. What ATC reads: weights that a pass makes, links to the others, the graphs.
         _write_onnx(bundle, lowered, stage)
 
@@ -62,15 +63,15 @@ def compile_for_ascend(
         device = _device(bundle, profile, chip, cann, lowered, compiled)
         if _too_large(device) and device.shared_bytes < SHARES_ALL * device.weight_bytes:
             # 4. Where the card cannot hold what the graphs do not share: one OM in gears.
-            writer.report(f"{device.verdict}; compiling one OM in gears")
+            writer.progress.step(f"{device.verdict}; compiling one OM in gears")
             _discard_all_but(set(), writer.directory)
-            lowered = join(bundle, lowered, writer.report)
+            lowered = _join(bundle, lowered, writer.progress)
             _write_graphs(lowered, stage)
             compiled = _compile_all(lowered, profile, chip, cann, stage.directory, writer)
             device = _device(bundle, profile, chip, cann, lowered, compiled)
 
     # 5. The OMs and their weights become files of the bundle.
-    writer.report(device.verdict)
+    writer.progress.step(device.verdict)
     written = {*compiled, *(file for files in compiled.values() for file in files)}
     _discard_all_but(written, writer.directory)
     writer.adopt(sorted(file.relative_to(writer.directory).as_posix() for file in written))
@@ -83,16 +84,20 @@ def needs_gears(cann: Toolkit) -> bool:
     return not cann.shares_weights
 
 
-def join(
-    bundle: Bundle, lowered: Sequence[Lowered], report: Callable[[str], None]
-) -> list[Lowered]:
-    """One graph in gears instead; tells which graphs it cannot hold."""
+def join(bundle: Bundle, lowered: Sequence[Lowered]) -> tuple[list[Lowered], list[str]]:
+    """One graph in gears instead, and what to tell of the graphs that it cannot hold."""
     joined = in_gears(bundle, lowered)
     names = {member.spec.name for member in joined.members}
     left_out = [one.name for one in lowered if one.name not in names]
-    if left_out:
-        report(f"left out, since gears serve one sequence: {', '.join(left_out)}")
-    return [joined]
+    told = f"left out, since gears serve one sequence: {', '.join(left_out)}"
+    return [joined], [told] if left_out else []
+
+
+def _join(bundle: Bundle, lowered: Sequence[Lowered], progress: Progress) -> list[Lowered]:
+    joined, told = join(bundle, lowered)
+    for text in told:
+        progress.step(text)
+    return joined
 
 
 def logs_of(output: Path) -> Path:
@@ -134,8 +139,8 @@ def _write_onnx(bundle: Bundle, lowered: Sequence[Lowered], stage: BundleWriter)
     # Each run of ATC writes all weights beside those that are there, and then renames them.
     written = 2 * sum(tensor.nbytes for tensor in lowered[0].weights.values())
     stage.require(written + sum(tensor.nbytes for tensor in made.values()))
-    stage.report(f"weights: {len(made)} made, the others as exported")
-    stage.report.expect(sum(tensor.nbytes for tensor in made.values()))
+    stage.progress.step(f"weights: {len(made)} made, the others as exported")
+    stage.progress.expect(sum(tensor.nbytes for tensor in made.values()))
     stage.start_weights([weight_job(tensor) for tensor in made.values()])
     stage.wait()
     _write_graphs(lowered, stage)
@@ -161,7 +166,7 @@ def _compile_all(
     environment = atc_environment(os.environ, usable_threads(), available_memory(), weight_bytes)
     compiled = {}
     for i, one in enumerate(lowered, 1):
-        writer.report(f"atc {i}/{len(lowered)}: {one.name}")
+        writer.progress.step(f"atc {i}/{len(lowered)}: {one.name}")
         job = atc_job(one, profile, chip, source, writer.directory)
         try:
             job.cache.mkdir(parents=True, exist_ok=True)
@@ -173,12 +178,12 @@ def _compile_all(
             ) from error
         log = logs_of(writer.path) / f"{one.name}.log"
         options = compile_options(job)
-        run_atc(cann.atc, options, environment, one.name, log, source, writer.report)
+        run_atc(cann.atc, options, environment, one.name, log, source, writer.progress)
         om, printed = find_om(job.output), source / f"{one.name}.json"
         options = print_options(om, printed)
         log = logs_of(writer.path) / f"{one.name}.json.log"
         name = f"{one.name} as JSON"
-        run_atc(cann.atc, options, environment, name, log, source, writer.report)
+        run_atc(cann.atc, options, environment, name, log, source, writer.progress)
         compiled[om] = weight_files(printed, om)
     return compiled
 

@@ -44,7 +44,8 @@ def dry_run_for_ascend(
         lines.append(f"CANN: {cann.version} at {cann.atc}")
         if needs_gears(cann):
             lines.append(f"CANN {cann.version} cannot share weights between OMs: one OM in gears")
-            lowered = join(bundle, lowered, lines.append)
+            lowered, told = join(bundle, lowered)
+            lines += told
     weight_bytes = sum(tensor.nbytes for tensor in lowered[0].weights.values())
     bounded = atc_environment({}, usable_threads(), available_memory(), weight_bytes)
     environment = {name: os.environ.get(name, value) for name, value in bounded.items()}

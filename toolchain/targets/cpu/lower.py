@@ -30,7 +30,7 @@ def compile_for_cpu(
     one_for_all = FREE_DIMENSIONS in {each.name for each in chosen}
 
     # 1. The graphs, or any of the family where its dimensions are freed; weights are promised.
-    writer.report("lowering")
+    writer.progress.step("lowering")
     models: dict[str, ir.Model] = {}  # path -> graph
     tensors: dict[str, StoredTensor] = {}
     for graph in manifest.graphs[:1] if one_for_all else manifest.graphs:
@@ -43,14 +43,14 @@ def compile_for_cpu(
     jobs = {job.names: job for job in map(weight_job, tensors.values())}
     num_bytes = sum(tensor.nbytes for tensor in tensors.values())
     writer.require(num_bytes)
-    writer.report(f"weights: {len(tensors)} tensors")
-    writer.report.expect(num_bytes)
+    writer.progress.step(f"weights: {len(tensors)} tensors")
+    writer.progress.expect(num_bytes)
     writer.start_weights(list(jobs.values()))
     writer.wait()
 
     # 3. The cache's scales, which are measured on what was made.
     if profile.kv_cache == "int8":
-        writer.report("calibrating the cache")
+        writer.progress.step("calibrating the cache")
         scales = calibrate(bundle, models[DECODER], writer.directory)
         with named("quantize_cache", "give --kv-cache float"):
             QuantizeCache(manifest.model, scales)(models[DECODER])

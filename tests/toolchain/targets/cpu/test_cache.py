@@ -100,5 +100,5 @@ def test_an_impossible_cache_is_refused(
     choices: Choices, says: str, exported: Bundle, tmp_path: Path
 ) -> None:
     with pytest.raises(TargetError, match=says):
-        compile_bundle(exported, tmp_path / "out", choices, report=silent)
+        compile_bundle(exported, tmp_path / "out", choices, progress=silent)
     assert list(tmp_path.iterdir()) == []

@@ -58,7 +58,7 @@ def test_a_bundle_without_one_pass_answers_the_same(
     name: str, weights: str, exported: Bundle, tmp_path: Path
 ) -> None:
     bundle = compile_bundle(
-        exported, tmp_path / "out", Choices(weights=weights, without=(name,)), report=silent
+        exported, tmp_path / "out", Choices(weights=weights, without=(name,)), progress=silent
     )
     assert answer(bundle) == CAPITAL[1]
     assert bundle.manifest.provenance.options["without"] == [name]
@@ -71,7 +71,10 @@ def test_a_bundle_without_one_pass_answers_the_same(
 
 def test_without_any_pass_that_can_be_disabled(exported: Bundle, tmp_path: Path) -> None:
     bundle = compile_bundle(
-        exported, tmp_path / "out", Choices(weights="fp32", without=tuple(SWITCHES)), report=silent
+        exported,
+        tmp_path / "out",
+        Choices(weights="fp32", without=tuple(SWITCHES)),
+        progress=silent,
     )
     assert answer(bundle) == CAPITAL[1]
     assert not any(node.domain for node in first_graph(bundle))
@@ -118,5 +121,5 @@ def test_what_cannot_be_disabled_is_refused(
     name: str, says: str, exported: Bundle, tmp_path: Path
 ) -> None:
     with pytest.raises(TargetError, match=says):
-        compile_bundle(exported, tmp_path / "out", Choices(without=(name,)), report=silent)
+        compile_bundle(exported, tmp_path / "out", Choices(without=(name,)), progress=silent)
     assert list(tmp_path.iterdir()) == []
