@@ -49,7 +49,7 @@ def compile_bundle(
 
         # 3. What the runtime needs besides, and the manifest.
         for name in (TOKENIZER, GENERATION_CONFIG):
-            writer.write(name, [bundle.file(name).read_bytes()])
+            writer.files.write(name, [bundle.file(name).read_bytes()])
         return writer.finish(
             Manifest(
                 stage="compiled",
@@ -58,7 +58,7 @@ def compile_bundle(
                 weights=profile.weights,
                 model=manifest.model,
                 graphs=compiled.graphs,
-                files=writer.files,
+                files=writer.files.entries,
                 provenance=_provenance(manifest.provenance, profile, choices),
                 profile=profile.model_dump(mode="json"),
                 device=compiled.device,

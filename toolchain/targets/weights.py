@@ -12,9 +12,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from runtime.bundle.hashing_writer import WeightJob
 from runtime.bundle.manifest import TensorSpec
 from runtime.bundle.reader import WEIGHTS_DIR
-from runtime.bundle.writer import WeightJob
 
 __all__ = [
     "StoredTensor",

@@ -70,8 +70,8 @@ def planted(bundle: Bundle, output: Path, edit: Edit) -> Bundle:
             data = (
                 weights[name].tobytes() if name in weights else bundle.file(relative).read_bytes()
             )
-            writer.write(relative, [data])
-        return writer.finish(bundle.manifest.model_copy(update={"files": writer.files}))
+            writer.files.write(relative, [data])
+        return writer.finish(bundle.manifest.model_copy(update={"files": writer.files.entries}))
 
 
 def transpose_q(weights: dict[str, np.ndarray]) -> None:
@@ -194,8 +194,8 @@ def test_a_fault_in_one_graph_is_found_in_that_graph(
                     if node.op_type == "Sigmoid":
                         node.op_type = "Tanh"
                 data = ir.to_proto(model).SerializeToString()
-            writer.write(relative, [data])
-        faulty = writer.finish(bundle.manifest.model_copy(update={"files": writer.files}))
+            writer.files.write(relative, [data])
+        faulty = writer.finish(bundle.manifest.model_copy(update={"files": writer.files.entries}))
     [stage] = run([faulty], bundles / "checkpoint", sequences)
     assert [report.graph for report in stage.graphs if report.failures] == failing
 

@@ -42,20 +42,20 @@ def compile_for_cpu(
     # 2. Each promised weight is made.
     jobs = {job.names: job for job in map(weight_job, tensors.values())}
     num_bytes = sum(tensor.nbytes for tensor in tensors.values())
-    writer.require(num_bytes)
+    writer.place.require(num_bytes)
     writer.progress.step(f"weights: {len(tensors)} tensors")
     writer.progress.expect(num_bytes)
-    writer.start_weights(list(jobs.values()))
-    writer.wait()
+    writer.files.start_weights(list(jobs.values()))
+    writer.files.wait()
 
     # 3. The cache's scales, which are measured on what was made.
     if profile.kv_cache == "int8":
         writer.progress.step("calibrating the cache")
-        scales = calibrate(bundle, models[DECODER], writer.directory)
+        scales = calibrate(bundle, models[DECODER], writer.place.directory)
         with named("quantize_cache", "give --kv-cache float"):
             QuantizeCache(manifest.model, scales)(models[DECODER])
     for path, model in models.items():
-        writer.write(path, [ir.to_proto(model).SerializeToString()])
+        writer.files.write(path, [ir.to_proto(model).SerializeToString()])
     graphs = (
         _describe(graph.spec, path, models[path])
         for graph in manifest.graphs

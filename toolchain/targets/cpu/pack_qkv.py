@@ -6,6 +6,7 @@ from itertools import chain
 import onnx_ir as ir
 
 from export.expect import expect
+from runtime.bundle.hashing_writer import Buffer, WeightJob
 from runtime.bundle.manifest import ModelConfig
 from runtime.bundle.node_names import (
     ATTENTION_KERNEL,
@@ -13,7 +14,6 @@ from runtime.bundle.node_names import (
     module_of,
     node_name,
 )
-from runtime.bundle.writer import Buffer, WeightJob
 from toolchain.targets.weights import StreamedTensor, register
 
 __all__ = ["PackQkv"]
