@@ -55,9 +55,7 @@ def run(
     described = describe_bundle(bundle)
     with TemporaryDirectory() as name:
         output = Path(name)
-        result, effort = examine(
-            evaluation, engine, tokenizer, described, output, None, lambda _: None
-        )
+        result, effort = examine(evaluation, engine, tokenizer, described, output, None)
         log = (output / result.log).read_text(encoding="utf-8")
     return log.splitlines()[1:], effort
 

@@ -1,8 +1,8 @@
-"""What can be wrong with a checkpoint."""
+"""What can be wrong with a checkpoint, or with what torch makes of it."""
 
 from runtime.errors import UserError
 
-__all__ = ["CheckpointError", "ConfigError"]
+__all__ = ["CheckpointError", "ConfigError", "TraceError"]
 
 
 class ConfigError(UserError):
@@ -15,3 +15,9 @@ class CheckpointError(UserError):
     """A tensor is missing, unexpected or misshapen, or a shard cannot be read."""
 
     code = "invalid_checkpoint"
+
+
+class TraceError(UserError):
+    """This version of torch writes another graph than the passes know."""
+
+    code = "unknown_graph"

@@ -23,9 +23,11 @@ from export.graphs import graph_inputs, graph_outputs
 from export.parameters import parameter_shape, parameters
 from export.trace import trace
 from profiles import Profile
+from runtime.bundle.hashing_writer import WeightJob
 from runtime.bundle.manifest import Graph, GraphSpec, Manifest, ModelConfig, Provenance
 from runtime.bundle.reader import GENERATION_CONFIG, GRAPHS_DIR, TOKENIZER, Bundle
-from runtime.bundle.writer import BundleWriter, Report, WeightJob
+from runtime.bundle.writer import BundleWriter
+from runtime.progress import SILENT, Progress
 
 __all__ = ["export_bundle", "float16_bytes"]
 
@@ -38,7 +40,7 @@ def export_bundle(
     model: Path,
     profile: Profile,
     output: Path,
-    report: Report,
+    progress: Progress = SILENT,
     load_format: LoadFormat = "auto",
 ) -> Bundle:
     """Exports a checkpoint as the graphs that a profile lists.
@@ -47,7 +49,7 @@ def export_bundle(
         model: directory in Hugging Face layout.
         profile: which graphs to build.
         output: the bundle to write; an existing bundle is replaced.
-        report: told each step and the bytes written.
+        progress: told each step and the bytes written.
         load_format: "dummy" makes random weights from config.json alone.
 
     Raises:
@@ -62,24 +64,24 @@ def export_bundle(
     names = parameters(config)
     num_bytes = BYTES_PER_WEIGHT * sum(math.prod(parameter_shape(config, name)) for name in names)
 
-    with BundleWriter(output, report) as writer:
+    with BundleWriter(output, progress) as writer:
         # 2. Weights: read, hashed and written chunk by chunk on all cores, while ...
-        writer.require(num_bytes)
-        report.expect(num_bytes)
-        writer.start_weights([_job(source, name) for name in names])
+        writer.place.require(num_bytes)
+        progress.expect(num_bytes)
+        writer.files.start_weights([_job(source, name) for name in names])
 
         # 3. ... the graphs are traced on fake tensors.
         graphs = [_graph(config, spec) for spec in profile.graphs]
         for i, graph in enumerate(graphs, 1):
-            report(f"graph {i}/{len(graphs)}: {graph.spec.name}")
+            progress.step(f"graph {i}/{len(graphs)}: {graph.spec.name}")
             model_proto = ir.to_proto(trace(config, graph.spec))
-            writer.write(graph.path, [model_proto.SerializeToString()])
-        report(f"weights: {len(names)} tensors")
-        writer.wait()
+            writer.files.write(graph.path, [model_proto.SerializeToString()])
+        progress.step(f"weights: {len(names)} tensors")
+        writer.files.wait()
 
         # 4. What the runtime needs besides, and the manifest.
-        writer.write(TOKENIZER, [tokenizer])
-        writer.write(GENERATION_CONFIG, [generation])
+        writer.files.write(TOKENIZER, [tokenizer])
+        writer.files.write(GENERATION_CONFIG, [generation])
         return writer.finish(
             Manifest(
                 stage="exported",
@@ -88,7 +90,7 @@ def export_bundle(
                 weights="fp16",
                 model=config,
                 graphs=tuple(graphs),
-                files=writer.files,
+                files=writer.files.entries,
                 provenance=_provenance(model, profile, load_format),
                 profile=profile.model_dump(mode="json"),
             )

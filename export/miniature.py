@@ -5,7 +5,7 @@ linear weights are rounded to int4. It must not know transformers, nor how a che
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from export.decoder import Decoder
 from runtime.bundle.manifest import ModelConfig
 from runtime.errors import UserError
+from runtime.progress import SILENT, Progress
 
 __all__ = ["DIALOGUES", "SYSTEM", "Dialogue", "make_miniature"]
 
@@ -91,13 +92,13 @@ CONFIG_FILES = {
 }
 
 
-def make_miniature(directory: Path, *, steps: int = STEPS, report: Callable[[str], None]) -> None:
+def make_miniature(directory: Path, *, steps: int = STEPS, progress: Progress = SILENT) -> None:
     """Trains the miniature and writes its checkpoint, the same bytes on every run of a machine.
 
     Args:
         directory: new or empty.
         steps: optimiser steps; fewer leave less room for quantisation, or too little to learn.
-        report: called with a line of progress now and then.
+        progress: told of the loss now and then.
 
     Raises:
         UserError: the directory holds something, or is a file.
@@ -115,7 +116,7 @@ def make_miniature(directory: Path, *, steps: int = STEPS, report: Callable[[str
         num_threads = torch.get_num_threads()
         torch.set_num_threads(1)  # the same sums on any number of cores, busy or not
         try:
-            model = train(inputs, targets, steps, report)
+            model = train(inputs, targets, steps, progress)
         finally:
             torch.set_num_threads(num_threads)
         write_checkpoint(finished, model, tokenizer_model)
@@ -180,7 +181,7 @@ def dialogue_ids(inputs: Inputs) -> list[list[int]]:
     return [inputs[0][0, a:b].tolist() for a, b in pairwise(starts)]
 
 
-def train(inputs: Inputs, targets: Tensor, steps: int, report: Callable[[str], None]) -> Decoder:
+def train(inputs: Inputs, targets: Tensor, steps: int, progress: Progress) -> Decoder:
     """Returns a decoder that gives every answer, its weights rounded to float16."""
     generator = torch.Generator().manual_seed(SEED)
     model = new_decoder(generator)
@@ -196,12 +197,12 @@ def train(inputs: Inputs, targets: Tensor, steps: int, report: Callable[[str], N
         optimizer.step()
         schedule.step()
         if step % 20 == 0:
-            report(f"step {step} of {steps}: loss {loss.item():.4f}")
+            progress.step(f"step {step} of {steps}: loss {loss.item():.4f}")
     model = model.half().float()
     margin = smallest_margin(model, inputs, targets)
     if margin <= 0:
         raise RuntimeError(f"after {steps} steps an answer is wrong, by a logit of {-margin:.2f}")
-    report(f"all answers are right, by a logit of {margin:.2f} or more")
+    progress.step(f"all answers are right, by a logit of {margin:.2f} or more")
     return model
 
 

@@ -12,7 +12,7 @@ import torch
 
 from export.graphs import graph_inputs, graph_outputs
 from export.layers import RotaryEmbedding
-from export.passes import portable_passes
+from export.passes import portable_passes, run_passes
 from export.passes.repeat_layers import TRACED_LAYERS
 from export.program import trace_program
 from runtime.bundle.manifest import GraphSpec, ModelConfig, TensorSpec
@@ -30,13 +30,16 @@ def trace(config: ModelConfig, spec: GraphSpec) -> ir.Model:
     Returns:
         A model whose inputs and outputs are those of export/graphs.py and whose weights are
         float16 external tensors at weights/{parameter}.
+
+    Raises:
+        TraceError: torch writes another graph than the passes know.
     """
     num_layers = min(config.num_hidden_layers, TRACED_LAYERS)  # the rest are stamped out
     traced = config.model_copy(update={"num_hidden_layers": num_layers})
     program = trace_program(traced, spec)
     model = _convert(program, graph_inputs(traced, spec), graph_outputs(traced, spec))
     _externalise_weights(model, config)
-    portable_passes(config)(model)
+    run_passes(model, portable_passes(config))
     return model
 
 

@@ -107,7 +107,7 @@ class Profile(Record):
     block_size: Literal[0, 16, 32, 64, 128, 256] = 32
     kv_cache: KVCache = "float"
     graphs: tuple[GraphSpec, ...]
-    rewrites: tuple[str, ...] = ()  # optional ones of the target's list
+    passes: tuple[str, ...] = ()  # optional ones of the target's list
     host_cpu: HostCPU | None = None  # of the box that runs the bundle; None: like this machine
     chip: Chip | None = None  # None: the machine that the work runs on
     limits: dict[Precision, Limits] = Field(default_factory=lambda: dict(DEFAULT_LIMITS))

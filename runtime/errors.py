@@ -6,7 +6,7 @@ UserError                what, got, allowed, next step (exit code 1); a code and
 |- ParameterError        a setting is out of its range
 |- PromptError           the prompt is empty, too long or not valid text
 |- SessionError          the backend cannot run the bundle, or gave unusable numbers
-|- export.errors.*       ConfigError, CheckpointError
+|- export.errors.*       ConfigError, CheckpointError, TraceError
 |- profiles.ProfileError
 `- toolchain.errors.*    CompareError, PlanError, TargetError
 """
@@ -35,6 +35,7 @@ CODES = {
     "invalid_value": "a setting is of the wrong type or out of its range",
     "not_comparable": "a result cannot be read, or two have nothing in common",
     "session_failed": "the backend cannot run the bundle",
+    "unknown_graph": "a graph has not the nodes that a pass changes: another version wrote it",
     "unusable_evaluation": "questions or earlier results cannot be used",
     "user_error": "anything else that the message says how to mend",
     # what some places say, since a program would act differently

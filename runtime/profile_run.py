@@ -1,19 +1,17 @@
 """Where the time of one completion went: kernel by kernel, layer by layer, and around them."""
 
 import json
-import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime.bundle.node_names import EMBEDDING, split_layer
 from runtime.completion import Completion
 
 __all__ = ["GraphRun", "Kernel", "describe", "read_trace"]
 
-EMBEDDING = "embed_tokens/Gather"
-LAYER = re.compile(r"layers\.(\d+)(?:\.(?:self_attn|mlp))?[./]?")
 SUFFIX = "_kernel_time"
 
 
@@ -60,12 +58,11 @@ def _start(event: dict[str, Any]) -> int:
 
 
 def _kernel(event: dict[str, Any]) -> Kernel:
-    name = event["name"].removesuffix(SUFFIX)
-    found = LAYER.match(name)
+    layer, name = split_layer(event["name"].removesuffix(SUFFIX))
     return Kernel(
         operator=event["args"]["op_name"],
-        name=(name[found.end() :] if found else name).partition("/")[0],
-        layer=int(found[1]) if found else None,
+        name=name.partition("/")[0],
+        layer=layer,
         ms=event["dur"] / 1e3,
     )
 

@@ -6,11 +6,11 @@
 import sys
 from pathlib import Path
 
-from runtime.bundle.writer import Report
+from runtime.progress import SILENT
 from tests.paths import DATA
 from toolchain.choices import Choices
 
-silent = Report()  # tells nobody
+silent = SILENT
 
 
 def make_bundles(directory: Path) -> Path:
@@ -22,17 +22,17 @@ def make_bundles(directory: Path) -> Path:
 
     directory.mkdir(parents=True, exist_ok=True)
     if not (directory / "checkpoint").exists():
-        make_miniature(directory / "checkpoint", report=silent)
+        make_miniature(directory / "checkpoint", progress=silent)
     for name, precisions in {"small": ["fp32"], "talk": ["fp32", "int8", "int4"]}.items():
         profile = load_profile(str(DATA / f"{name}.toml"))
         output = directory / f"{name}-exported"
         exported = export_bundle(directory / "checkpoint", profile, output, silent)
         for weights in precisions:
             compile_bundle(
-                exported, directory / f"{name}-{weights}", Choices(weights=weights), report=silent
+                exported, directory / f"{name}-{weights}", Choices(weights=weights), progress=silent
             )
     cached = directory / "talk-int4-kv8"
-    compile_bundle(exported, cached, Choices(weights="int4", kv_cache="int8"), report=silent)
+    compile_bundle(exported, cached, Choices(weights="int4", kv_cache="int8"), progress=silent)
     return directory
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.paths import ROOT
 
 PACKAGES = ("toolchain", "export", "runtime", "profiles")
-CONTRACT = ("bundle", "record", "errors", "threads", "control_groups")
+CONTRACT = ("bundle", "progress", "record", "errors", "threads", "control_groups")
 HEAVY = {"numpy", "onnxruntime", "sentencepiece", "torch", "onnx", "onnx_ir", "pydantic"}
 
 

@@ -19,7 +19,7 @@ class Choices:
     weights: precision of the linear layers.
     kv_cache: precision of the KV cache.
     host_cpu: CPU of the box.
-    without: passes to leave out, to locate a fault; no part of a profile.
+    without: passes to disable, to locate a fault; no part of a profile.
     """
 
     target: str | None = None
@@ -57,7 +57,7 @@ def _moved(profile: Profile, name: str, target: Target) -> Profile:
             "kv_cache": _taken(profile.kv_cache, target.kv_caches),
             "host_cpu": profile.host_cpu if profile.host_cpu in target.host_cpus else None,
             "chip": load_profile(name).chip if name in profile_names() else None,
-            "rewrites": (),
+            "passes": (),
         }
     )
 

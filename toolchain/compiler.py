@@ -7,7 +7,8 @@ from pathlib import Path
 from profiles import Profile, exported_profile
 from runtime.bundle.manifest import Manifest, Provenance
 from runtime.bundle.reader import GENERATION_CONFIG, TOKENIZER, Bundle
-from runtime.bundle.writer import BundleWriter, Report
+from runtime.bundle.writer import BundleWriter
+from runtime.progress import SILENT, Progress
 from toolchain.choices import AS_PROFILED, Choices
 from toolchain.errors import TargetError
 from toolchain.host.machine import require_memory
@@ -18,7 +19,7 @@ __all__ = ["compile_bundle", "dry_run"]
 
 
 def compile_bundle(
-    bundle: Bundle, output: Path, choices: Choices = AS_PROFILED, *, report: Report
+    bundle: Bundle, output: Path, choices: Choices = AS_PROFILED, *, progress: Progress = SILENT
 ) -> Bundle:
     """Compiles every graph of an exported bundle.
 
@@ -26,7 +27,7 @@ def compile_bundle(
         bundle: an exported bundle.
         output: the bundle to write; an existing bundle is replaced.
         choices: over the profile that it was exported with.
-        report: told each step and the bytes written.
+        progress: told each step and the bytes written.
 
     Raises:
         TargetError: no such target, a compiled bundle, a choice that the target lacks, or an
@@ -42,13 +43,13 @@ def compile_bundle(
     mapped = sum(entry.size for entry in manifest.files.values())
     require_memory(memory, mapped, f"compile {bundle.path}")
 
-    with BundleWriter(output, report) as writer:
+    with BundleWriter(output, progress) as writer:
         # 2. Graphs and weights, the target's way.
         compiled = compile_graphs(bundle, profile, choices.without, writer)
 
         # 3. What the runtime needs besides, and the manifest.
         for name in (TOKENIZER, GENERATION_CONFIG):
-            writer.write(name, [bundle.file(name).read_bytes()])
+            writer.files.write(name, [bundle.file(name).read_bytes()])
         return writer.finish(
             Manifest(
                 stage="compiled",
@@ -57,7 +58,7 @@ def compile_bundle(
                 weights=profile.weights,
                 model=manifest.model,
                 graphs=compiled.graphs,
-                files=writer.files,
+                files=writer.files.entries,
                 provenance=_provenance(manifest.provenance, profile, choices),
                 profile=profile.model_dump(mode="json"),
                 device=compiled.device,

@@ -19,18 +19,17 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from runtime.bundle.writer import Report
 from runtime.console import note
 from runtime.printable import printable
 
-__all__ = ["Progress", "human_bytes", "print_table"]
+__all__ = ["ConsoleProgress", "human_bytes", "print_table"]
 
 PLAIN_WIDTH = 120  # of a file or a pipe
 LEAST_REST = 40  # columns for what stands beside the names
 NUMBER = re.compile(r"[-+]?\d[\d,.e+-]*( |%|$)")
 
 
-class Progress(Report):
+class ConsoleProgress:
     """Shows a long command's steps on stderr: a bar of bytes on a terminal, plain lines elsewhere.
 
     Use as a context manager around the work.
@@ -57,19 +56,19 @@ class Progress(Report):
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def __call__(self, text: str) -> None:
-        """See Report."""
+    def step(self, text: str) -> None:
+        """See Progress."""
         if self._console.is_terminal:
             self._bar.update(self._task, description=printable(text))
         else:
             note(text)
 
     def expect(self, num_bytes: int) -> None:
-        """See Report."""
+        """See Progress."""
         self._bar.update(self._task, total=num_bytes, completed=0)
 
     def advance(self, num_bytes: int) -> None:
-        """See Report."""
+        """See Progress."""
         self._bar.advance(self._task, num_bytes)
 
     def done(self, text: str) -> None:

@@ -9,7 +9,7 @@ PORTABLE_OPSET = 17
 
 
 class LowerOpset(ir.passes.InPlacePass):
-    """Rewrites what changed between the two opsets and refuses the rest.
+    """Changes what differs between the two opsets and refuses the rest.
 
     1. ReduceMean: axes move from an input to an attribute.
     2. Reshape: allowzero goes; no dimension here is zero, and the plain form is older than 14.

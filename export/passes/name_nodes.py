@@ -5,6 +5,8 @@ from collections import Counter
 
 import onnx_ir as ir
 
+from export.expect import expect, find
+from runtime.bundle import node_names as names
 from runtime.bundle.tensor_names import hidden_name
 
 __all__ = ["NameNodes"]
@@ -19,6 +21,8 @@ class NameNodes(ir.passes.InPlacePass):
     2. A value is named for its node, unless it is a graph input or output.
     3. The residual stream after layer i is hidden.{i}.
     4. A constant is named for its first reader; weights keep their parameter names.
+    5. What later passes look for is there: the embedding, 7 L + 1 products with weights and three
+       nodes of each of 2 L + 1 norms.
     """
 
     def __init__(self, num_layers: int) -> None:
@@ -27,27 +31,39 @@ class NameNodes(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Renames in place."""
-        seen: Counter[str] = Counter()
+        seen: Counter[tuple[str, str]] = Counter()
         kept = set(model.graph.inputs) | set(model.graph.outputs)
         last_in_module: dict[str, ir.Value] = {}
         for value in model.graph.inputs:
             value.metadata_props.clear()
         for node in model.graph:
             module = _module(node)
-            stem = f"{module}/{node.op_type}" if module else node.op_type
-            node.name = f"{stem}_{seen[stem]}" if seen[stem] else stem
-            seen[stem] += 1
+            kind = (module, node.op_type)
+            node.name = names.node_name(*kind, seen[kind])
+            seen[kind] += 1
             for value in set(node.outputs) - kept:
                 value.name = node.name
             last_in_module[module] = node.outputs[0]
             _drop_metadata(node)
             _name_constants(node)
-        for i in range(self.num_layers):
-            last_in_module[f"layers.{i}"].name = hidden_name(i)
+        self._name_hidden(last_in_module)
+        find(model.graph, _looked_for(self.num_layers))
         model.graph.name = "decoder"
         model.metadata_props.clear()
         model.graph.metadata_props.clear()
         return ir.passes.PassResult(model, modified=True)
+
+    def _name_hidden(self, last_in_module: dict[str, ir.Value]) -> None:
+        layers = [names.layer(i) for i in range(self.num_layers)]
+        found = {name: value for name, value in last_in_module.items() if name in layers}
+        expect(found, layers)
+        for i, name in enumerate(layers):
+            found[name].name = hidden_name(i)
+
+
+def _looked_for(num_layers: int) -> list[str]:
+    of_norms = (part for norm in names.norms(num_layers) for part in names.norm_parts(norm))
+    return [names.EMBEDDING, *names.linears(num_layers), *of_norms]
 
 
 def _module(node: ir.Node) -> str:

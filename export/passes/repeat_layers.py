@@ -2,6 +2,8 @@
 
 import onnx_ir as ir
 
+from export.expect import find
+from runtime.bundle import node_names
 from runtime.bundle import tensor_names as names
 from runtime.bundle.reader import WEIGHTS_DIR
 
@@ -19,6 +21,8 @@ class RepeatLayers(ir.passes.InPlacePass):
        under the name that it would have if layer i had been traced.
     2. hidden.0, which layer 1 reads, becomes hidden.{i - 1}; whatever else it reads is shared.
     3. What reads hidden.1 after layer 1 reads the hidden state of the last layer.
+
+    Expects the seven products of layer 1 with weights, hidden.0 and hidden.1.
     """
 
     def __init__(self, num_layers: int) -> None:
@@ -31,12 +35,15 @@ class RepeatLayers(ir.passes.InPlacePass):
             return ir.passes.PassResult(model, modified=False)
         graph = model.graph
         pattern = [node for node in graph if _renamed(node.name or "", PATTERN) is not None]
-        values = {value.name: value for node in graph for value in node.outputs}
-        before, last = values[names.hidden_name(PATTERN - 1)], values[names.hidden_name(PATTERN)]
+        find(pattern, node_names.layer_linears(PATTERN))
+        values = (value for node in graph for value in node.outputs)
+        hidden = [names.hidden_name(PATTERN - 1), names.hidden_name(PATTERN)]
+        found = find(values, hidden)
+        before, last = (found[name] for name in hidden)
         readers = [use for use in last.uses() if use.node not in pattern]
         end, previous = pattern[-1], last
-        for layer in range(TRACED_LAYERS, self.num_layers):
-            copies = _copy(graph, pattern, layer, {before: previous})
+        for i in range(TRACED_LAYERS, self.num_layers):
+            copies = _copy(graph, pattern, i, {before: previous})
             graph.insert_after(end, copies)
             end, previous = copies[-1], copies[-1].outputs[0]
         for node, position in readers:
@@ -49,9 +56,9 @@ def _renamed(name: str, layer: int) -> str | None:
     for numbered in NUMBERED:
         if name == numbered(PATTERN):
             return numbered(layer)
-    prefix = f"layers.{PATTERN}"
+    prefix = node_names.layer(PATTERN)
     if name.startswith((f"{prefix}.", f"{prefix}/")):
-        return f"layers.{layer}{name.removeprefix(prefix)}"
+        return f"{node_names.layer(layer)}{name.removeprefix(prefix)}"
     return None
 
 

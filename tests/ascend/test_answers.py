@@ -85,7 +85,7 @@ def test_what_a_model_knows_by_heart_is_said_on_every_target(
     """Prompts of a graph and a bit; the heads of keys and values are shared by two of queries."""
     toolkit()
     choices = Choices(target=target, weights="fp32" if target == "cpu" else "fp16")
-    bundle = compile_bundle(memoriser, tmp_path / "out", choices, report=silent)
+    bundle = compile_bundle(memoriser, tmp_path / "out", choices, progress=silent)
     card(soc_name=SOC.get(target, "Ascend310P3"))
     prompts = [ids[:11] for ids in SEQUENCES]
     assert greedy(bundle, prompts, 29) == [ids[11:] for ids in SEQUENCES]
@@ -107,7 +107,7 @@ def documents(shared_data: Path) -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def on_cpu(mini: Bundle) -> Bundle:
-    return compile_bundle(mini, mini.path.parent / "fp32", Choices(weights="fp32"), report=silent)
+    return compile_bundle(mini, mini.path.parent / "fp32", Choices(weights="fp32"), progress=silent)
 
 
 @pytest.mark.parametrize("target", SOC)
@@ -122,7 +122,7 @@ def test_a_trained_model_generates_the_tokens_of_the_cpu(
 ) -> None:
     toolkit()
     bundle = compile_bundle(
-        mini, tmp_path / "om", Choices(target=target, weights="fp16"), report=silent
+        mini, tmp_path / "om", Choices(target=target, weights="fp16"), progress=silent
     )
     assert_shares_all(bundle)
     card(soc_name=SOC[target])
@@ -144,7 +144,7 @@ def test_where_it_says_another_token_float16_cannot_tell_the_two_apart(
     on the chip, and where the best two are closer than its spacing, either may be chosen."""
     toolkit()
     bundle = compile_bundle(
-        mini, tmp_path / "om", Choices(target="310p3", weights="fp16"), report=silent
+        mini, tmp_path / "om", Choices(target="310p3", weights="fp16"), progress=silent
     )
     card()
     prompts = [ids[len(ids) // 2 :][:24] for ids in documents if len(ids) > 60][:20]
@@ -168,7 +168,7 @@ def test_the_miniature_generates_the_tokens_of_the_cpu(
     toolkit()
     exported = load_bundle(bundles / "talk-exported")
     bundle = compile_bundle(
-        exported, tmp_path / "om", Choices(target=target, weights="fp16"), report=silent
+        exported, tmp_path / "om", Choices(target=target, weights="fp16"), progress=silent
     )
     dialogues = json.loads((bundles / "checkpoint" / "dialogue_ids.json").read_text())
     prompts = [ids[: len(ids) * part // 8] for part in (7, 6) for ids in dialogues][:20]
@@ -186,7 +186,7 @@ def test_the_miniature_talks_word_for_word(
     toolkit()
     exported = load_bundle(bundles / "talk-exported")
     bundle = compile_bundle(
-        exported, tmp_path / "om", Choices(target=target, weights=weights), report=silent
+        exported, tmp_path / "om", Choices(target=target, weights=weights), progress=silent
     )
     assert_shares_all(bundle)
     card(soc_name=SOC[target])
@@ -194,7 +194,7 @@ def test_the_miniature_talks_word_for_word(
 
 
 @pytest.mark.parametrize("without", ["split_attention", "rows_first_cache"])
-def test_without_a_rewrite_it_talks_the_same(
+def test_without_a_pass_it_talks_the_same(
     without: str, bundles: Path, toolkit: Toolkit, card: Card, tmp_path: Path
 ) -> None:
     toolkit()
@@ -203,7 +203,7 @@ def test_without_a_rewrite_it_talks_the_same(
         exported,
         tmp_path / "om",
         Choices(target="310p3", weights="fp16", without=(without,)),
-        report=silent,
+        progress=silent,
     )
     assert bundle.manifest.device is not None
     layout = "HND" if without == "rows_first_cache" else "NHD"
@@ -219,7 +219,7 @@ def test_an_old_cann_gets_one_model_in_gears_and_talks_the_same(
     toolkit(cann_version="8.2.RC1")
     exported = load_bundle(bundles / "talk-exported")
     bundle = compile_bundle(
-        exported, tmp_path / "om", Choices(target="310p3", weights=weights), report=silent
+        exported, tmp_path / "om", Choices(target="310p3", weights=weights), progress=silent
     )
     assert {graph.path for graph in bundle.manifest.graphs} == {"graphs/decoder.om"}
     assert [graph.spec.name for graph in bundle.manifest.graphs] == ["prefill_s64", "decode_b1"]
@@ -234,9 +234,9 @@ def test_optional_kernels_talk_the_same(
     toolkit()
     talk = load_profile(str(DATA / "talk.toml"))
     changes = {"target": "310p3", "weights": "int8", "block_size": 64}
-    profile = talk.model_copy(update={**changes, "rewrites": ("npu_rms_norm",)})
+    profile = talk.model_copy(update={**changes, "passes": ("npu_rms_norm",)})
     exported = export_bundle(miniature_dir, profile, tmp_path / "exported", silent)
-    bundle = compile_bundle(exported, tmp_path / "om", report=silent)
+    bundle = compile_bundle(exported, tmp_path / "om", progress=silent)
     card()
     assert answers(bundle) == EXPECTED
 
@@ -248,7 +248,7 @@ def test_several_sequences_at_once_give_the_tokens_of_each_alone(
     small = load_profile(str(DATA / "small.toml"))
     profile = small.model_copy(update={"target": "910b3", "weights": "fp16"})
     exported = export_bundle(miniature_dir, profile, tmp_path / "exported", silent)
-    bundle = compile_bundle(exported, tmp_path / "om", report=silent)
+    bundle = compile_bundle(exported, tmp_path / "om", progress=silent)
     card(soc_name="Ascend910B3")
     prompts = [[5, 6, 7, 8, 9], [11, 12], [21, 22, 23, 24, 25, 26, 27, 28, 29]]
     alone = greedy(bundle, prompts, 12)
@@ -274,7 +274,7 @@ def test_a_shared_prefix_is_copied_on_the_device(
     small = load_profile(str(DATA / "small.toml"))
     profile = small.model_copy(update={"target": "310p3", "weights": "fp16"})
     exported = export_bundle(miniature_dir, profile, tmp_path / "exported", silent)
-    bundle = compile_bundle(exported, tmp_path / "om", report=silent)
+    bundle = compile_bundle(exported, tmp_path / "om", progress=silent)
     emulator = card()
     prompt = [5, 6, 7, 8, 9, 10, 11, 12]
     with closing(open_session(bundle)) as session:

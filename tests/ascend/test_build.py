@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runtime.bundle.reader import Bundle, load_bundle
-from runtime.bundle.writer import Report
+from runtime.progress import Silent
 from tests.ascend.conftest import Toolkit
 from tests.bundles import silent
 from toolchain.choices import Choices
@@ -27,7 +27,7 @@ CHOICES = Choices(target="310p3", weights="fp16")
 
 
 def build(exported: Bundle, output: Path, choices: Choices = CHOICES) -> Bundle:
-    return compile_bundle(exported, output, choices, report=silent)
+    return compile_bundle(exported, output, choices, progress=silent)
 
 
 FAILURES = {
@@ -194,11 +194,11 @@ def test_where_the_card_cannot_hold_both_copies_one_om_in_gears_is_made(
     small = _with_memory(exported, unshared.needed_bytes - 1_000_000)
     told: list[str] = []
 
-    class Listener(Report):
-        def __call__(self, text: str) -> None:
+    class Listener(Silent):
+        def step(self, text: str) -> None:
             told.append(text)
 
-    bundle = compile_bundle(small, tmp_path / "om", report=Listener())
+    bundle = compile_bundle(small, tmp_path / "om", progress=Listener())
     assert {graph.path for graph in bundle.manifest.graphs} == {"graphs/decoder.om"}
     assert any("does not fit; compiling one OM in gears" in text for text in told)
     assert bundle.manifest.device is not None
@@ -213,7 +213,7 @@ def test_gears_are_not_tried_where_they_cannot_help(
 ) -> None:
     """All is shared already, and still too large: the bundle says so, and the loader will."""
     toolkit()
-    bundle = compile_bundle(_with_memory(exported, 1_000_000), tmp_path / "om", report=silent)
+    bundle = compile_bundle(_with_memory(exported, 1_000_000), tmp_path / "om", progress=silent)
     assert len({graph.path for graph in bundle.manifest.graphs}) == 3
     assert bundle.manifest.device is not None
     assert bundle.manifest.device.verdict.endswith(": does not fit")
@@ -287,7 +287,7 @@ def test_a_target_without_another_program_has_no_dry_run(exported: Bundle, tmp_p
             {"target": "cpu", "weights": "int4", "host_cpu": "aarch64"},
             "target cpu has no such host",
         ),
-        ({"without": ("weight_quant",)}, "cannot leave this rewrite out; got weight_quant"),
+        ({"without": ("weight_quant",)}, "cannot disable this pass; got weight_quant"),
         ({"without": ("attention",)}, "got attention; allowed: npu_rms_norm, split_attention"),
     ],
 )

@@ -59,7 +59,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
     for form, cann in FORMS.items():
         with pytest.MonkeyPatch.context() as patch:
             put_toolkit(directory / f"cann-{form}", patch, cann_version=cann)
-            compile_bundle(exported, directory / form, report=silent)
+            compile_bundle(exported, directory / form, progress=silent)
         compiled[form] = load_bundle(directory / form)
     return compiled
 

@@ -41,16 +41,16 @@ def write_exported(output: Path) -> Bundle:
     with BundleWriter(output) as writer:
         for i, name in enumerate(parameters(SEVEN_B)):
             shape = parameter_shape(SEVEN_B, name)
-            file = writer.directory / GRAPHS_DIR / WEIGHTS_DIR / name
+            file = writer.place.directory / GRAPHS_DIR / WEIGHTS_DIR / name
             file.write_bytes(struct.pack("<q", i + 1))
             os.truncate(file, 2 * shape[0] * (shape[1] if len(shape) > 1 else 1))
         names = [f"{GRAPHS_DIR}/{WEIGHTS_DIR}/{name}" for name in parameters(SEVEN_B)]
-        writer.adopt(names)
+        writer.files.adopt(names)
         for graph in graphs:
             proto = ir.to_proto(trace(SEVEN_B, graph.spec))
-            writer.write(graph.path, [proto.SerializeToString()])
-        writer.write(TOKENIZER, [b"not read here"])
-        writer.write(GENERATION_CONFIG, [b"{}"])
+            writer.files.write(graph.path, [proto.SerializeToString()])
+        writer.files.write(TOKENIZER, [b"not read here"])
+        writer.files.write(GENERATION_CONFIG, [b"{}"])
         return writer.finish(
             Manifest(
                 stage="exported",
@@ -59,7 +59,7 @@ def write_exported(output: Path) -> Bundle:
                 weights="fp16",
                 model=SEVEN_B,
                 graphs=tuple(graphs),
-                files=writer.files,
+                files=writer.files.entries,
                 provenance=Provenance(source_files={}, tool_versions={}, options={}),
                 profile=PROFILE.model_dump(mode="json"),
             )
@@ -73,7 +73,7 @@ def seven_b(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     with pytest.MonkeyPatch.context() as patch:
         put_toolkit(directory / "cann", patch, workspace_bytes=100_000_000)
         patch.setattr(compiler, "require_memory", lambda *_: None)  # that of a build server
-        return compiler.compile_bundle(exported, directory / "om", report=silent)
+        return compiler.compile_bundle(exported, directory / "om", progress=silent)
 
 
 def test_the_plan_fits_with_one_copy_of_the_weights_and_not_with_two() -> None:

@@ -19,9 +19,9 @@ from export.exporter import export_bundle
 from export.parameters import expected_shapes
 from profiles import Profile, load_profile
 from runtime.bundle.reader import Bundle, load_bundle
-from runtime.bundle.writer import Report
 from runtime.engine.engine import Engine
 from runtime.engine.generate import generate
+from runtime.progress import Silent
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
 from tests.bundles import silent
@@ -189,18 +189,18 @@ def test_a_refusal_leaves_nothing_and_keeps_the_bundle_that_was_there(
     assert load_bundle(before).manifest == tied[1].manifest
 
 
-class Interrupter(Report):
+class Interrupter(Silent):
     """Ctrl-C when a step begins, or after some of the weights are written."""
 
-    def __init__(self, step: str) -> None:
-        self.step = step
+    def __init__(self, at: str) -> None:
+        self.at = at
 
-    def __call__(self, text: str) -> None:
-        if text.startswith(self.step):
+    def step(self, text: str) -> None:
+        if text.startswith(self.at):
             raise KeyboardInterrupt
 
     def advance(self, num_bytes: int) -> None:
-        if self.step == "bytes":
+        if self.at == "bytes":
             raise KeyboardInterrupt
 
 
@@ -243,7 +243,7 @@ def test_greedy_text_is_transformers_text(mini: Bundle, shared_data: Path, tmp_p
     assert len({tuple(prompt) for prompt in prompts}) == 20
     model = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32)
     theirs = model.generate(torch.tensor(prompts), max_new_tokens=64, do_sample=False)[:, 24:]
-    compiled = compile_bundle(mini, tmp_path / "fp32", Choices(weights="fp32"), report=silent)
+    compiled = compile_bundle(mini, tmp_path / "fp32", Choices(weights="fp32"), progress=silent)
     engine = Engine(open_session(compiled))
     params = SamplingParams(max_tokens=64, stop_token_ids=(2,))
     for prompt, answer in zip(prompts, theirs.tolist(), strict=True):

@@ -223,7 +223,7 @@ def test_a_wrong_rotary_table_makes_an_answer_wrong(
 def test_two_runs_write_the_same_bytes_and_leave_torch_as_it_was(tmp_path: Path) -> None:
     random_state, num_threads = torch.random.get_rng_state(), torch.get_num_threads()
     for name in ("one", "two"):
-        make_miniature(tmp_path / "new" / name, steps=FEWEST_STEPS, report=print)
+        make_miniature(tmp_path / "new" / name, steps=FEWEST_STEPS)
     assert hashes(tmp_path / "new" / "one") == hashes(tmp_path / "new" / "two")
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"one", "two"}
     assert torch.equal(torch.random.get_rng_state(), random_state)
@@ -234,11 +234,11 @@ def test_a_directory_with_something_in_it_is_refused_and_left_alone(tmp_path: Pa
     (tmp_path / "notes.txt").write_text("mine")
     for taken in (tmp_path, tmp_path / "notes.txt"):
         with pytest.raises(UserError, match="new or empty directory"):
-            make_miniature(taken, report=print)
+            make_miniature(taken)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_answers_not_learnt_are_never_written(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="an answer is wrong"):
-        make_miniature(tmp_path / "miniature", steps=2, report=print)
+        make_miniature(tmp_path / "miniature", steps=2)
     assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,7 @@ from runtime.bundle.reader import load_bundle
 COMMAND = "from toolchain.cli import main; main()"
 
 # The command line, which lists its changes to the disk on stdout and sends itself a signal just
-# before one of them. A change is what names .bundle.partial or .bundle.replaced, and any removal.
+# before one of them. A change is what names .bundle.partial-*, and any removal.
 WATCHED = """
 import itertools, os, sys
 
@@ -124,7 +124,8 @@ def file_hashes(directory: Path) -> dict[str, str]:
 
 def held(output: Path) -> dict[str, str]:
     """The bundle at the output, or between the two renames the one that waits beside it."""
-    return file_hashes(output if output.exists() else output.with_name(".bundle.replaced"))
+    waiting = output.parent.glob(".bundle.partial-*/old")
+    return file_hashes(output if output.exists() else next(waiting, output))
 
 
 def kill_at_time(run: Undisturbed, output: Path, number: signal.Signals, seconds: float) -> None:
@@ -177,8 +178,9 @@ def test_the_old_bundle_waits_beside_between_the_renames_until_the_next_run(
     shutil.copytree(run.old, output)
     kill_before_change(run, output, signal.SIGKILL, run.second_rename)
     assert not output.exists()
-    assert file_hashes(tmp_path / ".bundle.replaced") == run.old_files
-    assert file_hashes(tmp_path / ".bundle.partial") == run.new_files
+    [left] = tmp_path.glob(".bundle.partial-*")
+    assert file_hashes(left / "old") == run.old_files
+    assert file_hashes(left / "new") == run.new_files
     # The next one is stopped too, in time to put back what it found.
     kill_before_change(run, output, signal.SIGTERM, run.second_rename)
     assert list(tmp_path.iterdir()) == [output]
@@ -188,7 +190,7 @@ def test_the_old_bundle_waits_beside_between_the_renames_until_the_next_run(
 def test_sigterm_leaves_only_the_output_however_early_or_late(
     undisturbed: dict[str, Undisturbed], tmp_path: Path
 ) -> None:
-    """It once left .partial while that was made ready, and .replaced from the renames on."""
+    """It once left the work while that was made ready, and the old bundle from the renames on."""
     run, output = undisturbed["compile"], tmp_path / "bundle"
     early, late = (2, 3, 4), (run.second_rename, run.second_rename + 1, len(run.changes))
     for change in (*early, *late):

@@ -15,6 +15,20 @@ from toolchain.options import (
 __all__ = ["command"]
 
 
+def _list_passes(names: list[str] | None) -> list[str] | None:
+    """Prints the passes that can be disabled, if that is what is asked."""
+    if "help" not in (names or ()):
+        return names
+    from toolchain.targets import TARGETS
+    from toolchain.targets.pass_list import switches
+
+    for passes in dict.fromkeys(target.passes for target in TARGETS.values()):
+        print(f"{', '.join(name for name, each in TARGETS.items() if each.passes == passes)}:")
+        for each in switches(passes.load()):
+            print(f"  {each.name:24}{each.does}")
+    raise typer.Exit
+
+
 def command(
     bundle: Annotated[Path, typer.Argument(help="Exported bundle.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.")],
@@ -24,7 +38,12 @@ def command(
     host_cpu: HostCPUOption = None,
     without: Annotated[
         list[str] | None,
-        typer.Option(metavar="REWRITE", help="Leave a rewrite out, to find a fault; repeatable."),
+        typer.Option(
+            metavar="PASS",
+            callback=_list_passes,
+            is_eager=True,
+            help="Disable one pass, to locate a fault; repeatable. --without help lists them.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print every check and command; start nothing.")
@@ -35,7 +54,7 @@ def command(
     from runtime.console import show
     from toolchain import compiler
     from toolchain.choices import Choices
-    from toolchain.console import Progress, human_bytes
+    from toolchain.console import ConsoleProgress, human_bytes
 
     exported = load_bundle(bundle)
     choices = Choices(
@@ -48,9 +67,9 @@ def command(
     if dry_run:
         show("\n".join(compiler.dry_run(exported, output, choices)))
         return
-    progress = Progress()
+    progress = ConsoleProgress()
     with progress:
-        compiled = compiler.compile_bundle(exported, output, choices, report=progress)
+        compiled = compiler.compile_bundle(exported, output, choices, progress=progress)
     size = sum(entry.size for entry in compiled.manifest.files.values())
     kind = f"{compiled.manifest.target} {compiled.manifest.weights}"
     progress.done(f"wrote {output}: {kind}, {human_bytes(size)}")

@@ -42,10 +42,10 @@ def command(
     from contextlib import closing
 
     from runtime.bundle.reader import TOKENIZER, load_bundle
-    from runtime.console import note
     from runtime.engine.engine import Engine
     from runtime.sessions import open_session
     from runtime.text.tokenizer import Tokenizer
+    from toolchain.console import ConsoleProgress
     from toolchain.evals.evaluation import BENCHMARKS, Evaluation, describe_bundle
     from toolchain.evals.examine import examine
 
@@ -63,7 +63,10 @@ def command(
     with closing(open_session(loaded)) as session:
         engine = Engine(session, reuse_prefix=prefix_reuse)
         described = describe_bundle(loaded)
-        result, effort = examine(evaluation, engine, tokenizer, described, output, compare_to, note)
+        with ConsoleProgress() as progress:
+            result, effort = examine(
+                evaluation, engine, tokenizer, described, output, compare_to, progress
+            )
     if as_json:
         document = {**result.model_dump(mode="json"), "effort": effort.model_dump()}
         print(json.dumps(document, ensure_ascii=False, indent=2))

@@ -24,7 +24,7 @@ def command(
     """Turn a checkpoint into static-shape ONNX graphs."""
     from export.config import load_config
     from profiles import load_profile
-    from toolchain.console import Progress, human_bytes
+    from toolchain.console import ConsoleProgress, human_bytes
     from toolchain.costs.export_costs import export_costs
     from toolchain.host.machine import require_memory
 
@@ -35,7 +35,7 @@ def command(
 
     from export.exporter import export_bundle  # torch, which takes a second and much memory
 
-    progress = Progress()
+    progress = ConsoleProgress()
     with progress:
         bundle = export_bundle(model, deployment, output, progress, load_format)
     size = sum(entry.size for entry in bundle.manifest.files.values())

@@ -13,9 +13,9 @@ def command(
 ) -> None:
     """Make a small trained checkpoint in the layout of Chinese-Alpaca-2-7B."""
     from export.miniature import make_miniature
-    from toolchain.console import Progress
+    from toolchain.console import ConsoleProgress
 
-    progress = Progress()
+    progress = ConsoleProgress()
     with progress:
-        make_miniature(directory, report=progress)
+        make_miniature(directory, progress=progress)
     progress.done(f"wrote {directory}")

@@ -32,17 +32,17 @@ def command(
     from profiles import exported_profile
     from runtime.bundle.reader import load_bundle
     from runtime.console import note
-    from toolchain.console import Progress, print_table
+    from toolchain.console import ConsoleProgress, print_table
     from toolchain.verify.stages import default_sequences, read_ids, verify
 
-    progress = Progress()
+    progress = ConsoleProgress()
     loaded = [load_bundle(path) for path in bundles]
     sequences = read_ids(ids) if ids else default_sequences(loaded[0])
     context = min(bundle.manifest.cache_len for bundle in loaded)
     sequences = [sequence[:context] for sequence in sequences]
     profile = exported_profile(loaded[0])
     with progress:
-        stages = verify(loaded, model, profile, sequences, report=progress)
+        stages = verify(loaded, model, profile, sequences, progress=progress)
     passed = all(stage.passed for stage in stages)
     progress.done(f"compared {len(stages)} stages on {len(sequences)} sequences")
     if json_file is None or str(json_file) != "-":

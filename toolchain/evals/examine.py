@@ -1,11 +1,12 @@
 """One evaluation from its first question to its files, going on where an earlier run ended."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import JsonValue, NonNegativeFloat, NonNegativeInt
 
 from runtime.engine.engine import Engine
+from runtime.progress import SILENT, Progress
 from runtime.record import Record
 from runtime.text.tokenizer import Tokenizer
 from runtime.timing import now
@@ -41,7 +42,7 @@ def examine(
     bundle: dict[str, str],
     output: Path,
     compare_to: Path | None,
-    tell: Callable[[str], None],
+    progress: Progress = SILENT,
 ) -> tuple[EvalResult, Effort]:
     """Asks what is not yet answered and writes the result.
 
@@ -52,7 +53,7 @@ def examine(
         bundle: what tells it from others; see `describe_bundle`.
         output: directory of the log and the result.
         compare_to: such a directory of another run.
-        tell: told when a subject is done.
+        progress: told when a subject is done.
 
     Raises:
         EvalError: the data, the log or the other result cannot be used.
@@ -64,7 +65,7 @@ def examine(
         check_comparable(key, compare_to)
     with Log(output, key) as log:
         known = len(log.answered)
-        answers, texts = _ask_all(evaluation, exams, engine, tokenizer, log, tell)
+        answers, texts = _ask_all(evaluation, exams, engine, tokenizer, log, progress)
         asked = len(log.answered) - known
         limits: dict[str, JsonValue] = {
             "max_prompt_tokens": longest_prompt(engine, evaluation.prompt_style),
@@ -92,7 +93,7 @@ def _ask_all(
     engine: Engine,
     tokenizer: Tokenizer,
     log: Log,
-    tell: Callable[[str], None],
+    progress: Progress,
 ) -> tuple[list[Answered], list[str]]:
     """Every answer in order, and what each prompt said."""
     answers: list[Answered] = []
@@ -103,5 +104,5 @@ def _ask_all(
         texts += map(prompts.text, exam.questions, (row.shots for row in rows))
         answers += rows
         right = sum(row.correct for row in rows)
-        tell(f"{number}/{len(exams)} {exam.subject}: {right} of {len(rows)}")
+        progress.step(f"{number}/{len(exams)} {exam.subject}: {right} of {len(rows)}")
     return answers, texts

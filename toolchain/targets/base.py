@@ -24,20 +24,20 @@ class Compiled:
     device: Device | None = None
 
 
-# The profile says the target and the precisions; the names are of passes to leave out.
+# The profile says the target and the precisions; the names are of passes to disable.
 Compile = Callable[[Bundle, Profile, Sequence[str], BundleWriter], Compiled]
 DryRun = Callable[[Bundle, Profile, Sequence[str], Path], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Lazy:
-    """A function by its module and name, imported when it is asked for: it needs its packages."""
+    """A thing by its module and name, imported when it is asked for: it needs its packages."""
 
     module: str
     name: str
 
     def load(self) -> Any:
-        """The function."""
+        """The thing."""
         return getattr(import_module(self.module), self.name)
 
 
@@ -69,6 +69,7 @@ class Target:
     backend: what runs the bundles.
     check: raises TargetError for a model or a graph that it cannot lower.
     compiler: a `Compile`.
+    passes: its ordered list of `Pass`.
     dry_run: a `DryRun`, lines that tell what compile would start; None where it starts no other
         program.
     soc_name: of the chip that it is for; None for any machine.
@@ -82,6 +83,7 @@ class Target:
     block_sizes: tuple[int, ...]
     check: Callable[[ModelConfig, Sequence[GraphSpec]], None]
     compiler: Lazy
+    passes: Lazy
     footprint: Footprint
     dry_run: Lazy | None = None
     host_cpus: tuple[HostCPU, ...] = ()

@@ -12,14 +12,15 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from runtime.bundle.hashing_writer import WeightJob
 from runtime.bundle.manifest import TensorSpec
 from runtime.bundle.reader import WEIGHTS_DIR
-from runtime.bundle.writer import WeightJob
 
 __all__ = [
     "StoredTensor",
     "StreamedTensor",
     "column_blocks",
+    "find_linears",
     "linear_weight",
     "promise_weights",
     "register",
@@ -147,6 +148,11 @@ def tensor_spec(value: ir.Value, sizes: dict[str, int]) -> TensorSpec:
     shape = [dim if isinstance(dim, int) else sizes[str(dim.value)] for dim in value.shape]
     fields = {"name": value.name, "dtype": value.dtype.numpy().name, "shape": tuple(shape)}
     return TensorSpec.model_validate(fields)
+
+
+def find_linears(graph: ir.Graph) -> dict[str, ir.Node]:
+    """The products with a weight straight from a file, by name."""
+    return {str(node.name): node for node in graph if linear_weight(node) is not None}
 
 
 def linear_weight(node: ir.Node) -> ir.ExternalTensor | None:

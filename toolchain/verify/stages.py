@@ -22,6 +22,7 @@ from runtime.bundle.reader import TOKENIZER, Bundle
 from runtime.engine.engine import Engine
 from runtime.engine.generate import generate
 from runtime.errors import PromptError, SessionError
+from runtime.progress import SILENT, Progress
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import Session, open_session
 from runtime.text.template import Message, encode_chat
@@ -126,7 +127,7 @@ def verify(
     profile: Profile,
     sequences: Sequence[Sequence[int]],
     *,
-    report: Callable[[str], None],
+    progress: Progress = SILENT,
     opener: Opener = open_session,
 ) -> list[StageReport]:
     """Compares bundles with the checkpoint that they were made from.
@@ -136,7 +137,7 @@ def verify(
         model: the checkpoint directory.
         profile: holds the limits per precision.
         sequences: token ids, each at most cache_len long.
-        report: told one line per step.
+        progress: told each step.
         opener: opens a bundle's session.
     """
     for bundle in bundles:
@@ -145,10 +146,10 @@ def verify(
     reference = Reference(model)
     for bundle in bundles:
         _check_sizes(bundle, model, reference)
-    report("reference: torch float32")
+    progress.step("reference: torch float32")
     hidden = reference.hidden(sequences)
     return [
-        _verify_stage(bundle, reference, hidden, profile, sequences, report, opener)
+        _verify_stage(bundle, reference, hidden, profile, sequences, progress, opener)
         for bundle in bundles
     ]
 
@@ -183,7 +184,7 @@ def _verify_stage(
     hidden: list[list[Rows]],
     profile: Profile,
     sequences: Sequence[Sequence[int]],
-    report: Callable[[str], None],
+    progress: Progress,
     opener: Opener,
 ) -> StageReport:
     manifest = bundle.manifest
@@ -191,20 +192,20 @@ def _verify_stage(
     reports: list[GraphReport] = []
     with closing(opener(bundle)) as session:
         for graph in manifest.graphs:
-            report(f"{bundle.path.name}: {graph.spec.name}")
+            progress.step(f"{bundle.path.name}: {graph.spec.name}")
             agreement = _compare(reference, hidden[-1], sequences, session, graph)
             failures = agreement.failures(limits)
             reports.append(
                 GraphReport(graph=graph.spec.name, agreement=agreement, failures=failures)
             )
-        report(f"{bundle.path.name}: greedy text")
+        progress.step(f"{bundle.path.name}: greedy text")
         try:
             greedy_match = _greedy_match(Engine(session), reference, sequences)
         except SessionError:  # logits that are not numbers: no token can be chosen
             greedy_match = 0.0
     # A graph compiled for a chip cannot be opened up.
     if manifest.device is None and any(found.failures for found in reports):
-        report(f"{bundle.path.name}: looking for the first layer that diverges")
+        progress.step(f"{bundle.path.name}: looking for the first layer that diverges")
         reports = [
             _locate(bundle, found, hidden, sequences, limits, opener) if found.failures else found
             for found in reports

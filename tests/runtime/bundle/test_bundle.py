@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from runtime.bundle.hashing_writer import WeightJob
 from runtime.bundle.manifest import FORMAT_VERSION, Manifest
 from runtime.bundle.reader import Bundle, load_bundle
-from runtime.bundle.writer import BundleWriter, WeightJob
+from runtime.bundle.work_directory import work_path
+from runtime.bundle.writer import BundleWriter
 from runtime.errors import BundleError, UserError
 
 FIXED = ["manifest.json", "manifest.sha256"]
@@ -106,8 +108,8 @@ def manifest(original: Path) -> Manifest:
 
 def write(path: Path, manifest: Manifest, text: bytes) -> Bundle:
     with BundleWriter(path) as writer:
-        writer.write("tokenizer.model", [text])
-        return writer.finish(manifest.model_copy(update={"files": writer.files}))
+        writer.files.write("tokenizer.model", [text])
+        return writer.finish(manifest.model_copy(update={"files": writer.files.entries}))
 
 
 def test_a_bundle_loads_with_every_file_and_graph(original: Path) -> None:
@@ -193,7 +195,7 @@ def test_an_error_while_writing_changes_nothing(manifest: Manifest, tmp_path: Pa
     before = contents(tmp_path)
     for name in ("old", "new"):
         with pytest.raises(ZeroDivisionError), BundleWriter(tmp_path / name) as writer:
-            writer.write("tokenizer.model", (bytes([1 // n]) for n in (1, 0)))
+            writer.files.write("tokenizer.model", (bytes([1 // n]) for n in (1, 0)))
     assert contents(tmp_path) == before
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
@@ -201,9 +203,9 @@ def test_an_error_while_writing_changes_nothing(manifest: Manifest, tmp_path: Pa
 def test_a_bundle_is_replaced_at_the_end_and_not_before(manifest: Manifest, tmp_path: Path) -> None:
     old = write(tmp_path / "bundle", manifest, b"old")
     with BundleWriter(tmp_path / "bundle") as writer:
-        writer.write("generation_config.json", [b"new"])
+        writer.files.write("generation_config.json", [b"new"])
         assert load_bundle(tmp_path / "bundle") == old
-        new = writer.finish(manifest.model_copy(update={"files": writer.files}))
+        new = writer.finish(manifest.model_copy(update={"files": writer.files.entries}))
     assert load_bundle(tmp_path / "bundle") == new
     assert new != old
 
@@ -231,8 +233,9 @@ def test_an_empty_directory_and_leftovers_of_an_interrupted_run_do_not_matter(
     manifest: Manifest, tmp_path: Path
 ) -> None:
     (tmp_path / "bundle").mkdir()
-    (tmp_path / ".bundle.partial/graphs").mkdir(parents=True)
-    (tmp_path / ".bundle.partial/left.over").write_text("half")
+    left = work_path(tmp_path / "bundle", "a_killed")
+    (left / "new/graphs").mkdir(parents=True)
+    (left / "new/left.over").write_text("half")
     write(tmp_path / "bundle", manifest, b"text")
     assert load_bundle(tmp_path / "bundle").manifest.files.keys() == {"tokenizer.model"}
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
@@ -242,7 +245,7 @@ def test_a_second_run_into_the_same_place_is_refused(tmp_path: Path) -> None:
     with BundleWriter(tmp_path / "bundle") as writer:
         with pytest.raises(UserError, match="another run"), BundleWriter(tmp_path / "bundle"):
             pass
-        assert writer.directory.is_dir()
+        assert writer.place.directory.is_dir()
 
 
 def test_a_run_that_ends_leaves_the_next_one_alone(bundles: Path, tmp_path: Path) -> None:
@@ -252,16 +255,18 @@ def test_a_run_that_ends_leaves_the_next_one_alone(bundles: Path, tmp_path: Path
     with BundleWriter(tmp_path / "bundle") as first:
         first.finish(manifest)
         second = BundleWriter(tmp_path / "bundle").__enter__()
-    second.write("tokenizer.model", [b"text"])
-    assert contents(second.directory) == {"tokenizer.model": b"text"}
+    second.files.write("tokenizer.model", [b"text"])
+    assert contents(second.place.directory) == {"tokenizer.model": b"text"}
     second.__exit__(None, None, None)
 
 
 def test_a_bundle_that_a_killed_run_was_replacing_comes_back(bundles: Path, tmp_path: Path) -> None:
-    shutil.copytree(bundles / "small-fp32", tmp_path / ".bundle.replaced")
+    left = work_path(tmp_path / "bundle", "a_killed")
+    shutil.copytree(bundles / "small-fp32", left / "old")
     with BundleWriter(tmp_path / "bundle"):
         pass
     assert load_bundle(tmp_path / "bundle").manifest.weights == "fp32"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_tensors_of_one_job_are_written_together_and_a_failing_job_stops_the_run(
@@ -273,14 +278,14 @@ def test_tensors_of_one_job_are_written_together_and_a_failing_job_stops_the_run
 
     with BundleWriter(tmp_path / "bundle") as writer:
         chunks = [(b"12", b"1"), (b"34", b"23")]
-        writer.start_weights([WeightJob(names=("b", "a"), chunks=lambda: iter(chunks))])
-        writer.wait()
-        assert contents(writer.directory) == {
+        writer.files.start_weights([WeightJob(names=("b", "a"), chunks=lambda: iter(chunks))])
+        writer.files.wait()
+        assert contents(writer.place.directory) == {
             "graphs/weights/b": b"1234",
             "graphs/weights/a": b"123",
         }
-        assert list(writer.files) == ["graphs/weights/a", "graphs/weights/b"]
-        writer.start_weights([WeightJob(names=("c",), chunks=fails)])
+        assert list(writer.files.entries) == ["graphs/weights/a", "graphs/weights/b"]
+        writer.files.start_weights([WeightJob(names=("c",), chunks=fails)])
         with pytest.raises(UserError, match="no more"):
-            writer.wait()
+            writer.files.wait()
     assert list(tmp_path.iterdir()) == []

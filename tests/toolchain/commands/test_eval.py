@@ -144,7 +144,7 @@ def real_bundles(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) ->
     profile = load_profile("cpu")
     exported = export_bundle(shared_data / "alpaca2-mini", profile, directory / "exported", silent)
     for weights in ("fp32", "int8"):
-        compile_bundle(exported, directory / weights, Choices(weights=weights), report=silent)
+        compile_bundle(exported, directory / weights, Choices(weights=weights), progress=silent)
     return directory
 
 

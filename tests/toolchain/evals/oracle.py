@@ -110,7 +110,7 @@ def evaluate(
         prefix_reuse=prefix_reuse,
     )
     engine = Engine(session, reuse_prefix=prefix_reuse)
-    return examine(evaluation, engine, session.tokenizer, BUNDLE, output, None, lambda _: None)
+    return examine(evaluation, engine, session.tokenizer, BUNDLE, output, None)
 
 
 def answers_in_turn(exams: Sequence[Exam]) -> dict[str, str]:

@@ -20,12 +20,14 @@ def test_compiling_in_small_blocks_writes_the_same_files(
     weights: str, bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exported = load_bundle(bundles / "small-exported")
-    whole = compile_bundle(exported, tmp_path / "whole", Choices(weights=weights), report=silent)
+    whole = compile_bundle(exported, tmp_path / "whole", Choices(weights=weights), progress=silent)
     monkeypatch.setattr(
         "toolchain.targets.weights.ROW_BLOCK", 1000
     )  # a few rows, and a shorter last block
     monkeypatch.setattr("toolchain.targets.weights.COLUMN_BLOCK", 1000)
-    pieces = compile_bundle(exported, tmp_path / "pieces", Choices(weights=weights), report=silent)
+    pieces = compile_bundle(
+        exported, tmp_path / "pieces", Choices(weights=weights), progress=silent
+    )
     assert pieces.manifest.files == whole.manifest.files
 
 

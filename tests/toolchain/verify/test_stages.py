@@ -49,7 +49,7 @@ def run(
     loaded: list[Bundle], model: Path, sequences: list[list[int]], opener: Opener = open_session
 ) -> list[StageReport]:
     profile = load_profile(str(DATA / "small.toml"))
-    return verify(loaded, model, profile, sequences, report=silent, opener=opener)
+    return verify(loaded, model, profile, sequences, progress=silent, opener=opener)
 
 
 def planted(bundle: Bundle, output: Path, edit: Edit) -> Bundle:
@@ -70,8 +70,8 @@ def planted(bundle: Bundle, output: Path, edit: Edit) -> Bundle:
             data = (
                 weights[name].tobytes() if name in weights else bundle.file(relative).read_bytes()
             )
-            writer.write(relative, [data])
-        return writer.finish(bundle.manifest.model_copy(update={"files": writer.files}))
+            writer.files.write(relative, [data])
+        return writer.finish(bundle.manifest.model_copy(update={"files": writer.files.entries}))
 
 
 def transpose_q(weights: dict[str, np.ndarray]) -> None:
@@ -96,7 +96,7 @@ def test_a_wrong_weight_fails_every_stage_made_from_it_and_its_layer_is_named(
     edit: Edit, layer: int, bundles: Path, tmp_path: Path, sequences: list[list[int]]
 ) -> None:
     exported = planted(load_bundle(bundles / "small-exported"), tmp_path / "exported", edit)
-    compiled = compile_bundle(exported, tmp_path / "fp32", report=silent)
+    compiled = compile_bundle(exported, tmp_path / "fp32", progress=silent)
     stages = run([exported, compiled], bundles / "checkpoint", sequences)
     for stage in stages:
         assert not stage.passed
@@ -112,7 +112,7 @@ def test_a_fault_of_the_compiler_is_seen_in_the_compiled_stage_only(
 ) -> None:
     exported = load_bundle(bundles / "small-exported")
     planted(exported, tmp_path / "faulty", transpose_q)
-    compiled = compile_bundle(load_bundle(tmp_path / "faulty"), tmp_path / "fp32", report=silent)
+    compiled = compile_bundle(load_bundle(tmp_path / "faulty"), tmp_path / "fp32", progress=silent)
     before, after = run([exported, compiled], bundles / "checkpoint", sequences)
     assert before.passed
     assert not after.passed
@@ -194,8 +194,8 @@ def test_a_fault_in_one_graph_is_found_in_that_graph(
                     if node.op_type == "Sigmoid":
                         node.op_type = "Tanh"
                 data = ir.to_proto(model).SerializeToString()
-            writer.write(relative, [data])
-        faulty = writer.finish(bundle.manifest.model_copy(update={"files": writer.files}))
+            writer.files.write(relative, [data])
+        faulty = writer.finish(bundle.manifest.model_copy(update={"files": writer.files.entries}))
     [stage] = run([faulty], bundles / "checkpoint", sequences)
     assert [report.graph for report in stage.graphs if report.failures] == failing
 

@@ -22,6 +22,7 @@ def _target(chip: AscendChip) -> Target:
         block_sizes=(0, 32, 64, 128, 256),  # antiquant_group_size: multiples of 32
         check=_check,
         compiler=Lazy("toolchain.targets.ascend.build", "compile_for_ascend"),
+        passes=Lazy("toolchain.targets.ascend.passes", "PASSES"),
         footprint=ASCEND_FOOTPRINT,
         dry_run=Lazy("toolchain.targets.ascend.dry_run", "dry_run_for_ascend"),
         host_cpus=("x86_64", "aarch64"),

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from runtime.bundle.writer import Report
 from runtime.errors import UserError
+from runtime.progress import Progress
 from toolchain.errors import TargetError
 
 __all__ = ["CAUSES", "find_om", "run_atc"]
@@ -33,7 +33,7 @@ CAUSES: tuple[tuple[str, str], ...] = (
     (
         r"E16002|E19010|E13010",
         "an operator of the graph is not registered with this CANN at opset 17; install CANN 8.5 "
-        "or newer, or leave the rewrite that makes it out with --without",
+        "or newer, or disable the pass that makes it with --without",
     ),
     (
         r"E10501",
@@ -61,7 +61,7 @@ def run_atc(
     name: str,
     log: Path,
     work: Path,
-    report: Report,
+    progress: Progress,
 ) -> None:
     """Runs ATC to its end.
 
@@ -73,7 +73,7 @@ def run_atc(
         log: file that all it prints goes to, after the command.
         work: directory that it may litter, on the file system of the output: it writes weights
             there and renames them.
-        report: told its lines.
+        progress: told its lines.
 
     Raises:
         TargetError: it failed; says the error, its meaning and where the log is.
@@ -103,7 +103,7 @@ def run_atc(
     try:
         for line in _lines_until_end(process, log, head):
             if line.strip(" ."):
-                report(f"atc {name}: {line.strip()}"[:120])
+                progress.step(f"atc {name}: {line.strip()}"[:120])
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

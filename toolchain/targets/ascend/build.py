@@ -1,16 +1,18 @@
 """compile for an Ascend chip: lowered graphs -> ATC -> OMs that share their weights."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx_ir as ir
 
 from profiles import Profile
+from runtime.bundle.hashing_writer import HashingWriter
 from runtime.bundle.manifest import Device, Graph
 from runtime.bundle.reader import GRAPHS_DIR, WEIGHTS_DIR, Bundle
 from runtime.bundle.writer import BundleWriter
 from runtime.errors import UserError
+from runtime.progress import Progress
 from runtime.threads import usable_threads
 from toolchain.console import human_bytes
 from toolchain.costs.quantity import total
@@ -31,8 +33,9 @@ from toolchain.targets.ascend.sharing import shared_bytes, weight_files
 from toolchain.targets.base import Compiled
 from toolchain.targets.weights import StreamedTensor, weight_job
 
-__all__ = ["atc_job", "compile_for_ascend", "join", "needs_gears", "staging"]
+__all__ = ["STAGING", "atc_job", "compile_for_ascend", "join", "needs_gears"]
 
+STAGING = "onnx"  # where the lowered graphs lie while ATC reads them
 MAX_PROTOBUF = 2**31 - 1  # of an ONNX file without its weights
 SHARES_ALL = 0.99  # of the weight bytes; with less, one OM in gears may be smaller
 
@@ -46,35 +49,35 @@ def compile_for_ascend(
         TargetError: besides, no CANN, a graph that breaks a rule, or a failure of ATC.
     """
     # 1. Everything that can be refused without ATC.
-    chip = CHIPS[profile.target]
+    chip, directory = CHIPS[profile.target], writer.place.directory
     cann = find_cann(chip)
-    writer.report("lowering and checking")
+    writer.progress.step("lowering and checking")
     lowered = lower(bundle, profile, without, chip)
     if needs_gears(cann):
-        lowered = join(bundle, lowered, writer.report)
+        lowered = _join(bundle, lowered, writer.progress)
 
-    with BundleWriter(staging(writer.path), writer.report) as stage:  # never finished
-        # 2. What ATC reads: weights that a rewrite makes, links to the others, the graphs.
-        _write_onnx(bundle, lowered, stage)
+    with HashingWriter(writer.place.scratch(STAGING), writer.progress) as stage:
+        # 2. What ATC reads: weights that a pass makes, links to the others, the graphs.
+        _write_onnx(lowered, stage, writer)
 
         # 3. ATC, one graph after the other.
         compiled = _compile_all(lowered, profile, chip, cann, stage.directory, writer)
         device = _device(bundle, profile, chip, cann, lowered, compiled)
         if _too_large(device) and device.shared_bytes < SHARES_ALL * device.weight_bytes:
             # 4. Where the card cannot hold what the graphs do not share: one OM in gears.
-            writer.report(f"{device.verdict}; compiling one OM in gears")
-            _discard_all_but(set(), writer.directory)
-            lowered = join(bundle, lowered, writer.report)
+            writer.progress.step(f"{device.verdict}; compiling one OM in gears")
+            _discard_all_but(set(), directory)
+            lowered = _join(bundle, lowered, writer.progress)
             _write_graphs(lowered, stage)
             compiled = _compile_all(lowered, profile, chip, cann, stage.directory, writer)
             device = _device(bundle, profile, chip, cann, lowered, compiled)
 
     # 5. The OMs and their weights become files of the bundle.
-    writer.report(device.verdict)
+    writer.progress.step(device.verdict)
     written = {*compiled, *(file for files in compiled.values() for file in files)}
-    _discard_all_but(written, writer.directory)
-    writer.adopt(sorted(file.relative_to(writer.directory).as_posix() for file in written))
-    graphs = tuple(_graphs(lowered, compiled, writer.directory))
+    _discard_all_but(written, directory)
+    writer.files.adopt(sorted(file.relative_to(directory).as_posix() for file in written))
+    graphs = tuple(_graphs(lowered, compiled, directory))
     return Compiled(graphs=graphs, backend="acl", device=device)
 
 
@@ -83,26 +86,25 @@ def needs_gears(cann: Toolkit) -> bool:
     return not cann.shares_weights
 
 
-def join(
-    bundle: Bundle, lowered: Sequence[Lowered], report: Callable[[str], None]
-) -> list[Lowered]:
-    """One graph in gears instead; tells which graphs it cannot hold."""
+def join(bundle: Bundle, lowered: Sequence[Lowered]) -> tuple[list[Lowered], list[str]]:
+    """One graph in gears instead, and what to tell of the graphs that it cannot hold."""
     joined = in_gears(bundle, lowered)
     names = {member.spec.name for member in joined.members}
     left_out = [one.name for one in lowered if one.name not in names]
-    if left_out:
-        report(f"left out, since gears serve one sequence: {', '.join(left_out)}")
-    return [joined]
+    told = f"left out, since gears serve one sequence: {', '.join(left_out)}"
+    return [joined], [told] if left_out else []
+
+
+def _join(bundle: Bundle, lowered: Sequence[Lowered], progress: Progress) -> list[Lowered]:
+    joined, told = join(bundle, lowered)
+    for text in told:
+        progress.step(text)
+    return joined
 
 
 def logs_of(output: Path) -> Path:
     """The directory of ATC's logs: beside the bundle, kept whether it succeeds or not."""
     return output.parent / f"{output.name}.logs"
-
-
-def staging(output: Path) -> Path:
-    """Where the bundle of lowered graphs would be, if it were ever finished."""
-    return output.parent / f"{output.name}.onnx"
 
 
 def atc_job(one: Lowered, profile: Profile, chip: AscendChip, source: Path, target: Path) -> AtcJob:
@@ -121,7 +123,7 @@ def atc_job(one: Lowered, profile: Profile, chip: AscendChip, source: Path, targ
     )
 
 
-def _write_onnx(bundle: Bundle, lowered: Sequence[Lowered], stage: BundleWriter) -> None:
+def _write_onnx(lowered: Sequence[Lowered], stage: HashingWriter, writer: BundleWriter) -> None:
     made: dict[tuple[str, ...], StreamedTensor] = {}
     for one in lowered:
         for name, tensor in one.weights.items():
@@ -133,15 +135,15 @@ def _write_onnx(bundle: Bundle, lowered: Sequence[Lowered], stage: BundleWriter)
                 link.symlink_to(Path(tensor.base_dir, tensor.location).resolve())
     # Each run of ATC writes all weights beside those that are there, and then renames them.
     written = 2 * sum(tensor.nbytes for tensor in lowered[0].weights.values())
-    stage.require(written + sum(tensor.nbytes for tensor in made.values()))
-    stage.report(f"weights: {len(made)} made, the others as exported")
-    stage.report.expect(sum(tensor.nbytes for tensor in made.values()))
+    writer.place.require(written + sum(tensor.nbytes for tensor in made.values()))
+    writer.progress.step(f"weights: {len(made)} made, the others as exported")
+    writer.progress.expect(sum(tensor.nbytes for tensor in made.values()))
     stage.start_weights([weight_job(tensor) for tensor in made.values()])
     stage.wait()
     _write_graphs(lowered, stage)
 
 
-def _write_graphs(lowered: Sequence[Lowered], stage: BundleWriter) -> None:
+def _write_graphs(lowered: Sequence[Lowered], stage: HashingWriter) -> None:
     for one in lowered:
         data = ir.to_proto(one.model).SerializeToString()
         assert len(data) < MAX_PROTOBUF, "weights lie outside"
@@ -161,8 +163,8 @@ def _compile_all(
     environment = atc_environment(os.environ, usable_threads(), available_memory(), weight_bytes)
     compiled = {}
     for i, one in enumerate(lowered, 1):
-        writer.report(f"atc {i}/{len(lowered)}: {one.name}")
-        job = atc_job(one, profile, chip, source, writer.directory)
+        writer.progress.step(f"atc {i}/{len(lowered)}: {one.name}")
+        job = atc_job(one, profile, chip, source, writer.place.directory)
         try:
             job.cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -171,14 +173,14 @@ def _compile_all(
                 got=error.strerror,
                 next_step="set ASCEND_CACHE_PATH",
             ) from error
-        log = logs_of(writer.path) / f"{one.name}.log"
+        log = logs_of(writer.place.path) / f"{one.name}.log"
         options = compile_options(job)
-        run_atc(cann.atc, options, environment, one.name, log, source, writer.report)
+        run_atc(cann.atc, options, environment, one.name, log, source, writer.progress)
         om, printed = find_om(job.output), source / f"{one.name}.json"
         options = print_options(om, printed)
-        log = logs_of(writer.path) / f"{one.name}.json.log"
+        log = logs_of(writer.place.path) / f"{one.name}.json.log"
         name = f"{one.name} as JSON"
-        run_atc(cann.atc, options, environment, name, log, source, writer.report)
+        run_atc(cann.atc, options, environment, name, log, source, writer.progress)
         compiled[om] = weight_files(printed, om)
     return compiled
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from profiles import Profile
+from runtime.bundle.atomic_directory import NEW
 from runtime.bundle.reader import Bundle
-from runtime.bundle.writer import partial_directory
+from runtime.bundle.work_directory import work_path
 from runtime.threads import usable_threads
 from toolchain.errors import TargetError
 from toolchain.host.machine import available_memory
 from toolchain.targets.ascend.atc_command import atc_environment, compile_options, print_options
-from toolchain.targets.ascend.build import atc_job, join, needs_gears, staging
+from toolchain.targets.ascend.build import STAGING, atc_job, join, needs_gears
 from toolchain.targets.ascend.cann import find_cann
 from toolchain.targets.ascend.chips import CHIPS
 from toolchain.targets.ascend.lower import lower
@@ -44,12 +45,13 @@ def dry_run_for_ascend(
         lines.append(f"CANN: {cann.version} at {cann.atc}")
         if needs_gears(cann):
             lines.append(f"CANN {cann.version} cannot share weights between OMs: one OM in gears")
-            lowered = join(bundle, lowered, lines.append)
+            lowered, told = join(bundle, lowered)
+            lines += told
     weight_bytes = sum(tensor.nbytes for tensor in lowered[0].weights.values())
     bounded = atc_environment({}, usable_threads(), available_memory(), weight_bytes)
     environment = {name: os.environ.get(name, value) for name, value in bounded.items()}
     lines += [f"export {name}={value}" for name, value in environment.items()]
-    source, target = (partial_directory(path) for path in (staging(output), output))
+    source, target = work_path(output) / STAGING, work_path(output) / NEW
     for one in lowered:
         job = atc_job(one, profile, chip, source, target)
         lines.append(shlex.join([atc, *compile_options(job)]))

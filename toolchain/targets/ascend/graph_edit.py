@@ -1,11 +1,23 @@
-"""Small steps that the rewrites of this target share."""
+"""Small steps that the passes of this target share."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["constant", "new_value", "transpose"]
+from export.expect import find
+from runtime.bundle.tensor_names import ATTENTION_MASK, past_key, past_value
+
+__all__ = ["cache_inputs", "constant", "new_value", "transpose"]
+
+
+def cache_inputs(graph: ir.Graph, num_layers: int) -> list[str]:
+    """Names of the inputs that hold the cache, 2 L; none where the mask has no column for one."""
+    [mask] = find(graph.inputs, [ATTENTION_MASK]).values()
+    assert mask.shape is not None, "inputs have a shape"
+    *_, num_rows, num_columns = mask.shape.numpy()
+    layers = range(num_layers if num_columns > num_rows else 0)
+    return [name for i in layers for name in (past_key(i), past_value(i))]
 
 
 def constant(graph: ir.Graph, name: str, numbers: Sequence[int]) -> ir.Value:

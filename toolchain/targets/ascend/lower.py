@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
 from profiles import Profile
 from runtime.bundle.manifest import CacheLayout, Graph, GraphSpec, TensorSpec
@@ -12,8 +11,9 @@ from runtime.bundle.reader import Bundle
 from toolchain.errors import TargetError
 from toolchain.targets.ascend.chips import AscendChip
 from toolchain.targets.ascend.open_seq_len import OpenSeqLen
-from toolchain.targets.ascend.passes import cache_layout, choose_passes
+from toolchain.targets.ascend.passes import ascend_passes, cache_layout
 from toolchain.targets.ascend.rules.graph_rules import check_model
+from toolchain.targets.pass_list import named, run_passes, tidy
 from toolchain.targets.weights import StoredTensor, promise_weights, tensor_spec
 
 __all__ = ["Lowered", "in_gears", "lower"]
@@ -42,15 +42,14 @@ def lower(
     """Every graph of the bundle by itself, checked against the rules of the chip.
 
     Raises:
-        TargetError: a rewrite that cannot be left out, or a rule that a graph breaks.
+        TargetError: a pass that cannot be disabled or does not find its nodes, or a rule that a
+            graph breaks.
     """
-    chosen = choose_passes(profile, without)
+    chosen = ascend_passes(profile, without)
     lowered = []
     for graph in bundle.manifest.graphs:
         model = ir.load(bundle.file(graph.path))
-        rewrites = [rewrite.make(bundle.manifest, profile) for rewrite in chosen]
-        clean = [RemoveUnusedNodesPass(), TopologicalSortPass()]
-        ir.passes.Sequential(*rewrites, *clean)(model)
+        run_passes(model, chosen, bundle.manifest, profile)
         check_model(model, chip, graph.spec.name)
         member = graph.model_copy(
             update={
@@ -76,7 +75,7 @@ def in_gears(bundle: Bundle, lowered: Sequence[Lowered]) -> Lowered:
     Graphs of more sequences and score graphs have other inputs or outputs and are left out.
 
     Raises:
-        TargetError: fewer than two graphs to join.
+        TargetError: fewer than two graphs to join, or one whose nodes are not found.
     """
     by_spec = {one.members[0].spec: one for one in lowered}
     served = [spec for spec in by_spec if _serves_one(spec)]
@@ -89,9 +88,9 @@ def in_gears(bundle: Bundle, lowered: Sequence[Lowered]) -> Lowered:
     longest = by_spec[max(served, key=lambda spec: spec.seq_len)]
     rows_axis = 1 if longest.layout == "NHD" else 2
     model = longest.model.clone()
-    ir.passes.Sequential(
-        OpenSeqLen(bundle.manifest.model, rows_axis), RemoveUnusedNodesPass(), TopologicalSortPass()
-    )(model)
+    with named("open_seq_len", "take CANN 8.5 or newer and a card that has room"):
+        OpenSeqLen(bundle.manifest.model, rows_axis)(model)
+    tidy(model)
     template = longest.members[0]
     return Lowered(
         name=GEARS,

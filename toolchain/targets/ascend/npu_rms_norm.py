@@ -5,7 +5,11 @@ import math
 import numpy as np
 import onnx_ir as ir
 
+from export.expect import expect
+from runtime.bundle.manifest import ModelConfig
+from runtime.bundle.node_names import norms
 from toolchain.targets.ascend.graph_edit import new_value
+from toolchain.targets.norms import Norm, find_norms
 
 __all__ = ["PLUGIN_EPSILON", "NpuRmsNorm", "input_scale"]
 
@@ -26,54 +30,49 @@ class NpuRmsNorm(ir.passes.InPlacePass):
     """Mul, ReduceMean, Add, Sqrt, Reciprocal, Mul, Cast, Mul -> Mul, npu::NPURmsNorm, Cast.
 
     Input and gamma are float32, so that the factor of `input_scale` costs no digits; the kernel
-    gives y and the reciprocal of the root, which nobody reads.
+    gives y and the reciprocal of the root, which nobody reads. Expects 2 L + 1 norms.
     """
 
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewrites in place."""
-        by_name = {node.name: node for node in model.graph}
-        scopes = [
-            str(name).removesuffix("/ReduceMean")
-            for name in by_name
-            if str(name).endswith("/ReduceMean")
-        ]
-        for scope in scopes:
-            _fuse(model.graph, scope, by_name)
+        """Changes in place."""
+        found = expect(find_norms(model.graph), norms(self.config.num_hidden_layers))
+        for module, norm in found.items():
+            _fuse(model.graph, module, norm)
         model.opset_imports["npu"] = 1
-        return ir.passes.PassResult(model, modified=bool(scopes))
+        return ir.passes.PassResult(model, modified=True)
 
 
-def _fuse(graph: ir.Graph, scope: str, by_name: dict[str | None, ir.Node]) -> None:
-    widened, added, last = (by_name[f"{scope}/{name}"] for name in ("Cast", "Add", "Mul_2"))
-    gamma = next(value for value in last.inputs if value is not None and value.is_initializer())
-    [epsilon] = [value.const_value for value in added.inputs if value and value.is_initializer()]
-    assert epsilon is not None, "an initializer has a value"
-    x, out = widened.outputs[0], last.outputs[0]
+def _fuse(graph: ir.Graph, module: str, norm: Norm) -> None:
+    x, gamma, out = norm.x, norm.gamma, norm.last.outputs[0]
     assert x.shape is not None, "portable shapes are known"
     assert gamma.shape is not None, "weights have a shape"
     shape, size = x.shape.numpy(), gamma.shape.numpy()
 
-    scale = _scalar(graph, "rms_norm.input_scale", input_scale(float(epsilon.numpy())))
-    scaled = ir.node("Mul", [x, scale], name=f"{scope}/Scale")
+    scale = _scalar(graph, "rms_norm.input_scale", input_scale(norm.epsilon))
+    scaled = ir.node("Mul", [x, scale], name=f"{module}/Scale")
     new_value(scaled.outputs[0], ir.DataType.FLOAT, shape)
-    wide_gamma = ir.node("Cast", [gamma], {"to": ir.DataType.FLOAT}, name=f"{scope}/Gamma")
+    wide_gamma = ir.node("Cast", [gamma], {"to": ir.DataType.FLOAT}, name=f"{module}/Gamma")
     new_value(wide_gamma.outputs[0], ir.DataType.FLOAT, size)
     kernel = ir.node(
         "NPURmsNorm",
         [scaled.outputs[0], wide_gamma.outputs[0]],
         domain="npu",
         num_outputs=2,
-        name=f"{scope}/RMSNorm",
+        name=f"{module}/RMSNorm",
     )
     new_value(kernel.outputs[0], ir.DataType.FLOAT, shape)
-    new_value(kernel.outputs[1], ir.DataType.FLOAT, (*shape[:-1], 1), f"{scope}/RMSNorm.rstd")
+    new_value(kernel.outputs[1], ir.DataType.FLOAT, (*shape[:-1], 1), f"{module}/RMSNorm.rstd")
     narrowed = ir.node(
-        "Cast", [kernel.outputs[0]], {"to": ir.DataType.FLOAT16}, name=f"{scope}/Narrow"
+        "Cast", [kernel.outputs[0]], {"to": ir.DataType.FLOAT16}, name=f"{module}/Narrow"
     )
     new_value(narrowed.outputs[0], ir.DataType.FLOAT16, shape)
-    graph.insert_after(last, [scaled, wide_gamma, kernel, narrowed])
+    graph.insert_after(norm.last, [scaled, wide_gamma, kernel, narrowed])
     ir.convenience.replace_all_uses_with(out, narrowed.outputs[0])
-    graph.remove(last, safe=True)
+    graph.remove(norm.last, safe=True)
 
 
 def _scalar(graph: ir.Graph, name: str, number: float) -> ir.Value:

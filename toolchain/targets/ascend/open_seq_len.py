@@ -2,7 +2,9 @@
 
 import onnx_ir as ir
 
+from export.expect import find
 from runtime.bundle.manifest import ModelConfig
+from runtime.bundle.node_names import attention, node_name
 from runtime.bundle.tensor_names import ATTENTION_MASK, INPUT_IDS, LOGITS, POSITION_IDS
 from toolchain.targets.ascend.graph_edit import constant
 
@@ -20,6 +22,8 @@ class OpenSeqLen(ir.passes.InPlacePass):
     2. Every Reshape that names S or C + S works them out from its input; one that changes nothing,
        as all between heads and groups do in multi-head attention, goes.
 
+    Expects 7 L + 1 Reshapes, or 8 L + 1 where heads share groups, and three inputs.
+
     Args:
         config: the model.
         rows_axis: of the rows in key.{i}: 2 in layout HND, 1 in NHD.
@@ -30,12 +34,11 @@ class OpenSeqLen(ir.passes.InPlacePass):
         self.config, self.rows_axis = config, rows_axis
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewrites in place."""
+        """Changes in place."""
         graph = model.graph
         shapes = self._shapes()
-        for node in list(graph):
-            if node.name in shapes:
-                _reshape(graph, node, shapes[str(node.name)])
+        for name, node in find(graph, list(shapes)).items():
+            _reshape(graph, node, shapes[name])
         for node in graph:
             for value in node.outputs:
                 if not value.is_graph_output():
@@ -46,14 +49,13 @@ class OpenSeqLen(ir.passes.InPlacePass):
                 dims: list[int | str] = list(value.shape.numpy())
                 dims[self.rows_axis] = SEQ_LEN
                 value.shape = ir.Shape(dims)
-        opened: dict[str | None, list[int | str]] = {
+        opened: dict[str, list[int | str]] = {
             INPUT_IDS: [1, SEQ_LEN],
             POSITION_IDS: [1, SEQ_LEN],
             ATTENTION_MASK: [1, 1, SEQ_LEN, TOTAL_LEN],
         }
-        for value in graph.inputs:
-            if value.name in opened:
-                value.shape = ir.Shape(opened[value.name])
+        for name, value in find(graph.inputs, list(opened)).items():
+            value.shape = ir.Shape(opened[name])
         return ir.passes.PassResult(model, modified=True)
 
     def _shapes(self) -> dict[str, list[int]]:
@@ -71,13 +73,13 @@ class OpenSeqLen(ir.passes.InPlacePass):
             *by_head,  # result
             [1, REST, heads * size],  # heads side by side
         ]
-        suffixes = ["", *(f"_{number}" for number in range(1, len(of_layer)))]
         shapes = {
-            f"layers.{i}.self_attn/Reshape{suffix}": shape
+            node_name(attention(i), "Reshape", number): shape
             for i in range(model.num_hidden_layers)
-            for suffix, shape in zip(suffixes, of_layer, strict=True)
+            for number, shape in enumerate(of_layer)
         }
-        return {**shapes, "Reshape": [REST, model.hidden_size]}  # before logit_rows choose
+        before_logit_rows = node_name("", "Reshape")
+        return {**shapes, before_logit_rows: [REST, model.hidden_size]}
 
 
 def _reshape(graph: ir.Graph, node: ir.Node, shape: list[int]) -> None:

@@ -2,9 +2,10 @@
 
 import onnx_ir as ir
 
+from export.expect import find
 from runtime.bundle.manifest import ModelConfig
-from runtime.bundle.tensor_names import new_key, new_value, past_key, past_value
-from toolchain.targets.ascend.graph_edit import transpose
+from runtime.bundle.tensor_names import new_key, new_value
+from toolchain.targets.ascend.graph_edit import cache_inputs, transpose
 
 __all__ = ["RowsFirstCache"]
 
@@ -17,7 +18,7 @@ class RowsFirstCache(ir.passes.InPlacePass):
     The layout is NHD in vLLM's words. In HND a token is one piece of memory per head: 2,048 copies
     for a 7B instead of 64, and the 310P cannot copy strided memory inside the device
     (aclrtMemcpy2dAsync: device to device only on newer chips). What it costs is a transpose of the
-    cache in the graph.
+    cache in the graph. Expects 2 L outputs, and 2 L inputs where the graph has a cache.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -25,15 +26,15 @@ class RowsFirstCache(ir.passes.InPlacePass):
         self.config = config
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewrites in place."""
-        graph = model.graph
-        inputs = {value.name: value for value in graph.inputs}
-        for i in range(self.config.num_hidden_layers):
-            for name in (past_key(i), past_value(i)):
-                if name in inputs:
-                    _swap_input(graph, inputs[name])
-            for name in (new_key(i), new_value(i)):
-                _swap_output(graph, name)
+        """Changes in place."""
+        graph, num_layers = model.graph, self.config.num_hidden_layers
+        inputs = find(graph.inputs, cache_inputs(graph, num_layers))
+        new_rows = [name(i) for i in range(num_layers) for name in (new_key, new_value)]
+        outputs = find(graph.outputs, new_rows)
+        for value in inputs.values():
+            _swap_input(graph, value)
+        for value in outputs.values():
+            _swap_output(graph, value)
         return ir.passes.PassResult(model, modified=True)
 
 
@@ -47,8 +48,8 @@ def _swap_input(graph: ir.Graph, value: ir.Value) -> None:
     graph.insert_before(next(iter(graph)), node)
 
 
-def _swap_output(graph: ir.Graph, name: str) -> None:
-    position, rows = next((i, v) for i, v in enumerate(graph.outputs) if v.name == name)
+def _swap_output(graph: ir.Graph, rows: ir.Value) -> None:
+    position, name = list(graph.outputs).index(rows), rows.name
     producer = rows.producer()
     assert producer is not None, "new rows are computed"
     rows.name = f"{name}/HND"

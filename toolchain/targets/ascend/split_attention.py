@@ -2,9 +2,11 @@
 
 import onnx_ir as ir
 
+from export.expect import expect
 from runtime.bundle.manifest import ModelConfig
+from runtime.bundle.node_names import attention
 from runtime.bundle.tensor_names import past_key, past_value
-from toolchain.targets.ascend.graph_edit import constant, new_value, transpose
+from toolchain.targets.ascend.graph_edit import cache_inputs, constant, new_value, transpose
 
 __all__ = ["SplitAttention"]
 
@@ -18,6 +20,8 @@ class SplitAttention(ir.passes.InPlacePass):
        copied instead of (C + S) x D.
     2. The softmax sees the joined scores, so nothing else changes.
     3. Its weights are cut again, and the two products with the values added.
+
+    Expects 2 L joins, or none in a graph without a cache.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -25,21 +29,26 @@ class SplitAttention(ir.passes.InPlacePass):
         self.config = config
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewrites in place."""
-        inputs = {value.name: value for value in model.graph.inputs}
-        modified = past_key(0) in inputs  # a graph without a cache joins nothing
-        if modified:
-            for i in range(self.config.num_hidden_layers):
-                _split_scores(model.graph, f"layers.{i}.self_attn", inputs[past_key(i)])
-                _split_values(model.graph, f"layers.{i}.self_attn", inputs[past_value(i)])
-        return ir.passes.PassResult(model, modified=modified)
+        """Changes in place."""
+        graph, num_layers = model.graph, self.config.num_hidden_layers
+        joined = {str(value.name): value for value in graph.inputs if _joins(value)}
+        cached = expect(joined, cache_inputs(graph, num_layers))
+        if cached:
+            for i in range(num_layers):
+                _split_scores(graph, attention(i), cached[past_key(i)])
+                _split_values(graph, attention(i), cached[past_value(i)])
+        return ir.passes.PassResult(model, modified=bool(cached))
+
+
+def _joins(value: ir.Value) -> list[ir.Node]:
+    """The Concat of a cache with new rows, if this is a cache."""
+    return [node for node, _ in value.uses() if node.op_type == "Concat"]
 
 
 def _joined(past: ir.Value) -> tuple[ir.Node, ir.Value]:
     """The Concat of a cache with new rows, and those rows."""
-    [(node, _)] = past.uses()
+    [node] = _joins(past)
     rows = node.inputs[1]
-    assert node.op_type == "Concat", "the portable graph joins the cache with the new rows"
     assert rows is not None, "Concat has two inputs"
     return node, rows
 

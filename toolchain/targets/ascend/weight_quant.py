@@ -6,8 +6,18 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from export.expect import expect
+from runtime.bundle.manifest import ModelConfig
+from runtime.bundle.node_names import linears
 from toolchain.targets.ascend.graph_edit import constant, new_value, transpose
-from toolchain.targets.weights import StreamedTensor, linear_weight, register, row_blocks, streamed
+from toolchain.targets.weights import (
+    StreamedTensor,
+    find_linears,
+    linear_weight,
+    register,
+    row_blocks,
+    streamed,
+)
 
 __all__ = ["WeightQuant", "quantize_rows"]
 
@@ -49,19 +59,21 @@ class WeightQuant(ir.passes.InPlacePass):
 
     Source: ops-nn, matmul/weight_quant_batch_matmul_v2: its ONNX plugin, documents, op_host and
     op_graph/fusion_pass.
+
+    Expects 7 L + 1 products.
     """
 
-    def __init__(self, block_size: int) -> None:
+    def __init__(self, config: ModelConfig, block_size: int) -> None:
         super().__init__()
-        self.block_size = block_size
+        self.config, self.block_size = config, block_size
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewrites in place."""
-        linears = [node for node in model.graph if linear_weight(node) is not None]
-        for node in linears:
+        """Changes in place."""
+        found = expect(find_linears(model.graph), linears(self.config.num_hidden_layers))
+        for node in found.values():
             _quantize(model.graph, node, self.block_size)
         model.opset_imports["npu"] = 1
-        return ir.passes.PassResult(model, modified=bool(linears))
+        return ir.passes.PassResult(model, modified=True)
 
 
 def _quantize(graph: ir.Graph, node: ir.Node, block_size: int) -> None:

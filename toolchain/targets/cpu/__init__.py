@@ -13,5 +13,6 @@ CPU = Target(
     block_sizes=(128, 16, 32, 64, 256),  # of MatMulNBits
     check=check_for_cpu,
     compiler=Lazy("toolchain.targets.cpu.lower", "compile_for_cpu"),
+    passes=Lazy("toolchain.targets.cpu.passes", "PASSES"),
     footprint=CPU_FOOTPRINT,
 )

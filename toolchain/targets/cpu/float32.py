@@ -3,12 +3,14 @@
 import numpy as np
 import onnx_ir as ir
 
+from export.expect import find
+from runtime.bundle.node_names import EMBEDDING
 from toolchain.targets.weights import column_blocks, register, row_blocks, streamed
 
 __all__ = ["Float32"]
 
 FLOATS = {ir.DataType.FLOAT16, ir.DataType.FLOAT}
-EMBEDDING = "embed_tokens/Gather"
+CAST = "embed_tokens/Cast"
 
 
 class Float32(ir.passes.InPlacePass):
@@ -18,17 +20,19 @@ class Float32(ir.passes.InPlacePass):
     2. A Transpose of a weight is done ahead of time.
     3. The embedding table stays float16 and its rows are cast after the Gather.
     4. Every other float16 tensor, input and output becomes float32.
+
+    Expects the embedding.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewrites in place."""
+        """Changes in place."""
         graph = model.graph
+        embedding = find(graph, [EMBEDDING])[EMBEDDING]
         for node in list(graph):
             if _casts_between_floats(node):
                 _bypass(graph, node)
             elif node.op_type == "Transpose" and _weight(node) is not None:
                 _transpose_ahead(graph, node)
-        embedding = next(node for node in graph if node.name == EMBEDDING)
         _cast_rows(graph, embedding)
         kept = {*embedding.inputs, *embedding.outputs}
         computed = [value for node in graph for value in node.outputs]
@@ -72,8 +76,8 @@ def _transpose_ahead(graph: ir.Graph, node: ir.Node) -> None:
 
 def _cast_rows(graph: ir.Graph, node: ir.Node) -> None:
     rows = node.outputs[0]
-    cast = ir.node("Cast", [rows], {"to": ir.DataType.FLOAT}, name="embed_tokens/Cast")
-    cast.outputs[0].name, cast.outputs[0].shape = "embed_tokens/Cast", rows.shape
+    cast = ir.node("Cast", [rows], {"to": ir.DataType.FLOAT}, name=CAST)
+    cast.outputs[0].name, cast.outputs[0].shape = CAST, rows.shape
     cast.outputs[0].dtype = ir.DataType.FLOAT
     readers = [use for use in rows.uses() if use.node is not cast]
     for reader, position in readers:

@@ -3,9 +3,10 @@
 import numpy as np
 import onnx_ir as ir
 
+from export.expect import find
+from runtime.bundle.node_names import LAST_NORM, LM_HEAD, norm_parts
 from runtime.bundle.tensor_names import INPUT_IDS, LOGIT_ROWS, LOGITS
 from runtime.sessions.onnx.inplace_cache import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
-from toolchain.targets.cpu.quantize_weights import LM_HEAD
 
 __all__ = ["BATCH_SIZE", "NUM_LOGIT_ROWS", "SEQ_LEN", "FreeDimensions"]
 
@@ -15,7 +16,7 @@ OPEN = {
     LOGIT_ROWS: [NUM_LOGIT_ROWS],
     SEQLENS_K: [BATCH_SIZE],
 }
-LAST_NORM = "norm/Mul_2"
+*_, NORMED = norm_parts(LAST_NORM)
 
 
 class FreeDimensions(ir.passes.InPlacePass):
@@ -26,13 +27,15 @@ class FreeDimensions(ir.passes.InPlacePass):
 
     1. The LM head runs on the rows that `logit_rows` names, of the flattened (B * S).
     2. The sizes of the batch, of the chunk and of the chosen rows are left open.
+
+    Expects the last norm's product and the LM head's.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewrites in place."""
+        """Changes in place."""
         graph = model.graph
-        by_name = {node.name: node for node in graph}
-        self._choose_rows(graph, by_name[LAST_NORM].outputs[0], by_name[LM_HEAD])
+        found = find(graph, [NORMED, LM_HEAD])
+        self._choose_rows(graph, found[NORMED].outputs[0], found[LM_HEAD])
         for node in graph:
             for value in node.outputs:
                 if not value.is_graph_output():

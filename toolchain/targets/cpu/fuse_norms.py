@@ -2,6 +2,11 @@
 
 import onnx_ir as ir
 
+from export.expect import expect
+from runtime.bundle.manifest import ModelConfig
+from runtime.bundle.node_names import node_name, norms
+from toolchain.targets.norms import Norm, find_norms
+
 __all__ = ["FuseNorms"]
 
 
@@ -9,32 +14,29 @@ class FuseNorms(ir.passes.InPlacePass):
     """Mul, ReduceMean, Add, Sqrt, Reciprocal, Mul, Mul -> SimplifiedLayerNormalization.
 
     ONNX Runtime has this operator in the default domain, though no ONNX standard has it.
+    Expects 2 L + 1 norms.
     """
 
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewrites in place."""
-        by_name = {node.name: node for node in model.graph}
-        scopes = [
-            str(name).removesuffix("/ReduceMean")
-            for name in by_name
-            if str(name).endswith("/ReduceMean")
-        ]
-        for scope in scopes:
-            _fuse(model.graph, scope, by_name)
-        return ir.passes.PassResult(model, modified=bool(scopes))
+        """Changes in place."""
+        found = expect(find_norms(model.graph), norms(self.config.num_hidden_layers))
+        for module, norm in found.items():
+            _fuse(model.graph, module, norm)
+        return ir.passes.PassResult(model, modified=True)
 
 
-def _fuse(graph: ir.Graph, scope: str, by_name: dict[str | None, ir.Node]) -> None:
-    square, added, last = (by_name[f"{scope}/{name}"] for name in ("Mul", "Add", "Mul_2"))
-    gamma = next(value for value in last.inputs if value is not None and value.is_initializer())
-    [epsilon] = [value.const_value for value in added.inputs if value and value.is_initializer()]
-    assert epsilon is not None, "an initializer has a value"
+def _fuse(graph: ir.Graph, module: str, norm: Norm) -> None:
     fused = ir.node(
         "SimplifiedLayerNormalization",
-        [square.inputs[0], gamma],
-        {"axis": -1, "epsilon": float(epsilon.numpy()), "stash_type": 1},
-        name=f"{scope}/RMSNorm",
+        [norm.x, norm.gamma],
+        {"axis": -1, "epsilon": norm.epsilon, "stash_type": 1},
+        name=node_name(module, "RMSNorm"),
     )
+    last = norm.last
     ir.convenience.replace_nodes_and_values(
         graph, last, [last], [fused], last.outputs, fused.outputs
     )

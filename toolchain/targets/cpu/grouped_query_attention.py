@@ -4,8 +4,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from export.expect import find
 from runtime.bundle import tensor_names as names
 from runtime.bundle.manifest import ModelConfig
+from runtime.bundle.node_names import ATTENTION_KERNEL, attention_kernels, projections
 from runtime.sessions.onnx.inplace_cache import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
 from toolchain.targets.weights import register, streamed
 
@@ -29,6 +31,8 @@ class GroupedQueryAttention(ir.passes.InPlacePass):
     2. past_key.{i} and key.{i} become one buffer of cache_rows rows, bound to both names.
     3. position_ids and attention_mask give way to seqlens_k and total_sequence_length.
     4. The angles become two tables that all layers and graphs share.
+
+    Expects 4 L projections.
     """
 
     def __init__(self, config: ModelConfig, cache_rows: int) -> None:
@@ -37,11 +41,12 @@ class GroupedQueryAttention(ir.passes.InPlacePass):
         self.cache_rows = cache_rows
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewrites in place."""
+        """Changes in place."""
         graph = model.graph
         batch_size = graph.inputs[0].shape[0]  # type: ignore[index]
         assert isinstance(batch_size, int), "shapes are static"
-        by_name = {node.name: node for node in graph}
+        num_layers = self.config.num_hidden_layers
+        found = find(graph, [name for i in range(num_layers) for name in projections(i)])
         lengths = [
             _input(SEQLENS_K, ir.DataType.INT32, (batch_size,)),
             _input(TOTAL_SEQUENCE_LENGTH, ir.DataType.INT32, (1,)),
@@ -49,9 +54,10 @@ class GroupedQueryAttention(ir.passes.InPlacePass):
         tables = self._tables(graph)
         caches: list[ir.Value] = []
         results: list[ir.Value] = []
-        for i in range(self.config.num_hidden_layers):
+        for i, kernel in enumerate(attention_kernels(num_layers)):
             past = [self._cache(name(i), batch_size) for name in (names.past_key, names.past_value)]
-            node = self._attention(by_name, i, past, lengths, tables)
+            products = [found[name] for name in projections(i)]
+            node = self._attention(kernel, products, past, lengths, tables)
             node.outputs[1].name, node.outputs[2].name = names.new_key(i), names.new_value(i)
             caches += past
             results += node.outputs[1:]
@@ -60,18 +66,16 @@ class GroupedQueryAttention(ir.passes.InPlacePass):
 
     def _attention(
         self,
-        by_name: dict[str | None, ir.Node],
-        layer: int,
+        name: str,
+        products: list[ir.Node],
         past: list[ir.Value],
         lengths: list[ir.Value],
         tables: list[ir.Value],
     ) -> ir.Node:
-        scope = f"layers.{layer}.self_attn"
-        q, k, v = (by_name[f"{scope}.{name}_proj/MatMul"].outputs[0] for name in "qkv")
-        out = by_name[f"{scope}.o_proj/MatMul"]
+        *qkv, out = products
         node = ir.node(
-            "GroupQueryAttention",
-            [q, k, v, *past, *lengths, *tables],
+            ATTENTION_KERNEL,
+            [*(product.outputs[0] for product in qkv), *past, *lengths, *tables],
             {
                 "num_heads": self.config.num_attention_heads,
                 "kv_num_heads": self.config.num_key_value_heads,
@@ -79,12 +83,12 @@ class GroupedQueryAttention(ir.passes.InPlacePass):
             },
             domain="com.microsoft",
             num_outputs=3,
-            name=f"{scope}/GroupQueryAttention",
+            name=name,
         )
         attended = node.outputs[0]
         old = out.inputs[0]
         assert old is not None, "o_proj has an input"
-        attended.name, attended.shape, attended.type = f"{node.name}", old.shape, old.type
+        attended.name, attended.shape, attended.type = name, old.shape, old.type
         for present, cache in zip(node.outputs[1:], past, strict=True):
             present.shape, present.type = cache.shape, cache.type
         out.replace_input_with(0, attended)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
 from profiles import Profile
 from runtime.bundle.manifest import Backend, Graph, GraphSpec
@@ -12,8 +11,9 @@ from runtime.bundle.writer import BundleWriter
 from toolchain.targets.base import Compiled
 from toolchain.targets.cpu.calibrate import calibrate
 from toolchain.targets.cpu.free_dimensions import BATCH_SIZE, NUM_LOGIT_ROWS, SEQ_LEN
-from toolchain.targets.cpu.passes import FREE_DIMENSIONS, choose_passes
+from toolchain.targets.cpu.passes import FREE_DIMENSIONS, cpu_passes
 from toolchain.targets.cpu.quantize_cache import QuantizeCache
+from toolchain.targets.pass_list import named, run_passes
 from toolchain.targets.weights import StoredTensor, promise_weights, tensor_spec, weight_job
 
 __all__ = ["compile_for_cpu"]
@@ -26,36 +26,36 @@ def compile_for_cpu(
 ) -> Compiled:
     """See toolchain.compiler.compile_bundle."""
     manifest = bundle.manifest
-    chosen = choose_passes(profile, without)
-    one_for_all = FREE_DIMENSIONS in {rewrite.name for rewrite in chosen}
+    chosen = cpu_passes(profile, without)
+    one_for_all = FREE_DIMENSIONS in {each.name for each in chosen}
 
     # 1. The graphs, or any of the family where its dimensions are freed; weights are promised.
-    writer.report("lowering")
+    writer.progress.step("lowering")
     models: dict[str, ir.Model] = {}  # path -> graph
     tensors: dict[str, StoredTensor] = {}
     for graph in manifest.graphs[:1] if one_for_all else manifest.graphs:
         model = ir.load(bundle.file(graph.path))
-        passes = [rewrite.make(manifest, profile) for rewrite in chosen]
-        clean = [RemoveUnusedNodesPass(), TopologicalSortPass()]
-        ir.passes.Sequential(*passes, *clean)(model)
+        run_passes(model, chosen, manifest, profile)
         tensors |= promise_weights(model)
         models[DECODER if one_for_all else graph.path] = model
 
     # 2. Each promised weight is made.
     jobs = {job.names: job for job in map(weight_job, tensors.values())}
     num_bytes = sum(tensor.nbytes for tensor in tensors.values())
-    writer.require(num_bytes)
-    writer.report(f"weights: {len(tensors)} tensors")
-    writer.report.expect(num_bytes)
-    writer.start_weights(list(jobs.values()))
-    writer.wait()
+    writer.place.require(num_bytes)
+    writer.progress.step(f"weights: {len(tensors)} tensors")
+    writer.progress.expect(num_bytes)
+    writer.files.start_weights(list(jobs.values()))
+    writer.files.wait()
 
     # 3. The cache's scales, which are measured on what was made.
     if profile.kv_cache == "int8":
-        writer.report("calibrating the cache")
-        QuantizeCache(calibrate(bundle, models[DECODER], writer.directory))(models[DECODER])
+        writer.progress.step("calibrating the cache")
+        scales = calibrate(bundle, models[DECODER], writer.place.directory)
+        with named("quantize_cache", "give --kv-cache float"):
+            QuantizeCache(manifest.model, scales)(models[DECODER])
     for path, model in models.items():
-        writer.write(path, [ir.to_proto(model).SerializeToString()])
+        writer.files.write(path, [ir.to_proto(model).SerializeToString()])
     graphs = (
         _describe(graph.spec, path, models[path])
         for graph in manifest.graphs

@@ -5,7 +5,15 @@ from itertools import chain
 
 import onnx_ir as ir
 
-from runtime.bundle.writer import Buffer, WeightJob
+from export.expect import expect
+from runtime.bundle.hashing_writer import Buffer, WeightJob
+from runtime.bundle.manifest import ModelConfig
+from runtime.bundle.node_names import (
+    ATTENTION_KERNEL,
+    attention_kernels,
+    module_of,
+    node_name,
+)
 from toolchain.targets.weights import StreamedTensor, register
 
 __all__ = ["PackQkv"]
@@ -16,23 +24,35 @@ class PackQkv(ir.passes.InPlacePass):
 
     The rows of the three weights follow each other, so the bytes of the joined levels and scales
     are those of the parts one after the other.
+
+    Expects L kernels that take three such products.
     """
 
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewrites in place."""
+        """Changes in place."""
         graph = model.graph
-        kernels = [node for node in graph if node.op_type == "GroupQueryAttention"]
-        for attention in kernels:
-            parts = [value.producer() for value in attention.inputs[:3] if value is not None]
-            products = [node for node in parts if node and node.op_type == "MatMulNBits"]
-            if len(products) == 3:
-                _join(graph, attention, products)
-        return ir.passes.PassResult(model, modified=bool(kernels))
+        kernels = [node for node in graph if node.op_type == ATTENTION_KERNEL]
+        packable = {str(node.name): node for node in kernels if len(_products(node)) == 3}
+        expect(packable, attention_kernels(self.config.num_hidden_layers))
+        for node in kernels:
+            _join(graph, node, _products(node))
+        return ir.passes.PassResult(model, modified=True)
+
+
+def _products(attention: ir.Node) -> list[ir.Node]:
+    """What gives query, key and value, where that is MatMulNBits."""
+    parts = [value.producer() for value in attention.inputs[:3] if value is not None]
+    return [node for node in parts if node is not None and node.op_type == "MatMulNBits"]
 
 
 def _join(graph: ir.Graph, attention: ir.Node, products: list[ir.Node]) -> None:
-    scope = str(attention.name).rpartition("/")[0]
-    levels, scales = _joined(f"{scope}.qkv_proj.weight", products)
+    module = f"{module_of(str(attention.name))}.qkv_proj"
+    name = node_name(module, "MatMul")
+    levels, scales = _joined(f"{module}.weight", products)
     attributes = {name: value for name, value in products[0].attributes.items() if name != "N"}
     num_rows = sum(node.attributes["N"].as_int() for node in products)
     joined = ir.node(
@@ -40,10 +60,10 @@ def _join(graph: ir.Graph, attention: ir.Node, products: list[ir.Node]) -> None:
         [products[0].inputs[0], register(graph, levels), register(graph, scales)],
         {**{name: value.value for name, value in attributes.items()}, "N": num_rows},
         domain="com.microsoft",
-        name=f"{scope}.qkv_proj/MatMul",
+        name=name,
     )
     result = joined.outputs[0]
-    result.name, result.type = f"{scope}.qkv_proj/MatMul", products[0].outputs[0].type
+    result.name, result.type = name, products[0].outputs[0].type
     graph.insert_before(attention, joined)
     attention.replace_input_with(0, result)
     attention.replace_input_with(1, None)

@@ -1,8 +1,9 @@
-"""THE ORDERED LIST of rewrites from the portable graphs to what ONNX Runtime runs fastest."""
+"""THE ORDERED LIST of passes from the portable graphs to what ONNX Runtime runs fastest."""
 
 from collections.abc import Sequence
 
 from profiles import Profile
+from runtime.bundle.manifest import Manifest
 from runtime.sessions.onnx.inplace_cache import cache_rows
 from toolchain.errors import TargetError
 from toolchain.targets.cpu.float32 import Float32
@@ -12,61 +13,70 @@ from toolchain.targets.cpu.grouped_query_attention import GroupedQueryAttention
 from toolchain.targets.cpu.pack_qkv import PackQkv
 from toolchain.targets.cpu.precisions import BITS
 from toolchain.targets.cpu.quantize_weights import QuantizeWeights
-from toolchain.targets.rewrite import Rewrite, choose_rewrites
+from toolchain.targets.pass_list import Pass, choose_passes
 
-__all__ = ["FREE_DIMENSIONS", "PASSES", "choose_passes"]
+__all__ = ["FREE_DIMENSIONS", "PASSES", "cpu_passes"]
 
 FREE_DIMENSIONS = "free_dimensions"
 
 
-def _quantize_weights(profile: Profile) -> QuantizeWeights:
+def _quantize_weights(manifest: Manifest, profile: Profile) -> QuantizeWeights:
     bits, head_bits = BITS[profile.weights]
-    return QuantizeWeights(bits, profile.block_size, head_bits)
+    return QuantizeWeights(manifest.model, bits, profile.block_size, head_bits)
 
 
 PASSES = (
-    Rewrite(
+    Pass(
         name="quantize_weights",
-        make=lambda _, profile: _quantize_weights(profile),
+        does="linear layers -> MatMulNBits, int4 or int8",
+        make=_quantize_weights,
         instead="give --weights fp32",
     ),
-    Rewrite(
+    Pass(
         name="float32",
+        does="float16 graph -> float32 graph",
         make=lambda *_: Float32(),
         instead="the exported bundle computes in float16; `runtime generate` runs it",
     ),
-    Rewrite(
+    Pass(
         name="grouped_query_attention",
+        does="attention as one kernel that appends to the cache in place",
         make=lambda manifest, _: GroupedQueryAttention(
             manifest.model, cache_rows(manifest.cache_len)
         ),
         needs=(FREE_DIMENSIONS,),  # a padded row would be appended to the cache
     ),
-    Rewrite(
+    Pass(
         name="pack_qkv",
-        make=lambda *_: PackQkv(),
+        does="query, key and value as one product",
+        make=lambda manifest, _: PackQkv(manifest.model),
         needs=("quantize_weights", "grouped_query_attention"),
     ),
-    Rewrite(
+    Pass(
         name=FREE_DIMENSIONS,
+        does="one graph for every batch size and length",
         make=lambda *_: FreeDimensions(),
         needs=("grouped_query_attention",),  # the written-out mask has the size of the cache
     ),
-    Rewrite(name="fuse_norms", make=lambda *_: FuseNorms()),
+    Pass(
+        name="fuse_norms",
+        does="RMSNorm as one kernel",
+        make=lambda manifest, _: FuseNorms(manifest.model),
+    ),
 )
 
 
-def choose_passes(profile: Profile, without: Sequence[str]) -> list[Rewrite]:
-    """See choose_rewrites.
+def cpu_passes(profile: Profile, without: Sequence[str]) -> list[Pass]:
+    """See choose_passes.
 
     Raises:
-        TargetError: besides, a rewrite left out that the cache needs.
+        TargetError: besides, a pass disabled that the cache needs.
     """
     left_out = () if profile.weights in BITS else ("quantize_weights",)
-    chosen = choose_rewrites(PASSES, profile, without, left_out)
-    if profile.kv_cache == "int8" and FREE_DIMENSIONS not in {rewrite.name for rewrite in chosen}:
+    chosen = choose_passes(PASSES, profile, without, left_out)
+    if profile.kv_cache == "int8" and FREE_DIMENSIONS not in {each.name for each in chosen}:
         raise TargetError(
-            "an int8 cache needs the rewrite grouped_query_attention",
+            "an int8 cache needs the pass grouped_query_attention",
             got=f"without {', '.join(without)}",
             next_step="give --kv-cache float",
         )

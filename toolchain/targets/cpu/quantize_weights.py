@@ -4,13 +4,15 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from toolchain.targets.weights import linear_weight, register, row_blocks, streamed
+from export.expect import expect
+from runtime.bundle.manifest import ModelConfig
+from runtime.bundle.node_names import LM_HEAD, linears
+from toolchain.targets.weights import find_linears, linear_weight, register, row_blocks, streamed
 
-__all__ = ["LM_HEAD", "QuantizeWeights", "dequantize_blocks", "quantize_blocks"]
+__all__ = ["QuantizeWeights", "dequantize_blocks", "quantize_blocks"]
 
 # Activations are quantised to int8 inside the kernel: the fastest form on AVX-512 VNNI.
 ACCURACY_LEVEL = 4
-LM_HEAD = "lm_head/MatMul"
 # How far beyond the lowest level int4 may put the largest entry, to be cut off there; less than
 # 1.5 levels, so that no level falls under 0.
 CUT_OFF = 1.12
@@ -89,22 +91,24 @@ class QuantizeWeights(ir.passes.InPlacePass):
     """MatMul(x, Transpose(weight)) -> com.microsoft.MatMulNBits(x, levels, scales).
 
     The LM head, whose error reaches the logits undamped, may have more bits than the layers.
+    Expects 7 L + 1 products.
     """
 
-    def __init__(self, bits: int, block_size: int, head_bits: int) -> None:
+    def __init__(self, config: ModelConfig, bits: int, block_size: int, head_bits: int) -> None:
         super().__init__()
+        self.config = config
         self.bits = bits
         self.block_size = block_size
         self.head_bits = head_bits
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewrites in place."""
-        linears = [node for node in model.graph if linear_weight(node) is not None]
-        for node in linears:
-            bits = self.head_bits if node.name == LM_HEAD else self.bits
+        """Changes in place."""
+        found = expect(find_linears(model.graph), linears(self.config.num_hidden_layers))
+        for name, node in found.items():
+            bits = self.head_bits if name == LM_HEAD else self.bits
             _quantize(model.graph, node, bits, self.block_size)
         model.opset_imports["com.microsoft"] = 1
-        return ir.passes.PassResult(model, modified=bool(linears))
+        return ir.passes.PassResult(model, modified=True)
 
 
 def _quantize(graph: ir.Graph, node: ir.Node, bits: int, block_size: int) -> None:

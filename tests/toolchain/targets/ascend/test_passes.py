@@ -1,4 +1,4 @@
-"""The rewrites for Ascend, each by its numbers."""
+"""The passes for Ascend, each by its numbers."""
 
 import shutil
 from pathlib import Path
@@ -92,16 +92,16 @@ def feeds(graph: Graph, seed: int = 0) -> dict[str, NDArray[np.generic]]:
 
 @pytest.mark.parametrize("index", range(5))
 @pytest.mark.parametrize("split", [False, True])
-def test_cache_rewrites_give_the_portable_graphs_numbers(
+def test_cache_passes_give_the_portable_graphs_numbers(
     split: bool, index: int, exported: Bundle, tmp_path: Path
 ) -> None:
     graph = exported.manifest.graphs[index]
     arrays, config = feeds(graph), exported.manifest.model
     expected = opened(exported.file(graph.path)).run(None, arrays)
     model = ir.load(exported.file(graph.path))
-    rewrites = [SplitAttention(config)] if split else []
+    passes = [SplitAttention(config)] if split else []
     ir.passes.Sequential(
-        *rewrites, RowsFirstCache(config), RemoveUnusedNodesPass(), TopologicalSortPass()
+        *passes, RowsFirstCache(config), RemoveUnusedNodesPass(), TopologicalSortPass()
     )(model)
     swapped = {
         name: array.transpose(0, 2, 1, 3) if name.startswith("past_") else array
@@ -188,7 +188,7 @@ def test_int8_weights_are_made_in_pieces_as_whole(
 
     def made(block_size: int) -> dict[str, bytes]:
         model = ir.load(exported.file(exported.manifest.graphs[0].path))
-        WeightQuant(block_size)(model)
+        WeightQuant(exported.manifest.model, block_size)(model)
         tensors = [value.const_value for value in model.graph.initializers.values()]
         return {
             str(tensor.name): tensor.tobytes()
@@ -206,9 +206,9 @@ def test_int8_weights_are_made_in_pieces_as_whole(
 
 def test_norms_become_kernels_and_nothing_of_them_remains(exported: Bundle) -> None:
     model = ir.load(exported.file(exported.manifest.graphs[0].path))
-    ir.passes.Sequential(NpuRmsNorm(), RemoveUnusedNodesPass())(model)
+    config = exported.manifest.model
+    ir.passes.Sequential(NpuRmsNorm(config), RemoveUnusedNodesPass())(model)
     kinds = [node.op_type for node in model.graph]
-    layers = exported.manifest.model.num_hidden_layers
-    assert kinds.count("NPURmsNorm") == 2 * layers + 1
+    assert kinds.count("NPURmsNorm") == 2 * config.num_hidden_layers + 1
     assert "ReduceMean" not in kinds
     assert "Reciprocal" not in kinds

@@ -56,7 +56,7 @@ def reference(
 ) -> float:
     output = tmp_path_factory.mktemp("fp32") / "out"
     return perplexity(
-        compile_bundle(exported, output, Choices(weights="fp32"), report=silent), documents
+        compile_bundle(exported, output, Choices(weights="fp32"), progress=silent), documents
     )
 
 
@@ -72,6 +72,6 @@ def test_perplexity_stays_close_to_float32(
     tmp_path: Path,
 ) -> None:
     bundle = compile_bundle(
-        exported, tmp_path / "out", Choices(weights=weights, kv_cache=kv_cache), report=silent
+        exported, tmp_path / "out", Choices(weights=weights, kv_cache=kv_cache), progress=silent
     )
     assert abs(perplexity(bundle, documents) / reference - 1) < limit

@@ -92,7 +92,7 @@ def test_logits_over_an_int8_cache_stay_close(bundles: Path) -> None:
         (Choices(target="310p3", weights="fp16", kv_cache="int8"), "allowed: float"),
         (
             Choices(kv_cache="int8", without=("grouped_query_attention",)),
-            "needs the rewrite grouped_query_attention",
+            "needs the pass grouped_query_attention",
         ),
     ],
 )
@@ -100,5 +100,5 @@ def test_an_impossible_cache_is_refused(
     choices: Choices, says: str, exported: Bundle, tmp_path: Path
 ) -> None:
     with pytest.raises(TargetError, match=says):
-        compile_bundle(exported, tmp_path / "out", choices, report=silent)
+        compile_bundle(exported, tmp_path / "out", choices, progress=silent)
     assert list(tmp_path.iterdir()) == []

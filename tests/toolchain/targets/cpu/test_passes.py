@@ -1,4 +1,4 @@
-"""Each rewrite of the cpu target against the graph without it."""
+"""Each pass of the cpu target against the graph without it."""
 
 from pathlib import Path
 
@@ -157,7 +157,7 @@ def test_a_fused_norm_is_the_written_out_norm(exported: Bundle, tmp_path: Path) 
     graph = graph_of(exported, "score_s8")
     inputs = feeds(exported, graph)
     expected = run(lowered(exported, graph, Float32()), inputs, tmp_path)
-    model = lowered(exported, graph, Float32(), FuseNorms())
+    model = lowered(exported, graph, Float32(), FuseNorms(exported.manifest.model))
     kernels = [node for node in model.graph if node.op_type == "SimplifiedLayerNormalization"]
     assert len(kernels) == 2 * exported.manifest.model.num_hidden_layers + 1
     assert not any(node.op_type == "ReduceMean" for node in model.graph)
@@ -172,37 +172,27 @@ def test_packed_products_are_the_products_one_by_one(
     graph, config = graph_of(exported, "decode_b3"), exported.manifest.model
     inputs = in_place(graph, feeds(exported, graph))
     passes = [
-        QuantizeWeights(bits, 32, bits),
+        QuantizeWeights(config, bits, 32, bits),
         Float32(),
         GroupedQueryAttention(config, ROWS),
     ]
     expected = run(lowered(exported, graph, *passes), inputs, tmp_path)
-    model = lowered(exported, graph, *passes, PackQkv())
+    model = lowered(exported, graph, *passes, PackQkv(config))
     products = [node for node in model.graph if node.op_type == "MatMulNBits"]
     assert len(products) == 5 * config.num_hidden_layers + 1
     for output, values in run(model, inputs, tmp_path).items():
         np.testing.assert_allclose(values, expected[output], atol=1e-5, err_msg=output)
 
 
-def test_float32_products_are_not_packed(exported: Bundle) -> None:
-    graph, config = graph_of(exported, "decode_b1"), exported.manifest.model
-    passes = [Float32(), GroupedQueryAttention(config, ROWS)]
-    kinds = [
-        [node.op_type for node in lowered(exported, graph, *passes, *more).graph]
-        for more in ([], [PackQkv()])
-    ]
-    assert kinds[0] == kinds[1]
-
-
 @pytest.mark.parametrize("bits", [4, 8])
 def test_quantised_products_equal_products_with_the_dequantised_weights(
     bits: int, exported: Bundle, tmp_path: Path
 ) -> None:
-    graph = graph_of(exported, "prefill_s8")
+    graph, config = graph_of(exported, "prefill_s8"), exported.manifest.model
     inputs = feeds(exported, graph)
-    model = lowered(exported, graph, QuantizeWeights(bits, 32, bits), Float32())
+    model = lowered(exported, graph, QuantizeWeights(config, bits, 32, bits), Float32())
     linears = [node for node in model.graph if node.op_type == "MatMulNBits"]
-    assert len(linears) == 7 * exported.manifest.model.num_hidden_layers + 1
+    assert len(linears) == 7 * config.num_hidden_layers + 1
     for node in linears:  # compute in float32, so that only the weights differ
         node.attributes.add(ir.AttrInt64("accuracy_level", 1))
     expected = lowered(exported, graph, Float32())

@@ -114,5 +114,5 @@ def check_model(model: ir.Model, chip: AscendChip, graph: str) -> None:
                 f"{graph}: {problem.where} breaks a rule of {chip.soc_name}: {rule.name}",
                 got=problem.got,
                 allowed=problem.allowed,
-                next_step="leave the rewrite that makes it out with --without, or report it",
+                next_step="disable the pass that makes it with --without, or report it",
             )

@@ -1,4 +1,4 @@
-"""The list of rewrites: each can be left out, and the bundle still answers word for word."""
+"""The list of passes: each can be disabled, and the bundle still answers word for word."""
 
 from collections import Counter
 from contextlib import closing
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 import pytest
+from typer.testing import CliRunner
 
 from profiles.profile import exported_profile
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
@@ -18,12 +19,15 @@ from runtime.text.tokenizer import Tokenizer
 from tests.bundles import silent
 from tests.dialogues import CAPITAL
 from toolchain.choices import Choices
+from toolchain.cli import app
 from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError
-from toolchain.targets.cpu.passes import PASSES, choose_passes
+from toolchain.targets.ascend import passes as ascend
+from toolchain.targets.cpu.passes import PASSES, cpu_passes
+from toolchain.targets.pass_list import switches
 
-SWITCHES = [rewrite.name for rewrite in PASSES if not rewrite.instead]
-# What a graph has none of when the rewrite was left out.
+SWITCHES = [each.name for each in switches(PASSES)]
+# What a graph has none of when the pass was disabled.
 KERNELS = {
     "grouped_query_attention": "GroupQueryAttention",
     "free_dimensions": "GroupQueryAttention",
@@ -50,11 +54,11 @@ def answer(bundle: Bundle) -> str:
 
 @pytest.mark.parametrize("weights", ["int4", "fp32"])
 @pytest.mark.parametrize("name", SWITCHES)
-def test_a_bundle_without_one_rewrite_answers_the_same(
+def test_a_bundle_without_one_pass_answers_the_same(
     name: str, weights: str, exported: Bundle, tmp_path: Path
 ) -> None:
     bundle = compile_bundle(
-        exported, tmp_path / "out", Choices(weights=weights, without=(name,)), report=silent
+        exported, tmp_path / "out", Choices(weights=weights, without=(name,)), progress=silent
     )
     assert answer(bundle) == CAPITAL[1]
     assert bundle.manifest.provenance.options["without"] == [name]
@@ -65,25 +69,44 @@ def test_a_bundle_without_one_rewrite_answers_the_same(
         assert counts["MatMulNBits"] == 7 * bundle.manifest.model.num_hidden_layers + 1
 
 
-def test_without_any_rewrite_that_can_be_left_out(exported: Bundle, tmp_path: Path) -> None:
+def test_without_any_pass_that_can_be_disabled(exported: Bundle, tmp_path: Path) -> None:
     bundle = compile_bundle(
-        exported, tmp_path / "out", Choices(weights="fp32", without=tuple(SWITCHES)), report=silent
+        exported,
+        tmp_path / "out",
+        Choices(weights="fp32", without=tuple(SWITCHES)),
+        progress=silent,
     )
     assert answer(bundle) == CAPITAL[1]
     assert not any(node.domain for node in first_graph(bundle))
 
 
-def test_what_needs_a_rewrite_goes_with_it(exported: Bundle) -> None:
+def test_what_needs_a_pass_goes_with_it(exported: Bundle) -> None:
     profile = exported_profile(exported).model_copy(update={"weights": "int4"})
-    names = [rewrite.name for rewrite in choose_passes(profile, ["free_dimensions"])]
+    names = [each.name for each in cpu_passes(profile, ["free_dimensions"])]
     assert names == ["quantize_weights", "float32", "fuse_norms"]
-    assert choose_passes(profile, []) == list(PASSES)
+    assert cpu_passes(profile, []) == list(PASSES)
 
 
-def test_every_need_is_a_rewrite_of_the_list() -> None:
-    names = [rewrite.name for rewrite in PASSES]
+def test_every_need_is_a_pass_of_the_list() -> None:
+    names = [each.name for each in PASSES]
     assert len(set(names)) == len(names)
-    assert {need for rewrite in PASSES for need in rewrite.needs} <= set(names)
+    assert {need for each in PASSES for need in each.needs} <= set(names)
+
+
+def test_without_help_lists_what_can_be_disabled_and_compiles_nothing(
+    exported: Bundle, tmp_path: Path
+) -> None:
+    """Also where the bundle or the output is not given yet."""
+    given = ["compile", str(exported.path), "-o", str(tmp_path / "out"), "--without", "help"]
+    for arguments in (given, ["compile", "--without", "help"]):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0
+        lists = result.stdout.split(":\n")[1:]
+        listed = [
+            [line.split()[0] for line in part.splitlines() if line[0] == " "] for part in lists
+        ]
+        assert listed == [SWITCHES, [each.name for each in switches(ascend.PASSES)]]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -94,9 +117,9 @@ def test_every_need_is_a_rewrite_of_the_list() -> None:
         ("fuse_morns", "got fuse_morns; allowed: grouped_query_attention, pack_qkv"),
     ],
 )
-def test_what_cannot_be_left_out_is_refused(
+def test_what_cannot_be_disabled_is_refused(
     name: str, says: str, exported: Bundle, tmp_path: Path
 ) -> None:
     with pytest.raises(TargetError, match=says):
-        compile_bundle(exported, tmp_path / "out", Choices(without=(name,)), report=silent)
+        compile_bundle(exported, tmp_path / "out", Choices(without=(name,)), progress=silent)
     assert list(tmp_path.iterdir()) == []
