@@ -19,9 +19,10 @@ from runtime.encodings import can_write_chinese
 from runtime.errors import UserError, one_line
 from runtime.printable import printable
 
-__all__ = ["make_app", "note", "run_app", "show", "show_json"]
+__all__ = ["LongWork", "make_app", "note", "run_app", "show", "show_json"]
 
 PACKAGE = "alpaca2-toolchain"
+LONG_BYTES = 250e6  # that take a person's patience to read and hash
 # Package that may be absent -> extra of alpaca2-toolchain that brings it.
 EXTRAS = {
     "matplotlib": "[report]",
@@ -49,6 +50,25 @@ def note(text: str) -> None:
     """Says something that is not the result: on stderr, with control characters written out."""
     if sys.stderr is not None:  # else print would take stdout
         print(printable(text), file=sys.stderr, flush=True)
+
+
+class LongWork:
+    """Says which step of a long work is under way, to a person who waits for it."""
+
+    def __init__(self) -> None:
+        self._step = ""
+
+    def step(self, text: str) -> None:
+        """See Progress."""
+        self._step = text
+
+    def expect(self, num_bytes: int) -> None:
+        """See Progress."""
+        if num_bytes >= LONG_BYTES and sys.stderr is not None and sys.stderr.isatty():
+            note(f"{self._step}: {num_bytes / 1e9:.1f} GB")
+
+    def advance(self, num_bytes: int) -> None:
+        """See Progress."""
 
 
 def show(text: str, end: str = "\n") -> None:

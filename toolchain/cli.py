@@ -15,6 +15,7 @@ from toolchain.commands import (
     miniature,
     plan,
     profiles,
+    run,
     verify,
 )
 
@@ -22,6 +23,7 @@ __all__ = ["app", "main"]
 
 app = make_app("Turn a Llama-family checkpoint into a compiled bundle, and prove what was made.")
 COMMANDS: tuple[Any, ...] = (
+    run,
     miniature,
     export,
     compile,

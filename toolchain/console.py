@@ -8,10 +8,14 @@ from typing import Self
 import rich.progress
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
-from rich.console import Console
+from rich.columns import Columns
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -21,6 +25,7 @@ from rich.text import Text
 
 from runtime.console import note
 from runtime.printable import printable
+from runtime.timing import now
 
 __all__ = ["ConsoleProgress", "human_bytes", "print_table"]
 
@@ -30,19 +35,19 @@ NUMBER = re.compile(r"[-+]?\d[\d,.e+-]*( |%|$)")
 
 
 class ConsoleProgress:
-    """Shows a long command's steps on stderr: a bar of bytes on a terminal, plain lines elsewhere.
+    """Shows a long command's steps on stderr: a line that moves on a terminal, else plain lines.
 
-    Use as a context manager around the work.
+    While bytes are counted the line has a bar of them and the time that is left; when they are
+    done, or none are counted, it has the time since the step began. Use as a context manager
+    around the work.
     """
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._bar = rich.progress.Progress(
+            SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
+            _Counted(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
@@ -59,13 +64,13 @@ class ConsoleProgress:
     def step(self, text: str) -> None:
         """See Progress."""
         if self._console.is_terminal:
-            self._bar.update(self._task, description=printable(text))
+            self._bar.update(self._task, description=printable(text), step_began=now())
         else:
             note(text)
 
     def expect(self, num_bytes: int) -> None:
         """See Progress."""
-        self._bar.update(self._task, total=num_bytes, completed=0)
+        self._bar.reset(self._task, total=num_bytes)
 
     def advance(self, num_bytes: int) -> None:
         """See Progress."""
@@ -74,6 +79,22 @@ class ConsoleProgress:
     def done(self, text: str) -> None:
         """Ends with a line that stays."""
         note(text)
+
+
+class _Counted(ProgressColumn):
+    """Columns about bytes while they are counted, else the seconds of the step."""
+
+    max_refresh = 0.5  # seconds
+
+    def __init__(self, *columns: ProgressColumn) -> None:
+        super().__init__()
+        self._columns = columns
+
+    def render(self, task: Task) -> RenderableType:
+        """One cell for all."""
+        if task.total is None or task.finished:
+            return Text(f"{now() - task.fields.get('step_began', now()):.0f} s")
+        return Columns([column(task) for column in self._columns], padding=(0, 1))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from runtime.bundle.manifest import FORMAT_VERSION, FileEntry, Manifest
 from runtime.errors import BundleError
+from runtime.progress import SILENT, Progress
 from runtime.record import first_problem
 from runtime.threads import usable_threads
 
@@ -59,8 +60,8 @@ class Bundle:
         return self.path / relative
 
 
-def load_bundle(path: Path) -> Bundle:
-    """Opens a bundle after checking every byte of it.
+def load_bundle(path: Path, progress: Progress = SILENT) -> Bundle:
+    """Opens a bundle after checking every byte of it; progress counts the bytes checked.
 
     Raises:
         BundleError: not a bundle, another format version, or a file that is missing, truncated,
@@ -68,8 +69,15 @@ def load_bundle(path: Path) -> Bundle:
     """
     manifest = read_manifest(path)
     _check_tree(path, manifest)
+    progress.step(f"checking {path}")
+    progress.expect(sum(entry.size for entry in manifest.files.values()))
+
+    def check(item: tuple[str, FileEntry]) -> None:
+        _check_file(path, *item)
+        progress.advance(item[1].size)
+
     with ThreadPoolExecutor(max_workers=usable_threads()) as pool:
-        list(pool.map(lambda item: _check_file(path, *item), manifest.files.items()))
+        list(pool.map(check, manifest.files.items()))
     return Bundle(path=path, manifest=manifest)
 
 

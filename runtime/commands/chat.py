@@ -14,7 +14,7 @@ from runtime.commands.options import (
     Threads,
     with_sampling_options,
 )
-from runtime.console import note, show
+from runtime.console import note
 
 __all__ = ["command"]
 
@@ -32,7 +32,7 @@ def command(
     threads: Threads = None,
 ) -> None:
     """Talk with the model; /reset forgets, /exit or end of input leaves."""
-    from runtime.commands.model import open_model, summary
+    from runtime.commands.model import load, open_model, print_answer
     from runtime.completion import stream_completion
     from runtime.errors import PromptError
     from runtime.sessions import SessionOptions
@@ -43,7 +43,7 @@ def command(
         system = from_argument(system, "--system")
     stops = [from_argument(each, "--stop") for each in stop or ()]
     options = SessionOptions(device=device, threads=threads)
-    with open_model(bundle, settings, options) as (engine, tokenizer, params):
+    with open_model(load(bundle, settings), settings, options) as (engine, tokenizer, params):
         messages = opening(system)
         note("/reset forgets the conversation, /exit leaves.")
         for line in _questions():
@@ -56,18 +56,15 @@ def command(
                 continue
             asked = [*messages, Message(role="user", content=line)]
             try:
-                for chunk in stream_completion(engine, tokenizer, asked, params, stops):
-                    show(chunk.text, end="")
+                chunks = stream_completion(engine, tokenizer, asked, params, stops)
+                answer = print_answer(chunks).text
             except PromptError as error:
                 note(f"error: {error}; or /reset")
                 continue
             except KeyboardInterrupt:
                 note("\nstopped; the question is forgotten")
                 continue
-            show("")
-            assert chunk.completion is not None, "the last chunk sums up"
-            note(summary(chunk.completion))
-            messages = [*asked, Message(role="assistant", content=chunk.completion.text)]
+            messages = [*asked, Message(role="assistant", content=answer)]
 
 
 def _questions() -> Iterator[str]:

@@ -19,7 +19,7 @@ from runtime.commands.options import (
     Threads,
     with_sampling_options,
 )
-from runtime.console import note, show, show_json
+from runtime.console import note, show_json
 
 if TYPE_CHECKING:
     from runtime.completion import Completion
@@ -57,7 +57,7 @@ def command(
     ] = False,
 ) -> None:
     """Answer one prompt; the answer goes to stdout as it is made."""
-    from runtime.commands.model import open_model, summary
+    from runtime.commands.model import load, open_model, print_answer
     from runtime.commands.prompt import read_prompt
     from runtime.completion import stream_completion
     from runtime.sessions import SessionOptions
@@ -72,22 +72,19 @@ def command(
     system = None if system is None else from_argument(system, "--system")
     asked = text if raw else question(system, text)
     stops = [from_argument(each, "--stop") for each in stop or ()]
+    settings = {**settings, "logprobs": logprobs}
+    loaded = load(bundle, settings)
     with _trace_directory(profile_run) as trace:
         options = SessionOptions(trace=trace, device=device, threads=threads)
-        opened = open_model(bundle, {**settings, "logprobs": logprobs}, options)
-        with opened as (engine, tokenizer, params):
-            completion, tokens = None, []
-            for chunk in stream_completion(engine, tokenizer, asked, params, stops):
-                completion = chunk.completion
-                tokens.append(chunk.token)
-                if not as_json:
-                    show(chunk.text, end="")
-        assert completion is not None, "the last chunk sums up"
-        if as_json:
-            show_json(_document(completion, tokens))
-        else:
-            show("")
-            note(summary(completion))
+        with open_model(loaded, settings, options) as (engine, tokenizer, params):
+            chunks = stream_completion(engine, tokenizer, asked, params, stops)
+            if as_json:
+                *_, last = made = list(chunks)
+                assert last.completion is not None, "the last chunk sums up"
+                completion = last.completion
+                show_json(_document(completion, [chunk.token for chunk in made]))
+            else:
+                completion = print_answer(chunks)
         if trace is not None:
             _note_times(trace, completion)
 

@@ -4,40 +4,49 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from runtime.bundle.reader import TOKENIZER, load_bundle
+from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.commands.options import Settings
-from runtime.completion import Completion
-from runtime.console import note
+from runtime.completion import Completion, CompletionChunk
+from runtime.console import LongWork, note, show
 from runtime.engine.engine import Engine
 from runtime.sampling.defaults import default_params
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import SessionOptions, open_session
 from runtime.text.tokenizer import Tokenizer
 
-__all__ = ["open_model", "summary"]
+__all__ = ["load", "open_model", "print_answer", "summary"]
 
 # Settings that choose among likely tokens, which greedy decoding does not do.
 OF_SAMPLING = ("top_k", "top_p", "min_p", "seed")
 
 
+def load(path: Path, settings: Settings) -> Bundle:
+    """Opens a bundle, after the settings that it will be run with are known to be sound.
+
+    Raises:
+        ParameterError: a setting is out of its range.
+        BundleError: the bundle cannot be used.
+    """
+    SamplingParams(**settings)  # refused before gigabytes are hashed
+    return load_bundle(path, LongWork())
+
+
 @contextmanager
 def open_model(
-    path: Path, settings: Settings, options: SessionOptions
+    bundle: Bundle, settings: Settings, options: SessionOptions
 ) -> Iterator[tuple[Engine, Tokenizer, SamplingParams]]:
-    """Opens a bundle and merges the settings given into its defaults.
+    """Opens a session on a bundle and merges the settings given into its defaults.
 
     Args:
-        path: directory of the bundle.
+        bundle: what to run.
         settings: the sampling options; stop_token_ids are added to those of the model.
         options: of the session.
 
     Raises:
-        BundleError: the bundle or a file in it cannot be used.
+        BundleError: a file in the bundle cannot be used.
         ParameterError: a setting is out of its range.
         SessionError: the backend cannot run it.
     """
-    SamplingParams(**settings)  # refused before gigabytes are hashed
-    bundle = load_bundle(path)
     tokenizer = Tokenizer(bundle.file(TOKENIZER))
     defaults = default_params(bundle, tokenizer.eos_token_id)
     stop_token_ids = (*defaults.stop_token_ids, *settings.get("stop_token_ids", ()))
@@ -46,6 +55,18 @@ def open_model(
     note_without_effect(settings, params)
     with closing(open_session(bundle, options)) as session:
         yield Engine(session), tokenizer, params
+
+
+def print_answer(chunks: Iterator[CompletionChunk]) -> Completion:
+    """Prints an answer as it is made, and a line about it on stderr."""
+    completion = None
+    for chunk in chunks:
+        show(chunk.text, end="")
+        completion = chunk.completion
+    assert completion is not None, "the last chunk sums up"
+    show("")
+    note(summary(completion))
+    return completion
 
 
 def note_without_effect(settings: Settings, params: SamplingParams) -> None:

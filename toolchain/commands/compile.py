@@ -56,7 +56,9 @@ def command(
     from toolchain.choices import Choices
     from toolchain.console import ConsoleProgress, human_bytes
 
-    exported = load_bundle(bundle)
+    progress = ConsoleProgress()
+    with progress:
+        exported = load_bundle(bundle, progress)
     choices = Choices(
         target=target,
         weights=weights,
@@ -67,7 +69,6 @@ def command(
     if dry_run:
         show("\n".join(compiler.dry_run(exported, output, choices)))
         return
-    progress = ConsoleProgress()
     with progress:
         compiled = compiler.compile_bundle(exported, output, choices, progress=progress)
     size = sum(entry.size for entry in compiled.manifest.files.values())
