@@ -212,6 +212,6 @@ def test_a_full_disk_is_an_error_in_one_line_that_keeps_the_old_bundle(
     )
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
-    assert result.stderr.splitlines()[-1] == "error: [Errno 27] File too large"
+    assert result.stderr.splitlines()[-1] == "error: file too large"
     assert list(tmp_path.iterdir()) == [output]
     assert held(output) == run.old_files
