@@ -86,7 +86,8 @@ def test_what_a_killed_run_was_replacing_comes_back_though_the_next_run_fails(ou
     assert list(output.parent.iterdir()) == [output]
 
 
-def test_of_many_runs_that_begin_together_one_goes_on(output: Path) -> None:
+@pytest.mark.parametrize("round_", range(20))
+def test_of_many_runs_that_begin_together_one_goes_on(round_: int, output: Path) -> None:
     (work_path(output, "a_killed") / "new").mkdir(parents=True)
     begin, end = Barrier(8), Barrier(8)
 
