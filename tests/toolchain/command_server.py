@@ -131,6 +131,7 @@ def work(job: Job, directory: Path) -> None:
         # Of a .pyc Python would write the part that fits, and take it for the whole.
         sys.dont_write_bytecode = True
         resource.setrlimit(resource.RLIMIT_FSIZE, (job.max_file_bytes,) * 2)
+    sys.stdin = open(os.devnull)  # the other is the server's
     sys.argv = ["toolchain", *job.arguments]
     try:
         main()
