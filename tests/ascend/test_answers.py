@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,8 +128,9 @@ def test_a_trained_model_generates_the_tokens_of_the_cpu(
     assert_shares_all(bundle)
     card(soc_name=SOC[target])
     prompts = [ids[:48] for ids in documents if len(ids) >= 48][:20]
+    prompts = prompts[:10] if target == "310p3" else prompts[10:]
     expected = greedy(on_cpu, prompts, 64)
-    assert len({tuple(said) for said in expected}) == 20  # twenty different answers
+    assert len({tuple(said) for said in expected}) == 10  # ten different answers
     assert greedy(load_bundle(bundle.path), prompts, 64) == expected
 
 
@@ -141,13 +143,14 @@ def test_where_it_says_another_token_float16_cannot_tell_the_two_apart(
     tmp_path: Path,
 ) -> None:
     """From the middle of a document the model is less sure: the logits of the LM head are float16
-    on the chip, and where the best two are closer than its spacing, either may be chosen."""
+    on the chip, and where the best two are closer than its spacing, either may be chosen. Of these
+    prompts the second goes its own way, at the eighth token."""
     toolkit()
     bundle = compile_bundle(
         mini, tmp_path / "om", Choices(target="310p3", weights="fp16"), progress=silent
     )
     card()
-    prompts = [ids[len(ids) // 2 :][:24] for ids in documents if len(ids) > 60][:20]
+    prompts = [ids[len(ids) // 2 :][:24] for ids in documents if len(ids) > 60][:4]
     ours, theirs = greedy(bundle, prompts, 64), greedy(on_cpu, prompts, 64)
     with closing(open_session(on_cpu)) as session:
         engine = Engine(session)
@@ -229,26 +232,25 @@ def test_an_old_cann_gets_one_model_in_gears_and_talks_the_same(
 
 
 def test_optional_kernels_talk_the_same(
-    miniature_dir: Path, toolkit: Toolkit, card: Card, tmp_path: Path
+    bundles: Path, toolkit: Toolkit, card: Card, tmp_path: Path
 ) -> None:
     toolkit()
-    talk = load_profile(str(DATA / "talk.toml"))
+    exported = load_bundle(bundles / "talk-exported")
     changes = {"target": "310p3", "weights": "int8", "block_size": 64}
-    profile = talk.model_copy(update={**changes, "passes": ("npu_rms_norm",)})
-    exported = export_bundle(miniature_dir, profile, tmp_path / "exported", silent)
-    bundle = compile_bundle(exported, tmp_path / "om", progress=silent)
+    profile = {**exported.manifest.profile, **changes, "passes": ["npu_rms_norm"]}
+    manifest = exported.manifest.model_copy(update={"profile": profile})
+    bundle = compile_bundle(replace(exported, manifest=manifest), tmp_path / "om", progress=silent)
     card()
     assert answers(bundle) == EXPECTED
 
 
 def test_several_sequences_at_once_give_the_tokens_of_each_alone(
-    miniature_dir: Path, toolkit: Toolkit, card: Card, tmp_path: Path
+    bundles: Path, toolkit: Toolkit, card: Card, tmp_path: Path
 ) -> None:
     toolkit()
-    small = load_profile(str(DATA / "small.toml"))
-    profile = small.model_copy(update={"target": "910b3", "weights": "fp16"})
-    exported = export_bundle(miniature_dir, profile, tmp_path / "exported", silent)
-    bundle = compile_bundle(exported, tmp_path / "om", progress=silent)
+    exported = load_bundle(bundles / "small-exported")
+    choices = Choices(target="910b3", weights="fp16")
+    bundle = compile_bundle(exported, tmp_path / "om", choices, progress=silent)
     card(soc_name="Ascend910B3")
     prompts = [[5, 6, 7, 8, 9], [11, 12], [21, 22, 23, 24, 25, 26, 27, 28, 29]]
     alone = greedy(bundle, prompts, 12)
@@ -268,13 +270,12 @@ def test_several_sequences_at_once_give_the_tokens_of_each_alone(
 
 
 def test_a_shared_prefix_is_copied_on_the_device(
-    bundles: Path, miniature_dir: Path, toolkit: Toolkit, card: Card, tmp_path: Path
+    bundles: Path, toolkit: Toolkit, card: Card, tmp_path: Path
 ) -> None:
     toolkit()
-    small = load_profile(str(DATA / "small.toml"))
-    profile = small.model_copy(update={"target": "310p3", "weights": "fp16"})
-    exported = export_bundle(miniature_dir, profile, tmp_path / "exported", silent)
-    bundle = compile_bundle(exported, tmp_path / "om", progress=silent)
+    exported = load_bundle(bundles / "small-exported")
+    choices = Choices(target="310p3", weights="fp16")
+    bundle = compile_bundle(exported, tmp_path / "om", choices, progress=silent)
     emulator = card()
     prompt = [5, 6, 7, 8, 9, 10, 11, 12]
     with closing(open_session(bundle)) as session:

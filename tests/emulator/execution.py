@@ -29,6 +29,7 @@ def make_session(om: Om, protobuf: bytes, places: Mapping[str, Place]) -> Any:
     graph = expand_npu_ops(onnx.load_from_string(protobuf))
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1  # two would wait for each other in circles
     # Nothing is folded, so that every execution reads the weights where they lie.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     weights = {weight.name: weight for weight in om.weights}

@@ -5,6 +5,7 @@ Takes constants of any size; keeps holes of sparse files, so that 14 GB of zeros
 
 import errno
 import hashlib
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -65,14 +66,11 @@ class WeightSource:
         if self.tensor.data_location != TensorProto.EXTERNAL or not self.size:
             return False
         fields = {entry.key: entry.value for entry in self.tensor.external_data}
-        start = int(fields.get("offset", 0))
-        try:
-            with (self.directory / fields["location"]).open("rb") as file:
-                if os.fstat(file.fileno()).st_size < start + self.size:
-                    return False
-                return os.lseek(file.fileno(), start, os.SEEK_DATA) >= start + self.size
-        except OSError as error:
-            return error.errno == errno.ENXIO  # no data up to the end of the file
+        path, start = self.directory / fields["location"], int(fields.get("offset", 0))
+        if not path.is_file() or path.stat().st_size < start + self.size:
+            return False
+        with path.open("rb") as file:
+            return _data_after(file.fileno(), start) >= start + self.size
 
     def matrix(self) -> np.ndarray:
         """The whole constant, for the few cases that need it at once."""
@@ -88,16 +86,19 @@ class WeightSource:
             raise _open_error(path, "No such file or directory")
         if rest != self.size or path.stat().st_size < start + rest:
             raise _open_error(path, f"constant {self.tensor.name} needs {self.size} bytes")
-        with path.open("rb") as file:
-            file.seek(start)
+        with path.open("rb", buffering=0) as file:
             while rest:
-                block = file.read(min(BLOCK, rest))
-                rest -= len(block)
+                if _data_after(file.fileno(), start) >= start + BLOCK:
+                    block = _ZEROS[:rest]
+                else:
+                    file.seek(start)
+                    block = file.read(min(BLOCK, rest))
+                start, rest = start + len(block), rest - len(block)
                 yield block
 
 
 def store(blocks: Iterable[bytes], directory: Path) -> str:
-    """Writes a constant to directory/weight_<sha256> unless it is there, and gives the name.
+    """Writes a constant to directory/weight_<digest> unless it is there, and gives the name.
 
     Name and unpadded bytes: ge, docs/zh/design/features/external_weight.md.
     """
@@ -110,7 +111,8 @@ def store(blocks: Iterable[bytes], directory: Path) -> str:
     digest = hashlib.sha256()
     with temporary.open("wb") as file:
         for block in blocks:
-            digest.update(block)
+            # Of a hole its length is hashed, which tells weights apart as well and takes no time.
+            digest.update(f"{len(block)} zeros".encode() if _is_zeros(block) else block)
             write_sparse(file.fileno(), block)
     name = f"weight_{digest.hexdigest()}"
     temporary.rename(directory / name)
@@ -118,15 +120,29 @@ def store(blocks: Iterable[bytes], directory: Path) -> str:
     return name
 
 
+def _is_zeros(block: bytes) -> bool:
+    return block is _ZEROS or (len(block) <= BLOCK and _ZEROS.startswith(block))
+
+
 def write_sparse(fd: int, block: bytes) -> None:
     """Appends a block at the current position; zeros become a hole."""
-    if block == _ZEROS[: len(block)] if len(block) < BLOCK else block == _ZEROS:
+    if _is_zeros(block):
         end = os.lseek(fd, len(block), os.SEEK_CUR)
         os.ftruncate(fd, end)
         return
     view = memoryview(block)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def _data_after(fd: int, start: int) -> float:
+    """Where the next bytes of a sparse file lie; what is before is zeros that nobody reads."""
+    try:
+        return os.lseek(fd, start, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # there are none up to the end
+            return math.inf
+        raise
 
 
 def _open_error(path: Path, reason: str) -> AtcError:
