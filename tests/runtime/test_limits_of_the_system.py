@@ -43,10 +43,10 @@ def test_too_many_open_files_are_not_a_fault_of_the_bundle(bundles: Path) -> Non
     ],
 )
 def test_the_cause_is_read_from_what_onnx_runtime_says(said: str, says: str, bundles: Path) -> None:
-    from runtime.sessions.onnx.failures import load_failure
+    from runtime.sessions.onnx.failures import session_failure
 
     graph: Graph = load_bundle(bundles / "talk-int4").manifest.graphs[0]
-    assert says in str(load_failure(graph, RuntimeError(said)))
+    assert says in str(session_failure(graph, "load", RuntimeError(said)))
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from runtime.sessions.base import (
     batch_row,
     token_arrays,
 )
+from runtime.sessions.onnx.failures import named_failures
 from runtime.sessions.onnx.graphs import OnnxGraphs
 from runtime.sessions.onnx.inplace_cache import SEQLENS_K, TOTAL_SEQUENCE_LENGTH, cache_rows
 from runtime.sessions.onnx.library import ort
@@ -79,7 +80,9 @@ class CpuSession:
         bound.inputs[names.LOGIT_ROWS][...] = logit_rows
         bound.inputs[SEQLENS_K][...] = starts + seq_len - 1
         bound.inputs[TOTAL_SEQUENCE_LENGTH][...] = starts.max() + seq_len
-        self._graphs.open(graph).run_with_iobinding(bound.binding)
+        session = self._graphs.open(graph)
+        with named_failures(graph, "run"):
+            session.run_with_iobinding(bound.binding)
         self.hidden = {k: v for k, v in bound.outputs.items() if k.startswith("hidden.")}
         logits: Logits = bound.outputs[names.LOGITS]
         if spec.phase == "score":
@@ -116,12 +119,13 @@ class CpuSession:
             caches[names.past_key(i)] = presents[names.new_key(i)] = key_rows[slots]
             caches[names.past_value(i)] = presents[names.new_value(i)] = value_rows[slots]
         binding = self._graphs.open(graph).io_binding()
-        for bind, arrays in (
-            (binding.bind_input, inputs | caches),
-            (binding.bind_output, outputs | presents),
-        ):
-            for name, array in arrays.items():
-                bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        with named_failures(graph, "run"):
+            for bind, arrays in (
+                (binding.bind_input, inputs | caches),
+                (binding.bind_output, outputs | presents),
+            ):
+                for name, array in arrays.items():
+                    bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
         bound = Bound(binding=binding, inputs=inputs, outputs=outputs)
         if seq_len == 1:
             self._bound[key] = bound

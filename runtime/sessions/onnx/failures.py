@@ -4,12 +4,15 @@ import errno
 import os
 import re
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
 
 from runtime.bundle.manifest import Graph
 from runtime.errors import SessionError
 from runtime.sessions.onnx.library import ort
 
-__all__ = ["load_failure"]
+__all__ = ["named_failures", "session_failure"]
 
 # Words of its messages -> errno. It gives the number, the system's words, or a C++ exception.
 WORDS = (
@@ -22,11 +25,24 @@ WORDS = (
 )
 
 
-def load_failure(graph: Graph, error: Exception) -> SessionError:
-    """The error of a graph that could not be loaded."""
+@contextmanager
+def named_failures(graph: Graph, doing: Literal["load", "run"]) -> Iterator[None]:
+    """Names what ONNX Runtime raises inside the block: a dozen unrelated types.
+
+    Raises:
+        SessionError: the graph cannot be loaded or run.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise session_failure(graph, doing, error) from error
+
+
+def session_failure(graph: Graph, doing: str, error: Exception) -> SessionError:
+    """The error of a graph that could not be loaded or run."""
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
     number = errno.ENOMEM if isinstance(error, MemoryError) else _errno(said)
-    what = f"ONNX Runtime {ort.__version__} cannot load {graph.path}"
+    what = f"ONNX Runtime {ort.__version__} cannot {doing} {graph.path}"
     if number is None:
         return SessionError(
             what, got=said, next_step="compile the bundle again with this version installed"

@@ -3,7 +3,7 @@
 from runtime.bundle.manifest import Graph
 from runtime.bundle.reader import Bundle
 from runtime.sessions.base import SessionOptions
-from runtime.sessions.onnx.failures import load_failure
+from runtime.sessions.onnx.failures import named_failures
 from runtime.sessions.onnx.library import FATAL_ONLY, ort
 from runtime.threads import usable_threads
 
@@ -52,10 +52,9 @@ class OnnxGraphs:
         if self._trace is not None:
             self._options.enable_profiling = True
             self._options.profile_file_prefix = str(self._trace / file.stem)
-        try:
-            # It would print to stdout that it falls back to the provider that has just failed.
+        # Without a fallback: it would print to stdout that it falls back to the provider that has
+        # just failed.
+        with named_failures(graph, "load"):
             return ort.InferenceSession(
                 file, self._options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
-        except Exception as error:  # the bindings raise a dozen unrelated types
-            raise load_failure(graph, error) from error

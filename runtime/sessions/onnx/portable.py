@@ -22,6 +22,7 @@ from runtime.sessions.base import (
     batch_row,
     token_arrays,
 )
+from runtime.sessions.onnx.failures import named_failures
 from runtime.sessions.onnx.graphs import OnnxGraphs
 
 __all__ = ["PortableSession"]
@@ -70,7 +71,9 @@ class PortableSession:
             available[names.past_value(i)] = self.values[i, slots]
         feeds = {tensor.name: available[tensor.name] for tensor in graph.inputs}
         fetch = [tensor.name for tensor in graph.outputs]
-        outputs = dict(zip(fetch, self._graphs.open(graph).run(fetch, feeds), strict=True))
+        session = self._graphs.open(graph)
+        with named_failures(graph, "run"):
+            outputs = dict(zip(fetch, session.run(fetch, feeds), strict=True))
         self._write_rows(spec, chunks, outputs)
         self.hidden = {k: v for k, v in outputs.items() if k.startswith("hidden.")}
         logits: Logits = outputs[names.LOGITS]
