@@ -4,6 +4,7 @@ So a kill at a random moment meets work and not the import of torch. As a progra
 a line on stdin, and tells the id of the process and how it ended.
 """
 
+import io
 import json
 import os
 import resource
@@ -131,7 +132,7 @@ def work(job: Job, directory: Path) -> None:
         # Of a .pyc Python would write the part that fits, and take it for the whole.
         sys.dont_write_bytecode = True
         resource.setrlimit(resource.RLIMIT_FSIZE, (job.max_file_bytes,) * 2)
-    sys.stdin = open(os.devnull)  # the other is the server's
+    sys.stdin = io.TextIOWrapper(io.BytesIO())  # the other is the server's
     sys.argv = ["toolchain", *job.arguments]
     try:
         main()

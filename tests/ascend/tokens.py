@@ -1,0 +1,32 @@
+"""What a bundle says, and what it must have to say it on a card."""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+
+from runtime.bundle.reader import Bundle
+from runtime.engine.engine import Engine
+from runtime.engine.generate import generate
+from runtime.sampling.params import SamplingParams
+from runtime.sessions import open_session
+from tests.emulator.device import Emulator
+
+SOC = {"310p3": "Ascend310P3", "910b3": "Ascend910B3"}
+Card = Callable[..., Emulator]
+
+
+def greedy(bundle: Bundle, prompts: Sequence[list[int]], num_tokens: int) -> list[list[int]]:
+    params = SamplingParams(max_tokens=num_tokens, ignore_eos=True)
+    with closing(open_session(bundle)) as session:
+        engine = Engine(session)
+        return [[token.id for token in generate(engine, prompt, params)] for prompt in prompts]
+
+
+def assert_shares_all(bundle: Bundle) -> None:
+    """Counted anew from the files: what prefill and decode both take, of all that any takes."""
+    sets = [set(graph.weights) for graph in bundle.manifest.graphs]
+    sizes = {name: bundle.manifest.files[name].size for name in set.union(*sets)}
+    shared = sum(sizes[name] for name in set.intersection(*sets))
+    device = bundle.manifest.device
+    assert device is not None
+    assert (device.weight_bytes, device.shared_bytes) == (sum(sizes.values()), shared)
+    assert shared >= 0.99 * sum(sizes.values())
