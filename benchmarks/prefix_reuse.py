@@ -15,10 +15,10 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
+from runtime.bundle.reader import Bundle, load_bundle
 from runtime.engine.engine import Engine
 from runtime.sessions import Session, open_session
-from runtime.text.tokenizer import Tokenizer
+from runtime.text.tokenizer import open_tokenizer
 from toolchain.evals.evaluation import BENCHMARKS, Evaluation, describe_bundle
 from toolchain.evals.examine import Effort, examine
 
@@ -50,7 +50,7 @@ def run(
         limit=arguments.limit,
         prefix_reuse=reuse,
     )
-    tokenizer = Tokenizer(bundle.file(TOKENIZER))
+    tokenizer = open_tokenizer(bundle)
     engine = Engine(session, reuse_prefix=reuse)
     described = describe_bundle(bundle)
     with TemporaryDirectory() as name:

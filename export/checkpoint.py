@@ -1,22 +1,22 @@
-"""Shards on disk -> tensors, one at a time; the name table is checked both ways.
+"""Weights on disk -> tensors, one at a time; the name table is checked both ways.
 
-Reads Hugging Face's layouts: `.bin` shards (memory-mapped, weights only: a pickle that would run
-code is refused) and safetensors, with an index or as a single file.
+Names, shapes and types are checked when a checkpoint is opened, before any number is read.
 """
 
-import json
-import pickle
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from export.errors import CheckpointError
+from export.foreign_names import is_computed, wrong_names
 from export.parameters import EMBEDDING, LM_HEAD, expected_shapes, hf_name
+from export.tensor_file import StoredTensor, TensorFile, open_tensors
+from export.weight_files import WeightSet, weight_sets
 from runtime.bundle.manifest import ModelConfig
+from runtime.console import note_once
 
 __all__ = [
     "CHUNK_ELEMENTS",
@@ -25,17 +25,9 @@ __all__ = [
     "open_checkpoint",
 ]
 
-# Index file and the name of a single file, in order of preference.
-LAYOUTS = (
-    ("model.safetensors.index.json", "model.safetensors"),
-    ("pytorch_model.bin.index.json", "pytorch_model.bin"),
-)
-# Buffers that old checkpoints saved; the decoder computes them.
-IGNORED_SUFFIX = ".self_attn.rotary_emb.inv_freq"
-
 CHUNK_ELEMENTS = 1 << 20  # 2 MB in float16: what one thread holds of a tensor
-
-Reader = Callable[[str], Tensor]
+# float8 is a floating point too, but means nothing without its scales.
+DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 class TensorSource(Protocol):
@@ -47,133 +39,131 @@ class TensorSource(Protocol):
 
 
 class Checkpoint:
-    """The tensors of a model by the decoder's parameter names, read when asked for."""
+    """The tensors of a model by the decoder's parameter names, read when asked for.
 
-    def __init__(self, config: ModelConfig, readers: Mapping[str, Reader]) -> None:
-        self._readers = readers
-        self._names = _check_names(config, readers)
-        self._shapes = expected_shapes(config)
-        if config.tie_word_embeddings and LM_HEAD in readers:
-            _check_tied(readers)
+    Raises:
+        CheckpointError: names that do not fit the config, another shape or type than it promises.
+    """
+
+    def __init__(self, config: ModelConfig, stored: TensorFile) -> None:
+        names = _check_names(config, stored)
+        self._tensors = {name: stored.tensors[source] for name, source in names.items()}
+        for name, shape in expected_shapes(config).items():
+            _check_tensor(name, self._tensors[name], shape)
+        if config.tie_word_embeddings and names[LM_HEAD] != names[EMBEDDING]:
+            self._check_tied()
 
     def chunks(self, parameter: str) -> Iterator[Tensor]:
-        """The elements of a decoder parameter in order; see `tensor` for what it raises."""
+        """The elements of a decoder parameter in order."""
         yield from torch.split(self.tensor(parameter).flatten(), CHUNK_ELEMENTS)
 
     def tensor(self, parameter: str) -> Tensor:
-        """A decoder parameter, for example layers.0.mlp.up_proj.weight, as it is stored.
+        """A decoder parameter, for example layers.0.mlp.up_proj.weight, as it is stored."""
+        return self._tensors[hf_name(parameter)].read()
 
-        Raises:
-            CheckpointError: another shape than the config promises, a type that is no floating
-                point, or an unreadable shard.
-        """
-        name = hf_name(parameter)
-        tensor = self._readers[self._names[name]](self._names[name])
-        if tuple(tensor.shape) != self._shapes[name]:
+    def differs_from(self, other: "Checkpoint") -> str | None:
+        """The first parameter that is another number in float16, or None."""
+        for name in self._tensors:
+            parameter = name.removeprefix("model.")
+            for ours, theirs in zip(self.chunks(parameter), other.chunks(parameter), strict=True):
+                if not torch.equal(ours.to(torch.float16), theirs.to(torch.float16)):
+                    return name
+        return None
+
+    def _check_tied(self) -> None:
+        head, embedding = self.tensor(LM_HEAD), self._tensors[EMBEDDING].read()
+        if not torch.equal(head.float(), embedding.float()):
             raise CheckpointError(
-                f"tensor {name}", got=tuple(tensor.shape), allowed=str(self._shapes[name])
+                f"tensor {LM_HEAD} is not {EMBEDDING}, although config.json ties them",
+                next_step="set tie_word_embeddings to false in config.json",
             )
-        if not tensor.is_floating_point():
-            raise CheckpointError(
-                f"tensor {name}",
-                got=str(tensor.dtype),
-                allowed="floating-point types",
-                next_step="give the checkpoint before quantisation",
-            )
-        return tensor
 
 
-def _check_names(config: ModelConfig, readers: Mapping[str, Reader]) -> dict[str, str]:
+def _check_names(config: ModelConfig, stored: TensorFile) -> dict[str, str]:
     """Table from expected to stored name; missing and unexpected names are errors."""
-    table = {name: name for name in expected_shapes(config)}
-    if config.tie_word_embeddings:
-        table[LM_HEAD] = EMBEDDING
-    missing = sorted(set(table.values()) - set(readers))
-    extra = sorted(n for n in set(readers) - set(table) if not n.endswith(IGNORED_SUFFIX))
-    for names, problem in ((missing, "lacks"), (extra, "has unexpected")):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise CheckpointError(
-                f"the checkpoint {problem} {', '.join(names[:3])}{more}",
-                next_step="check that config.json and the shards belong together",
-            )
+    there = stored.tensors
+    table = {name: _stored_name(name, stored) for name in expected_shapes(config)}
+    if config.tie_word_embeddings:  # either may stand for both
+        for name, twin in ((LM_HEAD, EMBEDDING), (EMBEDDING, LM_HEAD)):
+            table[name] = name if name in there else table[twin]
+    missing = sorted(name for name, source in table.items() if source not in there)
+    extra = [name for name in set(there) - set(table) if not is_computed(name)]
+    if missing or extra:
+        raise wrong_names(missing, extra)
     return table
 
 
-def _check_tied(readers: Mapping[str, Reader]) -> None:
-    head, embedding = readers[LM_HEAD](LM_HEAD), readers[EMBEDDING](EMBEDDING)
-    if not torch.equal(head.float(), embedding.float()):
+def _stored_name(name: str, stored: TensorFile) -> str:
+    """The name that the numbers of a tensor are stored under."""
+    return name if name in stored.tensors else stored.aliases.get(name, name)
+
+
+def _check_tensor(name: str, tensor: StoredTensor, shape: tuple[int, ...]) -> None:
+    if tensor.oddity:
         raise CheckpointError(
-            f"tensor {LM_HEAD} is not {EMBEDDING}, although config.json ties them",
-            next_step="set tie_word_embeddings to false in config.json",
+            f"tensor {name} is {tensor.oddity}", next_step="save it as a plain tensor"
         )
+    if tensor.dtype not in DTYPES:
+        raise CheckpointError(
+            f"tensor {name}",
+            got=tensor.dtype,
+            allowed=", ".join(DTYPES),
+            next_step="give the checkpoint before quantisation",
+        )
+    if tensor.shape != shape:
+        raise CheckpointError(f"tensor {name}", got=tensor.shape, allowed=str(shape))
 
 
 def open_checkpoint(model: Path, config: ModelConfig) -> Checkpoint:
-    """Opens the shards of a model directory and checks their names against the config.
+    """Opens the weights of a model directory and checks them against the config.
 
     Raises:
-        CheckpointError: no weights, a truncated or unsafe shard, or names that do not fit.
+        CheckpointError: no weights, a truncated or unsafe shard, tensors that do not fit, or two
+            sets of weights that differ.
     """
-    for index_name, single_name in LAYOUTS:
-        open_shard = _open_safetensors if "safetensors" in single_name else _open_bin
-        if (model / index_name).is_file():
-            shards = sorted(set(_weight_map(model / index_name).values()))
-            parts = [open_shard(model / shard) for shard in shards]
-            merged = {name: reader for part in parts for name, reader in part.items()}
-            return Checkpoint(config, merged)
-        if (model / single_name).is_file():
-            return Checkpoint(config, open_shard(model / single_name))
-    names = ", ".join(name for layout in LAYOUTS for name in layout)
-    raise CheckpointError(f"no weights in {model}", allowed=f"one of {names}")
+    chosen, *others = weight_sets(model)
+    checkpoint = Checkpoint(config, _open_set(chosen))
+    for other in others:
+        note_once(f"{model}: comparing {chosen.name} with {other.name}, which holds weights too")
+        _refuse_difference(model, config, checkpoint, chosen, other)
+    return checkpoint
 
 
-def _weight_map(index: Path) -> dict[str, str]:
+def _open_set(weights: WeightSet) -> TensorFile:
+    """All tensors of a set; of those that several shards hold, the one that the index names."""
+    opened = {file.name: open_tensors(file) for file in weights.files}
+    shards: dict[str, list[str]] = {}
+    for shard_name, shard in opened.items():
+        for name in shard.tensors:
+            shards.setdefault(name, []).append(shard_name)
+    tensors: dict[str, StoredTensor] = {}
+    for name, [first, *more] in shards.items():
+        listed = weights.weight_map.get(name, first)
+        if more and name not in weights.weight_map and not is_computed(name):
+            raise CheckpointError(
+                f"several shards of {weights.name} hold {name}", got=", ".join([first, *more])
+            )
+        tensors[name] = opened[listed if listed in more else first].tensors[name]
+    aliases = {name: twin for shard in opened.values() for name, twin in shard.aliases.items()}
+    return TensorFile(tensors=tensors, aliases=aliases)
+
+
+def _refuse_difference(
+    model: Path, config: ModelConfig, checkpoint: Checkpoint, chosen: WeightSet, other: WeightSet
+) -> None:
+    """Refuses a second set that is readable and not the same model."""
     try:
-        weight_map: dict[str, str] = json.loads(index.read_bytes())["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{index} is not a shard index: {error}") from error
-    if not isinstance(weight_map, dict):
-        raise CheckpointError(f"{index} is not a shard index: weight_map is not an object")
-    for shard in weight_map.values():
-        if not isinstance(shard, str):
-            raise CheckpointError(f"{index} is not a shard index: not a shard", got=repr(shard))
-        if Path(shard).name != shard:
-            raise CheckpointError(f"{index} leaves its directory", got=shard)
-    return weight_map
-
-
-def _open_bin(shard: Path) -> dict[str, Reader]:
+        stored = _open_set(other)
+    except CheckpointError as error:
+        note_once(f"{model / other.name} is not read: {error}")
+        return
     try:
-        tensors = torch.load(shard, map_location="cpu", mmap=True, weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"shard {shard} is missing") from error
-    except pickle.UnpicklingError as error:
+        difference = checkpoint.differs_from(Checkpoint(config, stored))
+    except CheckpointError as error:
+        difference = str(error)
+    if difference is not None:
         raise CheckpointError(
-            f"shard {shard} holds more than tensors and was not loaded",
-            next_step="it may run code; get the weights from a source you trust",
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"shard {shard} cannot be read: {str(error).splitlines()[0]}",
-            next_step="it may be truncated; copy it again and compare its size",
-        ) from error
-    if not isinstance(tensors, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
-    ):
-        raise CheckpointError(f"shard {shard} is not a table of tensors")
-    return dict.fromkeys(tensors, tensors.__getitem__)
-
-
-def _open_safetensors(shard: Path) -> dict[str, Reader]:
-    try:
-        handle = safe_open(shard, framework="pt")
-    except FileNotFoundError as error:
-        raise CheckpointError(f"shard {shard} is missing") from error
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"shard {shard} cannot be read: {error}",
-            next_step="it may be truncated; copy it again and compare its size",
-        ) from error
-    names: list[str] = handle.keys()  # type: ignore[no-untyped-call]
-    return dict.fromkeys(names, handle.get_tensor)
+            f"{model} holds two sets of weights that differ: {chosen.name} and {other.name}",
+            got=difference,
+            next_step="remove the one that is not the model",
+        )

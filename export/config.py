@@ -1,62 +1,47 @@
 """config.json -> ModelConfig, refusing what the decoder cannot do instead of guessing."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from export.adapter import refuse_adapter
+from export.config_keys import FIXED, KNOWN, ROPE_FIXED, ROPE_HARMLESS, ROPE_READ, SIZES
 from export.errors import ConfigError
 from profiles import Profile
 from runtime.bundle.manifest import ModelConfig
+from runtime.console import note_once
+from runtime.json_file import read_object
 from runtime.record import first_problem
 
-__all__ = ["check_context", "load_config", "num_positions"]
+__all__ = ["CONFIG", "check_context", "load_config", "num_positions"]
 
+CONFIG = "config.json"
 ARCHITECTURE = "LlamaForCausalLM"
-# Keys that change what the model computes, with the only value that the decoder implements.
-FIXED = {
-    "model_type": "llama",
-    "hidden_act": "silu",
-    "attention_bias": False,
-    "mlp_bias": False,
-    "pretraining_tp": 1,
-    "quantization_config": None,
-    "sliding_window": None,
-}
-ROPE_KEYS = {"rope_type", "type", "rope_theta", "factor"}
-REQUIRED = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-)
-OPTIONAL = ("num_key_value_heads", "head_dim")  # sizes that null leaves to the default
+FULL_ATTENTION = "full_attention"
 
 
 def load_config(model: Path) -> ModelConfig:
     """Reads the model's config.json.
 
     Raises:
-        ConfigError: no such file, another architecture, or a value out of range.
+        ConfigError: no such file, another architecture, or a value out of range; or an adapter
+            lies there, which would change the model.
     """
     if not model.is_dir():
         raise ConfigError(f"no such directory: {model}", next_step="give a checkpoint directory")
-    file = model / "config.json"
-    if not file.is_file():
-        raise ConfigError(f"no config.json in {model}", next_step="give a Hugging Face checkpoint")
-    try:
-        raw = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise ConfigError(f"{file} is not JSON: {error}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{file} is not a JSON object", got=type(raw).__name__)
+    refuse_adapter(model)
+    file = model / CONFIG
+    if not file.is_file() and not file.is_symlink():
+        raise ConfigError(f"no {CONFIG} in {model}", next_step="give a Hugging Face checkpoint")
+    raw = read_object(file, ConfigError)
     _check_architecture(file, raw)
     try:
-        return ModelConfig.model_validate(_fields(file, raw))
+        config = ModelConfig.model_validate(_fields(file, raw))
     except ValidationError as error:
         raise ConfigError(f"{file}: {first_problem(error)}") from error
+    _say_what_is_not_certain(file, raw, config)
+    return config
 
 
 def _check_architecture(file: Path, raw: dict[str, Any]) -> None:
@@ -65,25 +50,24 @@ def _check_architecture(file: Path, raw: dict[str, Any]) -> None:
         raise ConfigError(
             f"{file}: architectures", got=architectures, allowed=f"['{ARCHITECTURE}']"
         )
-    for key, value in FIXED.items():
-        if raw.get(key, value) != value:
-            raise ConfigError(f"{file}: {key}", got=str(raw[key]), allowed=str(value))
+    _check_fixed(str(file), raw, FIXED)
+    layers = raw.get("layer_types") or []
+    if not isinstance(layers, list) or any(each != FULL_ATTENTION for each in layers):
+        raise ConfigError(f"{file}: layer_types", got=layers, allowed=f"{FULL_ATTENTION} in each")
+
+
+def _check_fixed(name: str, raw: dict[str, Any], fixed: dict[str, tuple[object, ...]]) -> None:
+    for key, allowed in fixed.items():
+        if raw.get(key, allowed[0]) not in allowed:
+            raise ConfigError(f"{name}: {key}", got=str(raw[key]), allowed=str(allowed[0]))
 
 
 def _fields(file: Path, raw: dict[str, Any]) -> dict[str, Any]:
     """Config values with the defaults that transformers' LlamaConfig gives."""
-    for key in REQUIRED:
-        if key not in raw:
-            raise ConfigError(f"{file} lacks {key}")
-    optional = [key for key in OPTIONAL if raw.get(key) is not None]
-    for key in (*REQUIRED, *optional):  # divided below, so they must be numbers already
-        if type(raw[key]) is not int or raw[key] <= 0:
-            raise ConfigError(
-                f"{file}: {key}", got=repr(raw[key]), allowed="a whole number above 0"
-            )
-    heads, hidden = raw["num_attention_heads"], raw["hidden_size"]
-    kv_heads = raw.get("num_key_value_heads") or heads
-    head_dim = raw.get("head_dim") or hidden // heads
+    sizes = {key: _size(file, raw, key, required) for key, required in SIZES.items()}
+    heads, hidden = sizes["num_attention_heads"], sizes["hidden_size"]
+    kv_heads = sizes["num_key_value_heads"] or heads
+    head_dim = sizes["head_dim"] or hidden // heads
     if heads % kv_heads:
         raise ConfigError(
             f"{file}: num_key_value_heads", got=kv_heads, allowed=f"a divisor of {heads}"
@@ -92,7 +76,7 @@ def _fields(file: Path, raw: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"{file}: head_dim", got=head_dim, allowed="an even number")
     theta, factor = _rope(file, raw)
     return {
-        **{key: raw[key] for key in REQUIRED},
+        **sizes,
         "num_key_value_heads": kv_heads,
         "head_dim": head_dim,
         "max_position_embeddings": raw.get("max_position_embeddings", 2048),
@@ -101,6 +85,18 @@ def _fields(file: Path, raw: dict[str, Any]) -> dict[str, Any]:
         "rope_scaling_factor": factor,
         "tie_word_embeddings": raw.get("tie_word_embeddings", False),
     }
+
+
+def _size(file: Path, raw: dict[str, Any], key: str, required: bool) -> int:
+    """A size of the model; 0 for one that is left to its default."""
+    if key not in raw and required:
+        raise ConfigError(f"{file} lacks {key}")
+    value = raw.get(key)
+    if value is None and not required:
+        return 0
+    if type(value) is not int or value <= 0:  # divided by its caller
+        raise ConfigError(f"{file}: {key}", got=repr(value), allowed="a whole number above 0")
+    return value
 
 
 def _rope(file: Path, raw: dict[str, Any]) -> tuple[Any, Any]:
@@ -112,14 +108,39 @@ def _rope(file: Path, raw: dict[str, Any]) -> tuple[Any, Any]:
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind not in ("default", "linear"):
         raise ConfigError(f"{file}: rope scaling type", got=kind, allowed="default, linear")
-    for key in sorted(set(scaling) - ROPE_KEYS):
-        raise ConfigError(f"{file}: rope setting {key}", allowed=", ".join(sorted(ROPE_KEYS)))
+    _check_fixed(f"{file}: rope setting", scaling, ROPE_FIXED)
+    for key in sorted(set(scaling) - ROPE_READ - ROPE_HARMLESS - set(ROPE_FIXED)):
+        raise ConfigError(f"{file}: rope setting {key}", allowed=", ".join(sorted(ROPE_READ)))
     return theta, scaling.get("factor") if kind == "linear" else 1.0
 
 
-def num_positions(config: ModelConfig) -> int:
-    """Positions that the model has; linear scaling packs more of them into the trained range."""
+def _say_what_is_not_certain(file: Path, raw: dict[str, Any], config: ModelConfig) -> None:
+    """Keys that are not followed, and a length that can be read in two ways."""
+    unknown = sorted(key for key in set(raw) - KNOWN if not key.startswith("_"))
+    if unknown:
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        note_once(f"{file}: unknown keys are not followed: {', '.join(unknown[:5])}{more}")
+    positions = num_positions(config)
+    other = max(config.max_position_embeddings, _scaled(config))
+    if positions != other:
+        note_once(
+            f"{file}: max_position_embeddings {config.max_position_embeddings:,} with a linear "
+            f"factor of {config.rope_scaling_factor:g} is taken for {positions:,} positions, not "
+            f"for {other:,}"
+        )
+
+
+def _scaled(config: ModelConfig) -> int:
     return int(config.max_position_embeddings * config.rope_scaling_factor)
+
+
+def num_positions(config: ModelConfig) -> int:
+    """Positions that the model has.
+
+    Some config.json count the positions before linear scaling, some after it, and nothing tells
+    which: the fewer are the ones that the model has for certain.
+    """
+    return min(config.max_position_embeddings, _scaled(config))
 
 
 def check_context(config: ModelConfig, profile: Profile) -> None:

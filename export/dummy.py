@@ -18,7 +18,9 @@ from export.checkpoint import CHUNK_ELEMENTS
 from export.parameters import parameter_shape
 from runtime.bundle.manifest import ModelConfig
 
-__all__ = ["DummyCheckpoint", "dummy_tokenizer"]
+__all__ = ["DUMMY_EOS", "DummyCheckpoint", "dummy_tokenizer"]
+
+DUMMY_EOS = 2  # of the tokenizer below, as of Llama's
 
 SPACE_MARK = "\u2581"  # SentencePiece's space
 STD = 0.02  # initializer_range of Llama's config.json

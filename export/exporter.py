@@ -1,7 +1,6 @@
 """checkpoint + profile -> exported bundle, as one flat list of steps."""
 
 import hashlib
-import json
 import math
 import platform
 from collections.abc import Iterator
@@ -11,16 +10,17 @@ from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
-import sentencepiece
 import torch
 from torch import Tensor
 
 from export.checkpoint import TensorSource, open_checkpoint
 from export.config import check_context, load_config
-from export.dummy import DummyCheckpoint, dummy_tokenizer
+from export.dummy import DUMMY_EOS, DummyCheckpoint, dummy_tokenizer
 from export.errors import CheckpointError
+from export.generation import read_generation
 from export.graphs import graph_inputs, graph_outputs
 from export.parameters import parameter_shape, parameters
+from export.tokenizer_files import TokenizerFiles, read_tokenizer
 from export.trace import trace
 from profiles import Profile
 from runtime.bundle.hashing_writer import WeightJob
@@ -33,6 +33,7 @@ __all__ = ["export_bundle", "float16_bytes"]
 
 TOOLS = ("alpaca2-toolchain", "torch", "onnx", "onnx-ir", "onnxscript")
 LoadFormat = Literal["auto", "dummy"]
+SMALL_FILES = (".jinja", ".json", ".model")
 BYTES_PER_WEIGHT = 2  # float16
 
 
@@ -59,8 +60,9 @@ def export_bundle(
     # 1. Everything that config and names tell is refused before the first byte is written.
     config = load_config(model)
     check_context(config, profile)
-    source, tokenizer = _open(model, config, load_format)
-    generation = _generation_config(model)
+    text_files = _text_files(model, config, load_format)
+    provenance = _provenance(model, profile, load_format)
+    source = DummyCheckpoint(config) if load_format == "dummy" else open_checkpoint(model, config)
     names = parameters(config)
     num_bytes = BYTES_PER_WEIGHT * sum(math.prod(parameter_shape(config, name)) for name in names)
 
@@ -80,8 +82,8 @@ def export_bundle(
         writer.files.wait()
 
         # 4. What the runtime needs besides, and the manifest.
-        writer.files.write(TOKENIZER, [tokenizer])
-        writer.files.write(GENERATION_CONFIG, [generation])
+        for name, data in text_files.items():
+            writer.files.write(name, [data])
         return writer.finish(
             Manifest(
                 stage="exported",
@@ -91,25 +93,22 @@ def export_bundle(
                 model=config,
                 graphs=tuple(graphs),
                 files=writer.files.entries,
-                provenance=_provenance(model, profile, load_format),
+                provenance=provenance,
                 profile=profile.model_dump(mode="json"),
             )
         )
 
 
-def _open(model: Path, config: ModelConfig, load_format: LoadFormat) -> tuple[TensorSource, bytes]:
-    """The weights and tokenizer.model, which a dummy makes up where it is absent."""
-    file = model / TOKENIZER
-    if file.is_file():
-        tokenizer = file.read_bytes()
-        _check_tokenizer(file, tokenizer, config.vocab_size)
-    elif load_format == "dummy":
-        tokenizer = dummy_tokenizer(config.vocab_size)
+def _text_files(model: Path, config: ModelConfig, load_format: LoadFormat) -> dict[str, bytes]:
+    """Tokenizer and sampling defaults; a dummy makes up a tokenizer where there is none."""
+    if load_format == "dummy" and not (model / TOKENIZER).exists():
+        tokenizer = TokenizerFiles(
+            files={TOKENIZER: dummy_tokenizer(config.vocab_size)}, eos_token_id=DUMMY_EOS
+        )
     else:
-        raise CheckpointError(f"no {TOKENIZER} in {model}", next_step="copy it beside the shards")
-    if load_format == "dummy":
-        return DummyCheckpoint(config), tokenizer
-    return open_checkpoint(model, config), tokenizer
+        tokenizer = read_tokenizer(model, config)
+    generation = read_generation(model, config, tokenizer.eos_token_id)
+    return {**tokenizer.files, GENERATION_CONFIG: generation}
 
 
 def _job(source: TensorSource, parameter: str) -> WeightJob:
@@ -145,36 +144,19 @@ def _graph(config: ModelConfig, spec: GraphSpec) -> Graph:
     )
 
 
-def _generation_config(model: Path) -> bytes:
-    generation = model / GENERATION_CONFIG
-    if generation.is_file():
-        return generation.read_bytes()
-    eos = json.loads((model / "config.json").read_bytes()).get("eos_token_id", 2)
-    return json.dumps({"eos_token_id": eos}).encode()
-
-
-def _check_tokenizer(file: Path, data: bytes, vocab_size: int) -> None:
-    try:
-        pieces = sentencepiece.SentencePieceProcessor(model_proto=data).get_piece_size()
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{file} is not a SentencePiece model",
-            next_step="download it again; it may be a pointer",
-        ) from error
-    if pieces > vocab_size:
-        raise CheckpointError(
-            f"{file} has more pieces than the model", got=pieces, allowed=f"up to {vocab_size}"
-        )
-
-
 def _provenance(model: Path, profile: Profile, load_format: LoadFormat) -> Provenance:
     """Small source files by their hash; each weight file of the bundle carries its own."""
-    small = [file for file in sorted(model.iterdir()) if file.suffix in (".json", ".model")]
+    small = [f for f in sorted(model.iterdir()) if f.suffix in SMALL_FILES and f.is_file()]
     return Provenance(
-        source_files={f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in small},
+        source_files={file.name: _sha256(file) for file in small},
         tool_versions={
             "python": platform.python_version(),
             **{tool: version(tool) for tool in TOOLS},
         },
         options={"command": "export", "profile": profile.name, "load_format": load_format},
     )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

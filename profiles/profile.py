@@ -1,13 +1,13 @@
 """Reads a profile by name or path. Unknown keys and impossible graph grids are errors."""
 
 import json
-import tomllib
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, PositiveFloat, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from profiles.toml_file import parse_toml, read_toml
 from runtime.bundle.manifest import GraphSpec
 from runtime.bundle.reader import Bundle
 from runtime.errors import BundleError, UserError
@@ -41,7 +41,7 @@ class ProfileError(UserError):
 class ChipFact(Record):
     """A number about the chip in bytes, bytes/s or operations/s, with where it is from."""
 
-    value: float = Field(gt=0, allow_inf_nan=False)
+    value: float = Field(gt=0, le=1e20)
     source: str
 
 
@@ -80,10 +80,10 @@ class Limits(Record):
 
     argmax: float = Field(ge=0, le=1)
     top10: float = Field(ge=0, le=1)
-    kl: PositiveFloat
-    perplexity: PositiveFloat
+    kl: float = Field(gt=0, le=1000)
+    perplexity: float = Field(gt=0, le=1000)
     greedy: float = Field(ge=0, le=1, default=0.0)
-    hidden: PositiveFloat
+    hidden: float = Field(gt=0, le=1000)
 
 
 # Float32 differs by rounding only; float16 by its own rounding; the others by what they drop.
@@ -106,7 +106,7 @@ class Profile(Record):
     # Inputs of a linear layer that share one scale; 0: one scale for every output.
     block_size: Literal[0, 16, 32, 64, 128, 256] = 32
     kv_cache: KVCache = "float"
-    graphs: tuple[GraphSpec, ...]
+    graphs: tuple[GraphSpec, ...] = Field(max_length=100)
     passes: tuple[str, ...] = ()  # optional ones of the target's list
     host_cpu: HostCPU | None = None  # of the box that runs the bundle; None: like this machine
     chip: Chip | None = None  # None: the machine that the work runs on
@@ -161,9 +161,10 @@ def load_profile(name_or_path: str) -> Profile:
         ProfileError: no such profile, not TOML, an unknown key or an impossible value.
     """
     if name_or_path in profile_names():
-        data = (files("profiles") / f"{name_or_path}.toml").read_bytes()
+        shipped = (files("profiles") / f"{name_or_path}.toml").read_bytes()
+        values = parse_toml(shipped, f"profile {name_or_path}", ProfileError)
     elif name_or_path.endswith(".toml") and Path(name_or_path).is_file():
-        data = Path(name_or_path).read_bytes()
+        values = read_toml(Path(name_or_path), ProfileError)
     else:
         raise ProfileError(
             "no such profile",
@@ -171,13 +172,10 @@ def load_profile(name_or_path: str) -> Profile:
             allowed=f"{', '.join(profile_names())} or the path of a .toml file",
         )
     try:
-        values = tomllib.loads(data.decode())
         # Read as JSON, whose arrays may be tuples while every other type must be the right one.
         return Profile.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         raise ProfileError(f"profile {name_or_path}: {first_problem(error)}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ProfileError(f"profile {name_or_path}: {error}") from error
 
 
 def exported_profile(bundle: Bundle) -> Profile:

@@ -75,9 +75,10 @@ def stream_completion(
         for token in tokens:
             watch.saw_token(token.logits_at, token.sampled_at)
             token_ids.append(token.id)
-            # A model padded to a round vocabulary may choose an id that stands for no text.
-            known = token.id < tokenizer.vocab_size
-            text = stop_strings.add(detokenizer.add(token.id) if known else "")
+            # A model padded to a round vocabulary may choose an id that stands for no text; a
+            # token that ends the answer is no part of it, even where it has one.
+            shown = token.id < tokenizer.vocab_size and token.finish_reason != "stop"
+            text = stop_strings.add(detokenizer.add(token.id) if shown else "")
             finish_reason = token.finish_reason
             if finish_reason is not None:
                 text += stop_strings.add(detokenizer.flush())

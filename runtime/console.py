@@ -10,6 +10,7 @@ import io
 import signal
 import sys
 from collections.abc import Callable
+from functools import cache
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -19,7 +20,7 @@ from runtime.encodings import can_write_chinese
 from runtime.errors import UserError, one_line
 from runtime.printable import printable
 
-__all__ = ["LongWork", "make_app", "note", "run_app", "show", "show_json"]
+__all__ = ["LongWork", "make_app", "note", "note_once", "run_app", "show", "show_json"]
 
 PACKAGE = "alpaca2-toolchain"
 LONG_BYTES = 250e6  # that take a person's patience to read and hash
@@ -116,6 +117,12 @@ def _options_of_all(
     ] = False,
 ) -> None:
     """Stands before the commands; its option is done when it has been read."""
+
+
+@cache
+def note_once(text: str) -> None:
+    """As `note`, the first time that it is said; what is read twice need not be told twice."""
+    note(text)
 
 
 def _terminate(signum: int, _: FrameType | None) -> NoReturn:

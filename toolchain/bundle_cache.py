@@ -13,10 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from export.config import load_config
 from profiles import Profile
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.errors import BundleError, UserError
 from runtime.progress import Progress
+from toolchain.choices import check_profile
 from toolchain.compiler import compile_bundle
 
 __all__ = ["cached_bundle", "default_cache"]
@@ -45,6 +47,7 @@ def cached_bundle(model: Path, profile: Profile, cache: Path, progress: Progress
         return load_bundle(bundle, progress)
     except BundleError:
         pass  # not there yet, or damaged
+    check_profile(load_config(model), profile)
     from export.exporter import export_bundle  # torch, which a bundle that is there does not need
 
     cache.mkdir(parents=True, exist_ok=True)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from profiles import Profile, load_profile, profile_names
-from toolchain.targets import Target, target_named
+from runtime.bundle.manifest import ModelConfig
+from toolchain.targets import Target, find_target, target_named
 
-__all__ = ["AS_PROFILED", "Choices"]
+__all__ = ["AS_PROFILED", "Choices", "check_profile"]
 
 T = TypeVar("T")
 
@@ -45,6 +46,19 @@ class Choices:
 
 
 AS_PROFILED = Choices()  # nothing is overridden
+
+
+def check_profile(config: ModelConfig, profile: Profile) -> None:
+    """Refuses what compile would refuse of a profile, before the work of export.
+
+    Raises:
+        TargetError: no such target or pass, or a choice or a model that it cannot take.
+    """
+    from toolchain.targets.pass_list import choose_passes  # needs the packages of compile
+
+    target = find_target(profile)
+    target.check(config, profile.graphs)
+    choose_passes(target.passes.load(), profile, without=())
 
 
 def _moved(profile: Profile, name: str, target: Target) -> Profile:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from profiles import Profile, exported_profile
 from runtime.bundle.manifest import Manifest, Provenance
-from runtime.bundle.reader import GENERATION_CONFIG, TOKENIZER, Bundle
+from runtime.bundle.reader import Bundle
 from runtime.bundle.writer import BundleWriter
 from runtime.progress import SILENT, Progress
 from toolchain.choices import AS_PROFILED, Choices
@@ -48,7 +48,7 @@ def compile_bundle(
         compiled = compile_graphs(bundle, profile, choices.without, writer)
 
         # 3. What the runtime needs besides, and the manifest.
-        for name in (TOKENIZER, GENERATION_CONFIG):
+        for name in bundle.text_files:
             writer.files.write(name, [bundle.file(name).read_bytes()])
         return writer.finish(
             Manifest(

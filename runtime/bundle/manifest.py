@@ -3,9 +3,9 @@
 Nothing here touches a file. Every type is frozen and refuses unknown keys and wrong types.
 """
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import JsonValue, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, JsonValue
 
 from runtime.bundle.tensor_names import past_key, past_value
 from runtime.record import Record
@@ -33,21 +33,31 @@ Backend = Literal["portable", "onnxruntime", "acl", "torch"]  # what runs the gr
 CacheLayout = Literal["HND", "NHD"]  # past_key.{i} is (B, heads, rows, D) or (B, rows, heads, D)
 DType = Literal["float32", "float16", "int64", "int32", "int8", "uint8"]
 
+# Numbers have an upper end far beyond any model or device, so that none of another's file asks for
+# work without end. Infinity and NaN are no numbers.
+Size = Annotated[int, Field(ge=1, le=10_000_000)]  # of one dimension of the model
+Count = Annotated[int, Field(ge=1, le=10_000)]
+Rows = Annotated[int, Field(ge=1, le=100_000_000)]  # positions
+CachedRows = Annotated[int, Field(ge=0, le=100_000_000)]
+Dimension = Annotated[int, Field(ge=1, le=10**12)]  # of a tensor
+Bytes = Annotated[int, Field(ge=0, le=10**15)]
+Ratio = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+
 
 class ModelConfig(Record):
     """A Llama-family decoder; the field names are the keys of Hugging Face's config.json."""
 
-    vocab_size: PositiveInt
-    hidden_size: PositiveInt
-    intermediate_size: PositiveInt
-    num_hidden_layers: PositiveInt
-    num_attention_heads: PositiveInt
-    num_key_value_heads: PositiveInt
-    head_dim: PositiveInt
-    max_position_embeddings: PositiveInt
-    rms_norm_eps: PositiveFloat
-    rope_theta: PositiveFloat
-    rope_scaling_factor: PositiveFloat = 1.0  # linear: positions are divided by it
+    vocab_size: Size
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: Annotated[int, Field(ge=1, le=1000)]
+    num_attention_heads: Count
+    num_key_value_heads: Count
+    head_dim: Count
+    max_position_embeddings: Rows
+    rms_norm_eps: Annotated[float, Field(gt=0, le=1)]
+    rope_theta: Ratio
+    rope_scaling_factor: Ratio = 1.0  # linear: positions are divided by it
     tie_word_embeddings: bool = False
 
 
@@ -56,16 +66,16 @@ class TensorSpec(Record):
 
     name: str
     dtype: DType
-    shape: tuple[PositiveInt, ...]
+    shape: tuple[Dimension, ...]
 
 
 class GraphSpec(Record):
     """One member of the graph family: B sequences, S new rows each, C rows already cached."""
 
     phase: Phase
-    batch_size: PositiveInt
-    seq_len: PositiveInt
-    cache_len: NonNegativeInt
+    batch_size: Count
+    seq_len: Rows
+    cache_len: CachedRows
 
     @property
     def name(self) -> str:
@@ -97,17 +107,17 @@ class Device(Record):
     memory: Literal["ddr", "hbm"]
     cann: str  # version that compiled the graphs; the box needs the same or a newer one
     cache_layout: CacheLayout
-    weight_bytes: NonNegativeInt  # of all weight files, each once
-    shared_bytes: NonNegativeInt  # of those that every graph takes
-    needed_bytes: NonNegativeInt  # weights and the rest, as planned
-    available_bytes: NonNegativeInt | None  # of the chip, where the profile knows it
+    weight_bytes: Bytes  # of all weight files, each once
+    shared_bytes: Bytes  # of those that every graph takes
+    needed_bytes: Bytes  # weights and the rest, as planned
+    available_bytes: Bytes | None  # of the chip, where the profile knows it
     verdict: str
 
 
 class FileEntry(Record):
     """What the reader checks of each file."""
 
-    size: NonNegativeInt
+    size: Bytes
     sha256: str
 
 

@@ -5,7 +5,6 @@ bundle that was written.
 """
 
 import hashlib
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,13 +12,16 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
+from runtime.bundle.consistency import contradiction
 from runtime.bundle.manifest import FORMAT_VERSION, FileEntry, Manifest
 from runtime.errors import BundleError
+from runtime.json_file import parse_json, read_file
 from runtime.progress import SILENT, Progress
 from runtime.record import first_problem
 from runtime.threads import usable_threads
 
 __all__ = [
+    "ADDED_TOKENS",
     "GENERATION_CONFIG",
     "GRAPHS_DIR",
     "MANIFEST",
@@ -35,6 +37,7 @@ __all__ = [
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"  # in the format of sha256sum, so `sha256sum -c` checks it
 TOKENIZER = "tokenizer.model"
+ADDED_TOKENS = "added_tokens.json"  # only where there are any
 GENERATION_CONFIG = "generation_config.json"
 GRAPHS_DIR = "graphs"
 # Below graphs/, because an ONNX file may not refer to external data above its own directory.
@@ -59,6 +62,12 @@ class Bundle:
         """Absolute path of a file of the bundle."""
         return self.path / relative
 
+    @property
+    def text_files(self) -> tuple[str, ...]:
+        """What the runtime needs besides the graphs, and every bundle of the same model has."""
+        names = (TOKENIZER, ADDED_TOKENS, GENERATION_CONFIG)
+        return tuple(name for name in names if name in self.manifest.files)
+
 
 def load_bundle(path: Path, progress: Progress = SILENT) -> Bundle:
     """Opens a bundle after checking every byte of it; progress counts the bytes checked.
@@ -69,6 +78,9 @@ def load_bundle(path: Path, progress: Progress = SILENT) -> Bundle:
     """
     manifest = read_manifest(path)
     _check_tree(path, manifest)
+    problem = contradiction(manifest)
+    if problem is not None:
+        raise BundleError(f"{path / MANIFEST} contradicts itself: {problem}", next_step=MAKE_AGAIN)
     progress.step(f"checking {path}")
     progress.expect(sum(entry.size for entry in manifest.files.values()))
 
@@ -101,8 +113,8 @@ def _manifest_bytes(path: Path) -> bytes:
                 got=f"no regular file {name}",
                 next_step="give the directory that `toolchain export` or `compile` wrote",
             )
-    data = (path / MANIFEST).read_bytes()
-    if (path / MANIFEST_DIGEST).read_bytes() != digest_line(data):
+    data = read_file(path / MANIFEST, BundleError)
+    if read_file(path / MANIFEST_DIGEST, BundleError) != digest_line(data):
         raise BundleError(f"{path / MANIFEST} was altered", next_step=MAKE_AGAIN)
     return data
 
@@ -114,7 +126,7 @@ def digest_line(manifest: bytes) -> bytes:
 
 def _parse_manifest(path: Path, data: bytes) -> Manifest:
     try:
-        version = json.loads(data)["format_version"]
+        version = parse_json(data, str(path / MANIFEST), BundleError)["format_version"]
         if version != FORMAT_VERSION:
             raise BundleError(
                 f"{path} has another format version",
@@ -127,9 +139,10 @@ def _parse_manifest(path: Path, data: bytes) -> Manifest:
         raise BundleError(
             f"{path / MANIFEST}: {first_problem(error)}", next_step=MAKE_AGAIN
         ) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        first = str(error).splitlines()[0]
-        raise BundleError(f"{path / MANIFEST}: {first}", next_step=MAKE_AGAIN) from error
+    except (KeyError, TypeError) as error:
+        raise BundleError(
+            f"{path / MANIFEST} has no format_version", next_step=MAKE_AGAIN
+        ) from error
 
 
 def _check_tree(path: Path, manifest: Manifest) -> None:

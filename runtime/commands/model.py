@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
+from runtime.bundle.reader import Bundle, load_bundle
 from runtime.commands.options import Settings
 from runtime.completion import Completion, CompletionChunk
 from runtime.console import LongWork, note, show
@@ -12,7 +12,7 @@ from runtime.engine.engine import Engine
 from runtime.sampling.defaults import default_params
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import SessionOptions, open_session
-from runtime.text.tokenizer import Tokenizer
+from runtime.text.tokenizer import Tokenizer, open_tokenizer
 
 __all__ = ["load", "open_model", "print_answer", "summary"]
 
@@ -47,7 +47,7 @@ def open_model(
         ParameterError: a setting is out of its range.
         SessionError: the backend cannot run it.
     """
-    tokenizer = Tokenizer(bundle.file(TOKENIZER))
+    tokenizer = open_tokenizer(bundle)
     defaults = default_params(bundle, tokenizer.eos_token_id)
     stop_token_ids = (*defaults.stop_token_ids, *settings.get("stop_token_ids", ()))
     merged = {**defaults.model_dump(), **settings, "stop_token_ids": stop_token_ids}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runtime.engine.engine import Engine
+from runtime.errors import PromptError
 from runtime.sampling.params import SamplingParams
 from runtime.sampling.sampler import Sampler, make_rng, top_logprobs
 from runtime.timing import now
@@ -32,7 +33,7 @@ class Token:
 def generate(
     engine: Engine, prompt_ids: Sequence[int], params: SamplingParams, shared: int = 0
 ) -> Generator[Token, None, None]:
-    """Generates until a stop token, max_tokens, or the cache is full.
+    """Generates until a stop token, max_tokens or else max_length, or the cache is full.
 
     Every row of the cache is used: a prompt of n tokens leaves room for cache_len - n + 1 new
     ones, since the last token needs no row. The stop token itself is the last one yielded.
@@ -44,6 +45,7 @@ def generate(
         SessionError: the model gave unusable numbers.
     """
     engine.check_prompt(prompt_ids)  # before the sampler counts its ids
+    max_tokens = _max_tokens(params, len(prompt_ids))
     sampler = Sampler(params, prompt_ids, engine.vocab_size, make_rng(params.seed))
     stop_ids = frozenset() if params.ignore_eos else frozenset(params.stop_token_ids)
     with engine.slot(prompt_ids) as slot:
@@ -56,7 +58,7 @@ def generate(
             finish_reason: FinishReason | None = None
             if token_id in stop_ids:
                 finish_reason = "stop"
-            elif num_tokens == params.max_tokens or slot.room == 0:
+            elif num_tokens == max_tokens or slot.room == 0:
                 finish_reason = "length"
             logprob, alternatives = None, list[tuple[int, float]]()
             if params.logprobs is not None:
@@ -72,3 +74,18 @@ def generate(
             if finish_reason is not None:
                 return
             logits = engine.decode([slot], [token_id])[0]
+
+
+def _max_tokens(params: SamplingParams, prompt_tokens: int) -> int | None:
+    """How many tokens the settings allow after such a prompt; None for any number."""
+    if params.max_tokens is not None or params.max_length is None:
+        return params.max_tokens
+    room = params.max_length - prompt_tokens
+    if room < 1:
+        raise PromptError(
+            "the prompt leaves no room for an answer within max_length",
+            got=f"{prompt_tokens} tokens",
+            allowed=f"up to {params.max_length - 1}",
+            next_step="shorten it, or set max_tokens",
+        )
+    return room

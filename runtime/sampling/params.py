@@ -30,6 +30,7 @@ class SamplingParams(Record):
     logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict)
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)  # None: new each time
     max_tokens: int | None = Field(default=None, ge=1)  # None: until the context is full
+    max_length: int | None = Field(default=None, ge=1)  # prompt and answer; max_tokens goes first
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     logprobs: int | None = Field(default=None, ge=0, le=20)  # number of top alternatives to report

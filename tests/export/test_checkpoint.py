@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,7 +137,7 @@ def test_a_missing_shard_is_named(tmp_path: Path, tensors: Tensors, layout: Layo
     layout(tmp_path, tensors)
     (second,) = tmp_path.glob("*-00002-of-00002.*")
     second.unlink()
-    assert refusal(tmp_path) == f"shard {second} is missing"
+    assert refusal(tmp_path).startswith(f"shard {second} is missing; fetch it")
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.0001, 0.001, 0.01, 0.3, 0.5, 0.9, 0.99, 0.9999])
@@ -148,7 +149,8 @@ def test_a_truncated_shard_is_named(
     (first,) = tmp_path.glob("*-00001-of-00002.*")
     data = first.read_bytes()
     first.write_bytes(data[: int(len(data) * kept)])
-    assert f"shard {first} cannot be read" in refusal(tmp_path)
+    said = "cannot be read" if first.stat().st_size else "is empty"
+    assert f"shard {first} {said}" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("shard", ["../outside{}", "/{}", "{}/outside", "sub/../outside{}"])
@@ -170,7 +172,9 @@ def test_a_file_that_is_no_index_is_named(tmp_path: Path, name: str, weights: st
     index = tmp_path / f"{name}.index.json"
     for text in (weights, "", "{}", f'{{"weight_map": {weights}}}'):
         index.write_text(text)
-        assert f"{index} is not a shard index" in refusal(tmp_path)
+        assert re.search(
+            f"^{index} is not (a shard index|JSON|a JSON object)[:;]", refusal(tmp_path)
+        )
 
 
 @pytest.mark.parametrize(
@@ -178,7 +182,8 @@ def test_a_file_that_is_no_index_is_named(tmp_path: Path, name: str, weights: st
 )
 def test_a_shard_that_is_no_table_of_tensors_is_named(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "pytorch_model.bin")
-    assert refusal(tmp_path) == f"shard {tmp_path / 'pytorch_model.bin'} is not a table of tensors"
+    shard = tmp_path / "pytorch_model.bin"
+    assert refusal(tmp_path).startswith(f"shard {shard} is not a table of tensors; got ")
 
 
 def test_a_directory_without_weights_is_named_with_the_files_looked_for(tmp_path: Path) -> None:

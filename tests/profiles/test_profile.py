@@ -175,6 +175,10 @@ def test_a_block_size_of_the_kernels_is_taken(tmp_path: Path, size: int) -> None
         (DECODE, DECODE.replace("batch_size = 1", "batch_size = true"), "graphs.3.batch_size"),
         ("argmax = 0.999", "argmax = 1.5", "limits.fp32.argmax"),
         ("kl = 1e-6", "kl = 0", "limits.fp32.kl"),
+        ("kl = 1e-6", "kl = 1e9", "limits.fp32.kl"),
+        (PREFILL, PREFILL.replace("8", str(10**9)), "graphs.1.seq_len"),
+        (PREFILL, PREFILL.replace("40", str(10**12)), "graphs.1.cache_len"),
+        (PREFILL, PREFILL.replace("1,", f"{10**6},"), "graphs.1.batch_size"),
         ("[limits.fp32]", "[limits.fp31]", "limits.fp31"),
     ],
 )

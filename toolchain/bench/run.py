@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 from profiles import Chip, exported_profile
-from runtime.bundle.reader import TOKENIZER, WEIGHTS_DIR, Bundle
+from runtime.bundle.reader import WEIGHTS_DIR, Bundle
 from runtime.sessions import open_session
-from runtime.text.tokenizer import Tokenizer
+from runtime.text.tokenizer import open_tokenizer
 from runtime.threads import usable_threads
 from runtime.timing import now
 from toolchain.bench.grid import Case
@@ -56,7 +56,7 @@ def bench(
     restart_peak_memory()  # measuring the bandwidth took some
     started = now()
     with closing(TimedSession(open_session(bundle))) as session:
-        runner = Runner(session, Tokenizer(bundle.file(TOKENIZER)))
+        runner = Runner(session, open_tokenizer(bundle))
         for case in cases:
             runner.prepare(case)
         load_s = now() - started

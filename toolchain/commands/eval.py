@@ -41,10 +41,10 @@ def command(
     """Count the right answers of a compiled bundle on C-Eval or MMLU."""
     from contextlib import closing
 
-    from runtime.bundle.reader import TOKENIZER, load_bundle
+    from runtime.bundle.reader import load_bundle
     from runtime.engine.engine import Engine
     from runtime.sessions import open_session
-    from runtime.text.tokenizer import Tokenizer
+    from runtime.text.tokenizer import open_tokenizer
     from toolchain.console import ConsoleProgress
     from toolchain.evals.evaluation import BENCHMARKS, Evaluation, describe_bundle
     from toolchain.evals.examine import examine
@@ -59,7 +59,7 @@ def command(
         prefix_reuse=prefix_reuse,
     )
     loaded = load_bundle(bundle)
-    tokenizer = Tokenizer(loaded.file(TOKENIZER))
+    tokenizer = open_tokenizer(loaded)
     with closing(open_session(loaded)) as session:
         engine = Engine(session, reuse_prefix=prefix_reuse)
         described = describe_bundle(loaded)

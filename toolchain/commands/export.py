@@ -23,15 +23,22 @@ def command(
 ) -> None:
     """Turn a checkpoint into static-shape ONNX graphs."""
     from export.config import load_config
+    from export.weight_files import unmapped_bytes
     from profiles import load_profile
+    from toolchain.choices import check_profile
     from toolchain.console import ConsoleProgress, human_bytes
     from toolchain.costs.export_costs import export_costs
     from toolchain.host.machine import require_memory
 
     deployment = load_profile(profile)
-    costs = export_costs(load_config(model), deployment)
-    mapped = costs.read.value if costs.read is not None and load_format == "auto" else 0
-    require_memory(costs.host_memory.value, mapped, f"export {model}")
+    config = load_config(model)
+    costs = export_costs(config, deployment)
+    mapped, unmapped = 0.0, 0
+    if load_format == "auto":
+        mapped = costs.read.value if costs.read is not None else 0.0
+        unmapped = unmapped_bytes(model)
+    require_memory(costs.host_memory.value + unmapped, mapped, f"export {model}")
+    check_profile(config, deployment)
 
     from export.exporter import export_bundle  # torch, which takes a second and much memory
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from runtime.json_file import parse_json
 from runtime.record import Record, first_problem
 from toolchain.bench.csv_file import COLUMNS
 from toolchain.bench.llama_bench import SpeedTest, speed_tests
@@ -80,7 +81,7 @@ def read_side(argument: str) -> Side:
         text = path.read_text(encoding="utf-8-sig")
         if text.startswith(COLUMNS[0]):
             return _csv(path, text)
-        document = json.loads(text)
+        document = parse_json(text.encode(), str(path), CompareError)
         for recognise, read in READERS:
             if recognise(document):
                 return read(path, document)

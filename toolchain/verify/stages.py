@@ -4,7 +4,6 @@ Each bundle is a stage. Every graph of it is compared, row by row, with the floa
 the same tokens.
 """
 
-import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,19 +14,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from export.config import load_config
 from export.reference import Reference
 from profiles import Limits, Profile
 from runtime.bundle.manifest import Graph
-from runtime.bundle.reader import TOKENIZER, Bundle
+from runtime.bundle.reader import Bundle
 from runtime.engine.engine import Engine
 from runtime.engine.generate import generate
 from runtime.errors import PromptError, SessionError
+from runtime.json_file import read_json
 from runtime.progress import SILENT, Progress
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import Session, open_session
 from runtime.text.template import Message, encode_chat
-from runtime.text.tokenizer import Tokenizer
-from toolchain.errors import TargetError
+from runtime.text.tokenizer import open_tokenizer
+from toolchain.verify.origin import check_origin
 from toolchain.verify.parity import Agreement, AgreementSum, match_length
 from toolchain.verify.replay import replay
 from toolchain.verify.taps import WatchedSession, tapped
@@ -37,15 +38,6 @@ __all__ = ["Divergence", "GraphReport", "StageReport", "default_sequences", "rea
 Rows = NDArray[np.float32]
 Opener = Callable[[Bundle], Session]
 GREEDY_TOKENS = 32
-SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-)
 
 # What is run when no ids are given: a question through the template, then plain text.
 DIALOGUES = (
@@ -94,7 +86,7 @@ class StageReport:
 
 def default_sequences(bundle: Bundle) -> list[list[int]]:
     """The built-in dialogues as token ids of the bundle's tokenizer."""
-    tokenizer = Tokenizer(bundle.file(TOKENIZER))
+    tokenizer = open_tokenizer(bundle)
     sequences = []
     for question, answer in DIALOGUES:
         prompt = encode_chat(tokenizer, [Message(role="user", content=question)])
@@ -108,10 +100,7 @@ def read_ids(file: Path) -> list[list[int]]:
     Raises:
         PromptError: the file is not such a list, or a sequence is shorter than 4 tokens.
     """
-    try:
-        sequences: list[list[int]] = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise PromptError(f"{file} cannot be read: {error}") from error
+    sequences: list[list[int]] = read_json(file, PromptError)
     well_formed = isinstance(sequences, list) and all(
         isinstance(ids, list) and len(ids) >= 4 and all(type(i) is int for i in ids)
         for ids in sequences
@@ -143,28 +132,14 @@ def verify(
     for bundle in bundles:
         profile.limits_for(bundle.manifest.weights)  # refused before the long work
         _check_ids(bundle, sequences)
+    check_origin(bundles, model, load_config(model))
     reference = Reference(model)
-    for bundle in bundles:
-        _check_sizes(bundle, model, reference)
     progress.step("reference: torch float32")
     hidden = reference.hidden(sequences)
     return [
         _verify_stage(bundle, reference, hidden, profile, sequences, progress, opener)
         for bundle in bundles
     ]
-
-
-def _check_sizes(bundle: Bundle, model: Path, reference: Reference) -> None:
-    """What differs otherwise (a rotary base, an epsilon) is for the comparison to find."""
-    ours, theirs = bundle.manifest.model.model_dump(), reference.config.model_dump()
-    for key in SIZES:
-        if ours[key] != theirs[key]:
-            raise TargetError(
-                f"{bundle.path} was not made from {model}: {key}",
-                got=ours[key],
-                allowed=str(theirs[key]),
-                next_step="give the checkpoint of this bundle with --model",
-            )
 
 
 def _check_ids(bundle: Bundle, sequences: Sequence[Sequence[int]]) -> None:

@@ -79,6 +79,21 @@ def test_max_tokens_cuts_the_same_answer_short(max_tokens: int, engine: Engine) 
     assert reasons(tokens) == [None] * (len(tokens) - 1) + ["length"]
 
 
+@pytest.mark.parametrize("max_length", [21, 25, CACHE_LEN + 1, 1000])
+def test_max_length_counts_the_prompt_too(max_length: int, engine: Engine) -> None:
+    whole = ids(run(engine, prompt_of(20), GREEDY))
+    tokens = run(engine, prompt_of(20), SamplingParams(max_length=max_length))
+    assert ids(tokens) == whole[: max_length - 20]
+    assert reasons(tokens) == [None] * (len(tokens) - 1) + ["length"]
+    both = SamplingParams(max_length=max_length, max_tokens=3)
+    assert ids(run(engine, prompt_of(20), both)) == whole[:3], "max_tokens goes first"
+
+
+def test_a_prompt_as_long_as_max_length_is_refused_with_both_numbers(engine: Engine) -> None:
+    with pytest.raises(PromptError, match="max_length; got 20 tokens; allowed: up to 19"):
+        run(engine, prompt_of(20), SamplingParams(max_length=20))
+
+
 def test_a_stop_token_is_the_last_one_and_the_reason(engine: Engine) -> None:
     whole = ids(run(engine, prompt_of(20), GREEDY))
     for stop in whole:

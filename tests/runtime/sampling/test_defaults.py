@@ -32,17 +32,18 @@ def test_without_do_sample_the_answer_is_greedy_whatever_the_other_values(
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({}, {"temperature": 1.0}),
+        ({}, {}),
         ({"temperature": 0.2, "top_p": 0.9, "top_k": 40}, None),
         ({"temperature": 0.5, "min_p": 0.05}, None),
-        ({"temperature": None, "top_k": None, "top_p": 0.9}, {"temperature": 1.0, "top_p": 0.9}),
+        ({"temperature": None, "top_k": None, "top_p": 0.9}, {"top_p": 0.9}),
+        ({"top_k": 0}, None),
     ],
 )
 def test_do_sample_takes_over_the_values_of_the_same_name(
     config: dict[str, Any], expected: dict[str, Any] | None, tmp_path: Path
 ) -> None:
     params = defaults_of(tmp_path, {"do_sample": True, **config})
-    values = config if expected is None else expected
+    values = {"temperature": 1.0, "top_k": 50, **(config if expected is None else expected)}
     assert params == SamplingParams(stop_token_ids=(EOS,), **values)
 
 
@@ -87,23 +88,25 @@ def test_a_file_that_is_no_json_object_is_refused_in_one_line(
     [
         ("temperature", -1, "temperature"),
         ("temperature", "warm", "temperature"),
-        ("temperature", float("nan"), "temperature"),
         ("top_p", 0, "top_p"),
         ("top_k", 1.5, "top_k"),
         ("min_p", 2, "min_p"),
         ("repetition_penalty", 0, "repetition_penalty"),
         ("max_new_tokens", 0, "max_tokens"),
+        ("max_length", 0, "max_length"),
         ("eos_token_id", "</s>", "stop_token_ids"),
         ("eos_token_id", 1.5, "stop_token_ids"),
         ("eos_token_id", True, "stop_token_ids"),
         ("eos_token_id", {"id": 2}, "stop_token_ids"),
         ("eos_token_id", [[2]], "stop_token_ids"),
+        ("do_sample", "yes", "true or false"),
+        ("do_sample", 1, "true or false"),
     ],
 )
 def test_an_unusable_value_is_refused_in_one_line_that_names_the_setting(
     key: str, value: object, field: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=f"generation_config.json.*{field}") as refusal:
+    with pytest.raises(UserError, match=f"generation_config.json: {key}.*{field}") as refusal:
         defaults_of(tmp_path, {"do_sample": True, key: value})
     assert "\n" not in str(refusal.value)
 

@@ -182,7 +182,7 @@ def test_nothing_in_common_is_an_error_that_says_what_each_has(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "cannot be read"),
+        ("", "is not JSON"),
         ("[]", "no result that is known"),
         ('{"format": "alpaca2-eval", "version": 2}', "version of alpaca2-eval; got 2"),
         ('{"format": "alpaca2-bench", "version": 9}', "version: "),
