@@ -1,12 +1,16 @@
 # Every target works on a machine that has only Python 3.11, git and make.
-# PYTHON=python3.12 make ... chooses another interpreter.
+# PYTHON=python3.12 make ... chooses another interpreter, WORKERS=8 make test more processes.
 
 PYTHON ?= python3
 BIN := .venv/bin
 RUNTIME_BIN := .venv-runtime/bin
 DEMO := build/demo
+WORKERS ?= 2
+# The tests of a file stay together, since they share what is made for them; files in their order,
+# since the longest come first.
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check bench runtime-alone sizes clean
+.PHONY: demo quick test check bench runtime-alone sizes clean
 
 # Installs everything into .venv; runs again only when the project's metadata changes.
 .venv/installed: pyproject.toml
@@ -18,9 +22,13 @@ DEMO := build/demo
 demo: .venv/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh benchmarks/demo.sh $(DEMO)
 
-# The whole suite.
+# Tests that train, export and compile nothing: under a minute on 2 cores.
+quick: .venv/installed
+	$(BIN)/pytest $(PARALLEL) -m "not slow"
+
+# Every test: under 10 minutes on 2 cores.
 test: .venv/installed
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 # What a change must pass besides the suite.
 check: .venv/installed

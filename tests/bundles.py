@@ -13,7 +13,7 @@ from toolchain.choices import Choices
 silent = SILENT
 
 
-def make_bundles(directory: Path) -> Path:
+def make_bundles(directory: Path) -> None:
     """Writes checkpoint, {small,talk}-exported, small-fp32 and talk-{fp32,int8,int4,int4-kv8}."""
     from export.exporter import export_bundle
     from export.miniature import make_miniature
@@ -33,7 +33,13 @@ def make_bundles(directory: Path) -> Path:
             )
     cached = directory / "talk-int4-kv8"
     compile_bundle(exported, cached, Choices(weights="int4", kv_cache="int8"), progress=silent)
-    return directory
+
+
+def export_mini(shared_data: Path, output: Path) -> None:
+    from export.exporter import export_bundle
+    from profiles import load_profile
+
+    export_bundle(shared_data / "alpaca2-mini", load_profile("cpu"), output, silent)
 
 
 if __name__ == "__main__":

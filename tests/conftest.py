@@ -1,21 +1,57 @@
-"""Fixtures for every suite. With TEST_BUNDLES=DIR nothing here needs torch."""
+"""Fixtures for every suite. With TEST_BUNDLES=DIR nothing here needs torch.
 
+What takes long is made once a run, whatever the number of workers that pytest-xdist starts.
+"""
+
+import fcntl
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.paths import SHARED
 
+SLOW_FIXTURES = {"bundles", "mini_exported"}
+Make = Callable[[Path], object]
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what runs on a bundle that must be made first."""
+    for item in items:
+        if isinstance(item, pytest.Function) and SLOW_FIXTURES & set(item.fixturenames):
+            item.add_marker("slow")
+
 
 @pytest.fixture(scope="session")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Make], Path]:
+    """Gives a directory of all workers; whoever comes first makes it, and the others wait."""
+    own = tmp_path_factory.getbasetemp()
+    common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def directory(name: str, make: Make) -> Path:
+        made, making = common / name, common / f"{name}.making"
+        with (common / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                shutil.rmtree(making, ignore_errors=True)
+                make(making)
+                making.rename(made)
+        return made
+
+    return directory
+
+
+@pytest.fixture(scope="session")
+def bundles(made_once: Callable[[str, Make], Path]) -> Path:
     """Directory of the bundles that tests/bundles.py makes."""
     if "TEST_BUNDLES" in os.environ:
         return Path(os.environ["TEST_BUNDLES"]).absolute()
     from tests.bundles import make_bundles
 
-    return make_bundles(tmp_path_factory.mktemp("bundles"))
+    return made_once("bundles", make_bundles)
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +61,26 @@ def miniature_dir(bundles: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tokenizer_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature's tokenizer, for tests that need no more of it."""
+    from export.miniature import train_tokenizer
+
+    file = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
+    file.write_bytes(train_tokenizer())
+    return file
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real data beside the checkout: a tokenizer and a small trained checkpoint."""
     if not SHARED.is_dir():
         pytest.skip("no shared data beside the checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def mini_exported(shared_data: Path, made_once: Callable[[str, Make], Path]) -> Path:
+    """The small trained checkpoint of the shared data, exported with the profile cpu."""
+    from tests.bundles import export_mini
+
+    return made_once("mini-exported", lambda output: export_mini(shared_data, output))

@@ -10,7 +10,6 @@ import pytest
 
 from export.exporter import export_bundle
 from profiles import Profile, load_profile
-from runtime.bundle.manifest import GraphSpec, Phase
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.engine.engine import Engine
 from runtime.errors import SessionError
@@ -20,6 +19,8 @@ from tests.bundles import silent
 from tests.emulator.device import Emulator
 from tests.paths import DATA
 from toolchain.compiler import compile_bundle
+
+pytestmark = pytest.mark.slow
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -38,13 +39,8 @@ FORMS = {"graphs": "8.5.0", "gears": "8.3.RC1"}
 
 
 def profile() -> Profile:
-    rows_of: dict[Phase, int] = {"prefill": 4, "decode": 1}
-    graphs = tuple(
-        GraphSpec(phase=phase, batch_size=1, seq_len=rows, cache_len=16)
-        for phase, rows in rows_of.items()
-    )
-    small = load_profile(str(DATA / "small.toml"))
-    return small.model_copy(update={"target": "310p3", "weights": "fp16", "graphs": graphs})
+    two = load_profile(str(DATA / "two.toml"))
+    return two.model_copy(update={"target": "310p3", "weights": "fp16"})
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,8 @@ from tests.models import SEVEN_B, bare_manifest
 from toolchain import compiler
 from toolchain.plan.planner import make_plan
 
+pytestmark = pytest.mark.slow
+
 PROFILE = load_profile("310p3")
 
 

@@ -21,12 +21,14 @@ from tests.paths import DATA
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
-def memoriser(miniature_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def memoriser(tokenizer_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A model that knows sequences by heart, in graphs of 8, 4 and 1 rows."""
     directory = tmp_path_factory.mktemp("memoriser")
-    make_memoriser(directory / "model", miniature_dir / "tokenizer.model")
+    make_memoriser(directory / "model", tokenizer_model)
     profile = load_profile(str(DATA / "small.toml"))
     return export_bundle(directory / "model", profile, directory / "exported", silent)
 

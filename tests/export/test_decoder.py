@@ -225,6 +225,7 @@ def test_two_sequences_of_different_lengths_do_not_disturb_each_other() -> None:
         assert_close(decoded[row], model(sequence[None]).logits[0, -1:])
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_real_checkpoint_gives_the_logits_of_transformers(shared_data: Path) -> None:
     directory = shared_data / "alpaca2-mini"

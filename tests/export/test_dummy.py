@@ -18,6 +18,8 @@ from runtime.text.tokenizer import Tokenizer
 from tests.bundles import silent
 from tests.paths import DATA
 
+pytestmark = pytest.mark.slow
+
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
     "vocab_size": 400,
@@ -37,18 +39,22 @@ def config_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return model
 
 
-def exported(model: Path) -> Bundle:
-    profile = load_profile(str(DATA / "small.toml"))
-    output = model.parent / "bundle"
+def export(model: Path, output: Path) -> Bundle:
+    profile = load_profile(str(DATA / "two.toml"))
     return export_bundle(model, profile, output, silent, load_format="dummy")
+
+
+@pytest.fixture(scope="module")
+def exported(config_only: Path) -> Bundle:
+    return export(config_only, config_only.parent / "bundle")
 
 
 def weight(bundle: Bundle, name: str) -> np.ndarray:
     return np.fromfile(bundle.file(f"graphs/weights/{name}.weight"), np.float16)
 
 
-def test_config_json_is_enough_to_generate(config_only: Path) -> None:
-    bundle = load_bundle(exported(config_only).path)
+def test_config_json_is_enough_to_generate(exported: Bundle) -> None:
+    bundle = load_bundle(exported.path)
     tokenizer = Tokenizer(bundle.file(TOKENIZER))
     assert tokenizer.vocab_size == CONFIG["vocab_size"]
     prompt = tokenizer.encode("Where is the box?", add_bos=True)
@@ -60,23 +66,24 @@ def test_config_json_is_enough_to_generate(config_only: Path) -> None:
 
 
 def test_weights_have_the_spread_of_a_fresh_llama_and_differ_from_each_other(
-    config_only: Path,
+    exported: Bundle,
 ) -> None:
-    bundle = exported(config_only)
-    first, second = (weight(bundle, f"layers.{i}.mlp.up_proj").astype(np.float32) for i in (0, 1))
+    first, second = (weight(exported, f"layers.{i}.mlp.up_proj").astype(np.float32) for i in (0, 1))
     assert first.size == 96 * 64
     assert first.std() == pytest.approx(0.02, rel=0.05)
     assert abs(first.mean()) < 0.001
     assert not np.array_equal(first, second)
     norm = "layers.0.input_layernorm"  # all norms are one tensor
-    assert (weight(bundle, norm) == 1).all()
+    assert (weight(exported, norm) == 1).all()
 
 
-def test_the_same_config_gives_the_same_bytes(config_only: Path) -> None:
-    assert exported(config_only).manifest.files == exported(config_only).manifest.files
+def test_the_same_config_gives_the_same_bytes(
+    exported: Bundle, config_only: Path, tmp_path: Path
+) -> None:
+    assert export(config_only, tmp_path / "again").manifest.files == exported.manifest.files
 
 
-def test_without_dummy_the_weights_are_missed(config_only: Path) -> None:
+def test_without_dummy_the_weights_are_missed(config_only: Path, tmp_path: Path) -> None:
     profile = load_profile(str(DATA / "small.toml"))
     with pytest.raises(CheckpointError, match=r"no tokenizer\.model"):
-        export_bundle(config_only, profile, config_only.parent / "other", silent)
+        export_bundle(config_only, profile, tmp_path / "other", silent)

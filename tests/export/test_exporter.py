@@ -29,6 +29,8 @@ from tests.models import TINY
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 
+pytestmark = pytest.mark.slow
+
 EXTRA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "eos_token_id": 7}
 GATE = "model.layers.0.mlp.gate_proj.weight"
 Tensors = dict[str, Tensor]

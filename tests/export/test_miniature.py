@@ -19,6 +19,8 @@ from runtime.text.template import DEFAULT_SYSTEM_PROMPT, Message, encode_chat
 from runtime.text.tokenizer import Tokenizer
 from tests.dialogues import AGAIN, AGAIN_ALONE, BOX, CAPITAL, LLAMA, RAW, STEPS
 
+pytestmark = pytest.mark.slow
+
 FILES = {
     "config.json",
     "generation_config.json",

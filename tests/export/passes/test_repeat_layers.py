@@ -8,6 +8,8 @@ from export.passes import repeat_layers
 from runtime.bundle.manifest import GraphSpec
 from tests.models import TINY
 
+pytestmark = pytest.mark.slow
+
 CONFIG = TINY.model_copy(update={"num_hidden_layers": 5})
 
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from export.exporter import export_bundle
-from profiles import load_profile
+from runtime.bundle.reader import load_bundle
 from runtime.text.tokenizer import Tokenizer
 from tests.bundles import silent
 from tests.paths import DATA
@@ -138,11 +137,10 @@ def test_mistakes_are_named_in_one_line(bundles: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def real_bundles(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def real_bundles(mini_exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small trained checkpoint with the real tokenizer, as fp32 and as int8."""
     directory = tmp_path_factory.mktemp("real")
-    profile = load_profile("cpu")
-    exported = export_bundle(shared_data / "alpaca2-mini", profile, directory / "exported", silent)
+    exported = load_bundle(mini_exported)
     for weights in ("fp32", "int8"):
         compile_bundle(exported, directory / weights, Choices(weights=weights), progress=silent)
     return directory

@@ -32,8 +32,8 @@ TRUTH = right_answers(read_exams())
 
 
 @pytest.fixture(scope="module")
-def tokenizer(bundles: Path) -> Tokenizer:
-    return Tokenizer(bundles / "checkpoint/tokenizer.model")
+def tokenizer(tokenizer_model: Path) -> Tokenizer:
+    return Tokenizer(tokenizer_model)
 
 
 def lines_of(directory: Path) -> list[dict[str, Any]]:
@@ -129,16 +129,23 @@ def test_the_files_are_those_of_the_sdk_and_tell_the_same(
     assert log.count("[Wrong]") == len(rights) - sum(rights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["sdk", "alpaca2"])
 def test_killed_at_random_moments_it_goes_on_to_the_same_bytes(
-    style: str, bundles: Path, tmp_path: Path
+    style: str, tokenizer_model: Path, tmp_path: Path
 ) -> None:
-    model, rng = bundles / "checkpoint/tokenizer.model", random.Random(style)
-    session = OracleSession(Tokenizer(model), answers_in_turn(read_exams()))
+    rng = random.Random(style)
+    session = OracleSession(Tokenizer(tokenizer_model), answers_in_turn(read_exams()))
     evaluate(session, tmp_path / "whole", style=style, shots=1)
     for number in range(10):  # in each of the two styles
         output = tmp_path / f"killed-{number}"
-        module = [sys.executable, "-m", "tests.toolchain.evals.oracle", str(model), str(output)]
+        module = [
+            sys.executable,
+            "-m",
+            "tests.toolchain.evals.oracle",
+            str(tokenizer_model),
+            str(output),
+        ]
         settings = json.dumps({"style": style, "shots": 1})
         with subprocess.Popen([*module, settings], stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None

@@ -55,8 +55,8 @@ D. 7
 
 
 @pytest.fixture(scope="module")
-def tokenizer(bundles: Path) -> Tokenizer:
-    return Tokenizer(bundles / "checkpoint/tokenizer.model")
+def tokenizer(tokenizer_model: Path) -> Tokenizer:
+    return Tokenizer(tokenizer_model)
 
 
 def prompts(style: str, tokenizer: Tokenizer, limit: int = 10_000, exam: Exam = EXAM) -> Prompts:

@@ -127,7 +127,7 @@ def test_a_wrong_rotary_base_shows_in_the_first_layer(
     model = shutil.copytree(bundles / "checkpoint", tmp_path / "model")
     config = json.loads((model / "config.json").read_bytes())
     (model / "config.json").write_text(json.dumps({**config, "rope_theta": 500.0}))
-    profile = load_profile(str(DATA / "small.toml"))
+    profile = load_profile(str(DATA / "two.toml"))
     exported = export_bundle(model, profile, tmp_path / "exported", silent)
     [stage] = run([exported], bundles / "checkpoint", sequences)
     assert not stage.passed

@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.exporter import export_bundle
-from profiles import load_profile
-from runtime.bundle.reader import Bundle
+from runtime.bundle.reader import Bundle, load_bundle
 from runtime.engine.engine import Engine
 from runtime.sessions import open_session
 from tests.bundles import silent
@@ -22,9 +20,8 @@ NUM_DOCUMENTS = 20
 
 
 @pytest.fixture(scope="module")
-def exported(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    checkpoint, directory = shared_data / "alpaca2-mini", tmp_path_factory.mktemp("mini")
-    return export_bundle(checkpoint, load_profile("cpu"), directory / "exported", silent)
+def exported(mini_exported: Path) -> Bundle:
+    return load_bundle(mini_exported)
 
 
 @pytest.fixture(scope="module")
