@@ -30,20 +30,26 @@ class Reference:
     def __init__(self, model: Path) -> None:
         self.config: ModelConfig = load_config(model)
         self._checkpoint: Checkpoint = open_checkpoint(model, self.config)
+        self._rotary = RotaryEmbedding(self.config)
+
+    def hidden(self, sequences: Sequence[Sequence[int]]) -> list[Array]:
+        """Residual streams after the last layer, float32 (S, E) each."""
+        streams = self.embed(sequences)
+        for i in range(self.config.num_hidden_layers):
+            streams = self.layer(i, streams)
+        return streams
+
+    def embed(self, sequences: Sequence[Sequence[int]]) -> list[Array]:
+        """What goes into the first layer, float32 (S, E) each."""
+        table = self._checkpoint.tensor("embed_tokens.weight")
+        return [table[torch.tensor(ids)].float().numpy() for ids in sequences]
 
     @torch.no_grad()
-    def hidden(self, sequences: Sequence[Sequence[int]]) -> list[list[Array]]:
-        """Residual streams: hidden[layer][sequence] is float32 (S, E)."""
-        rotary = RotaryEmbedding(self.config)
-        table = self._checkpoint.tensor("embed_tokens.weight")
-        streams = [table[torch.tensor(ids)].float()[None] for ids in sequences]
+    def layer(self, i: int, streams: Sequence[Array]) -> list[Array]:
+        """What layer i makes of whole residual streams, float32 (S, E) each."""
         layer = DecoderLayer(self.config).eval()
-        hidden: list[list[Array]] = []
-        for i in range(self.config.num_hidden_layers):
-            self._load(layer, f"layers.{i}.")
-            streams = [_run(layer, rotary, x_1SE) for x_1SE in streams]
-            hidden.append([x_1SE[0].numpy() for x_1SE in streams])
-        return hidden
+        self._load(layer, f"layers.{i}.")
+        return [_run(layer, self._rotary, torch.from_numpy(x_SE)[None]) for x_SE in streams]
 
     @torch.no_grad()
     def logits(self, hidden_SE: Array) -> Array:
@@ -59,8 +65,8 @@ class Reference:
             parameter.data = self._checkpoint.tensor(prefix + name).float()
 
 
-def _run(layer: DecoderLayer, rotary: RotaryEmbedding, x_1SE: Tensor) -> Tensor:
+def _run(layer: DecoderLayer, rotary: RotaryEmbedding, x_1SE: Tensor) -> Array:
     seq_len = x_1SE.shape[1]
     mask = torch.full((1, 1, seq_len, seq_len), MASKED).triu(1)
-    out: Tensor = layer(x_1SE, rotary(torch.arange(seq_len)[None]), mask, None)[0]
+    out: Array = layer(x_1SE, rotary(torch.arange(seq_len)[None]), mask, None)[0][0].numpy()
     return out

@@ -3,7 +3,7 @@
 import json
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -30,6 +30,9 @@ __all__ = [
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 HostCPU = Literal["x86_64", "aarch64"]
 KVCache = Literal["float", "int8"]  # float: in the type that attention is computed in
+Limited = Literal["fp32", "fp16", "int8", "int4", "int8_cache"]  # what has limits of its own
+MOST = 1000.0  # beyond any sensible limit
+Tolerance = Annotated[float, Field(gt=0, le=MOST)]
 
 
 class ProfileError(UserError):
@@ -73,26 +76,45 @@ class Limits(Record):
     """How far a stage may be from the float32 reference before `verify` fails.
 
     argmax and top10 are shares of rows; kl is the mean Kullback-Leibler divergence in nats;
-    perplexity is a relative difference; greedy is the mean share of greedy tokens before the
-    first mismatch; hidden is the relative error |a - b| / |b| of the residual stream, by which
-    the first diverging layer is found.
+    perplexity is how much worse it may be, relatively; greedy is the mean share of greedy tokens
+    before the first mismatch; hidden is the relative error of what one layer adds to the residual
+    stream, given the same input; head, if not that of hidden, the same of any one id's logits.
     """
 
     argmax: float = Field(ge=0, le=1)
     top10: float = Field(ge=0, le=1)
-    kl: float = Field(gt=0, le=1000)
-    perplexity: float = Field(gt=0, le=1000)
+    kl: Tolerance
+    perplexity: Tolerance
     greedy: float = Field(ge=0, le=1, default=0.0)
-    hidden: float = Field(gt=0, le=1000)
+    hidden: Tolerance
+    head: Tolerance | None = None
+
+    def loosened(self, other: "Limits") -> "Limits":
+        """With what a cache may do besides; the head is past the cache."""
+        return Limits(
+            argmax=max(0.0, self.argmax + other.argmax - 1),
+            top10=max(0.0, self.top10 + other.top10 - 1),
+            kl=min(MOST, self.kl + other.kl),
+            perplexity=min(MOST, self.perplexity + other.perplexity),
+            greedy=self.greedy * other.greedy,
+            hidden=min(MOST, self.hidden + other.hidden),
+            head=self.head or self.hidden,
+        )
 
 
-# Float32 differs by rounding only; float16 by its own rounding; the others by what they drop.
-# Chosen on the miniature and a small trained checkpoint, which stay well within.
-DEFAULT_LIMITS: dict[Precision, Limits] = {
+# Float32 differs by rounding only; float16 by its own rounding; the others by what they drop. An
+# int8 cache adds its own to that of the weights. Chosen on the miniature and a small trained
+# checkpoint, which stay well within.
+DEFAULT_LIMITS: dict[Limited, Limits] = {
     "fp32": Limits(argmax=0.999, top10=0.999, kl=1e-6, perplexity=1e-4, greedy=0.95, hidden=1e-3),
     "fp16": Limits(argmax=0.98, top10=0.98, kl=1e-3, perplexity=0.005, greedy=0.7, hidden=0.02),
     "int8": Limits(argmax=0.95, top10=0.93, kl=5e-3, perplexity=0.01, greedy=0.3, hidden=0.1),
-    "int4": Limits(argmax=0.75, top10=0.7, kl=0.1, perplexity=0.05, greedy=0.1, hidden=0.5),
+    "int4": Limits(  # the head is int8
+        argmax=0.75, top10=0.7, kl=0.1, perplexity=0.05, greedy=0.1, hidden=0.3, head=0.1
+    ),
+    "int8_cache": Limits(
+        argmax=0.97, top10=0.97, kl=1e-3, perplexity=0.01, greedy=0.7, hidden=0.05
+    ),
 }
 
 
@@ -110,26 +132,24 @@ class Profile(Record):
     passes: tuple[str, ...] = ()  # optional ones of the target's list
     host_cpu: HostCPU | None = None  # of the box that runs the bundle; None: like this machine
     chip: Chip | None = None  # None: the machine that the work runs on
-    limits: dict[Precision, Limits] = Field(default_factory=lambda: dict(DEFAULT_LIMITS))
+    limits: dict[Limited, Limits] = Field(default_factory=lambda: dict(DEFAULT_LIMITS))
 
     @property
     def cache_len(self) -> int:
         """Rows of one cache slot: the longest sequence that fits."""
         return max(spec.cache_len for spec in self.graphs)
 
-    def limits_for(self, precision: str) -> Limits:
-        """The limits of a precision.
+    def limits_for(self, weights: str, kv_cache: KVCache) -> Limits:
+        """The limits of a bundle with these precisions; the defaults where the profile has none.
 
         Raises:
-            ProfileError: the profile has none for it.
+            ProfileError: there are no such weights.
         """
-        for name, limits in self.limits.items():
-            if name == precision:
-                return limits
-        raise ProfileError(
-            f"profile {self.name} has no limits for {precision} weights",
-            next_step=f"add [limits.{precision}] to it and export again",
-        )
+        limits = DEFAULT_LIMITS | self.limits
+        for name, found in limits.items():
+            if name == weights:
+                return found.loosened(limits["int8_cache"]) if kv_cache == "int8" else found
+        raise ProfileError(f"there are no limits for {weights} weights", allowed=", ".join(limits))
 
     @model_validator(mode="after")
     def _check_grid(self) -> Self:

@@ -20,7 +20,16 @@ from runtime.encodings import can_write_chinese
 from runtime.errors import UserError, one_line
 from runtime.printable import printable
 
-__all__ = ["LongWork", "make_app", "note", "note_once", "run_app", "show", "show_json"]
+__all__ = [
+    "REMEDIES",
+    "LongWork",
+    "make_app",
+    "note",
+    "note_once",
+    "run_app",
+    "show",
+    "show_json",
+]
 
 PACKAGE = "alpaca2-toolchain"
 LONG_BYTES = 250e6  # that take a person's patience to read and hash

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runtime.console import show_json
+from toolchain.result_files import write_named
 
 __all__ = ["document", "give_document"]
 
@@ -16,8 +17,12 @@ def document(kind: str, content: Mapping[str, object], version: int = 1) -> str:
 
 
 def give_document(text: str, file: Path | None) -> None:
-    """Writes a document to a file, or to stdout where none is given."""
+    """Writes a document to a file, or to stdout where none is given.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     if file is None:
         show_json(text)
     else:
-        file.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace")
+        write_named(file, f"{text}\n")

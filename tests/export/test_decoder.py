@@ -237,7 +237,7 @@ def test_a_real_checkpoint_gives_the_logits_of_transformers(shared_data: Path) -
     checkpoint, decoder = open_checkpoint(directory, config), Decoder(config).eval()
     decoder.load_state_dict({name: checkpoint.tensor(name) for name in decoder.state_dict()})
     reference = Reference(directory)
-    streams = reference.hidden(documents)[-1]
+    streams = reference.hidden(documents)
     for document, stream_SE in zip(documents, streams, strict=True):
         ids_1S = torch.tensor([document])
         theirs = model(ids_1S).logits

@@ -48,7 +48,7 @@ def test_a_shipped_profile_loads_and_can_be_verified(name: str) -> None:
     profile = load_profile(name)
     assert profile.name == name
     assert profile.description
-    assert profile.limits_for(profile.weights).kl > 0
+    assert profile.limits_for(profile.weights, profile.kv_cache).kl > 0
 
 
 def test_a_profile_is_read_by_its_path(tmp_path: Path) -> None:
@@ -149,7 +149,9 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
         "weights": 'weights = "int4"',
         "graphs": f"graphs = [{PREFILL}, {DECODE}]",
     }
-    assert load_profile(write(tmp_path, "\n".join(values.values()))).limits_for("int4").kl > 0
+    assert (
+        load_profile(write(tmp_path, "\n".join(values.values()))).limits_for("int4", "float").kl > 0
+    )
     del values[key]
     assert refusal(write(tmp_path, "\n".join(values.values()))) == f"{key}: Field required"
 
@@ -190,8 +192,33 @@ def test_a_value_out_of_range_or_of_another_type_is_refused_by_its_key(
     assert "; got " in message
 
 
-def test_limits_that_a_profile_lacks_are_named_with_what_to_do(tmp_path: Path) -> None:
+def test_limits_that_a_profile_lacks_are_the_defaults(tmp_path: Path) -> None:
     profile = load_profile(write(tmp_path, SMALL))
-    assert profile.limits_for("fp16").hidden == 0.02
-    with pytest.raises(ProfileError, match=r"small has no limits for int4 .*\[limits\.int4\]"):
-        profile.limits_for("int4")
+    assert profile.limits_for("fp32", "float").kl == 1e-6
+    assert profile.limits_for("int4", "float") == load_profile("cpu").limits_for("int4", "float")
+    with pytest.raises(
+        ProfileError, match=r"no limits for int3 weights; allowed: fp32, fp16, int8"
+    ):
+        profile.limits_for("int3", "float")
+
+
+def test_an_int8_cache_loosens_the_limits_of_every_precision(tmp_path: Path) -> None:
+    own = (
+        "[limits.int8_cache]\nargmax = 0.9\ntop10 = 0.8\nkl = 0.5\nperplexity = 0.25\nhidden = 2\n"
+    )
+    profile = load_profile(write(tmp_path, f"{SMALL}\n{own}"))
+    for weights in ("fp32", "fp16", "int8", "int4"):
+        alone, both = (profile.limits_for(weights, cache) for cache in ("float", "int8"))
+        assert both.argmax == pytest.approx(alone.argmax - 0.1)
+        assert both.top10 == pytest.approx(alone.top10 - 0.2)
+        assert (both.kl, both.perplexity) == (alone.kl + 0.5, alone.perplexity + 0.25)
+        assert both.hidden == alone.hidden + 2
+        assert both.head == (alone.head or alone.hidden)
+        assert both.greedy == 0  # this table allows any
+
+
+@pytest.mark.parametrize("key", ["kl = 1e-6", "perplexity = 1e-4", "hidden = 1e-3"])
+@pytest.mark.parametrize("value", ["1e9", "0", "-1"])
+def test_a_limit_is_a_number_that_can_be_met(tmp_path: Path, key: str, value: str) -> None:
+    message = refusal(changed(tmp_path, key, f"{key.partition(' ')[0]} = {value}"))
+    assert message.startswith(f"limits.fp32.{key.partition(' ')[0]}: ")

@@ -94,10 +94,10 @@ def test_a_checkpoint_goes_through_export_compile_verify_and_bench(
     assert done.returncode == 0, done.stderr
     report = tmp_path / "report.json"
     ids = model / "dialogue_ids.json"
-    done = toolchain("verify", exported, compiled, "--model", model, "--ids", ids, "--json", report)
+    done = toolchain("verify", exported, compiled, "--model", model, "--ids", ids, "-o", report)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "FAIL" not in done.stdout
     document = json.loads(report.read_bytes())
+    assert (document["format"], document["version"]) == ("alpaca2-verify", 1)
     assert document["passed"] is True
     assert [stage["weights"] for stage in document["stages"]] == ["fp16", "int8"]
     done = toolchain("bench", compiled, "--repeats", 1, "--json")
@@ -111,7 +111,7 @@ def test_verify_prints_one_json_document_and_exits_1_past_a_limit(
     strange = tmp_path / "ids.json"
     strange.write_text(json.dumps([[1, *range(100, 140)]]))
     model, bundle = bundles / "checkpoint", bundles / "talk-int4"
-    done = toolchain("verify", bundle, "--model", model, "--ids", strange, "--json", "-")
+    done = toolchain("verify", bundle, "--model", model, "--ids", strange, "--json")
     assert done.returncode == 1
     document = json.loads(done.stdout)
     assert document["passed"] is False

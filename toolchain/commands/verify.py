@@ -1,18 +1,19 @@
 """toolchain verify BUNDLE... --model MODEL."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolchain.options import AsJson, JsonFile
+
 if TYPE_CHECKING:
-    from toolchain.verify.stages import StageReport
+    from toolchain.verify.report import GraphReport, StageReport
 
 __all__ = ["command"]
 
-COLUMNS = ("graphs", "rows", "argmax", "top 10", "KL", "max abs", "perplexity", "verdict")
+COLUMNS = ("graphs", "rows", "argmax", "top 10", "KL", "perplexity", "by part", "verdict")
+BLANKS = ("",) * (len(COLUMNS) - 3)
 
 
 def command(
@@ -22,79 +23,64 @@ def command(
     model: Annotated[Path, typer.Option(help="Checkpoint that the bundles were made from.")],
     ids: Annotated[
         Path | None,
-        typer.Option(help="JSON file, a list of token id lists. Default: built-in dialogues."),
+        typer.Option(help="JSON file, a list of token id lists. Default: built-in texts."),
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write the report here; - for stdout.")
-    ] = None,
+    as_json: AsJson = False,
+    output: JsonFile = None,
 ) -> None:
-    """Compare every stage with the float32 checkpoint; exit 1 past the profile's limits."""
+    """Compare every stage with the float32 checkpoint; exit 1 unless all of them pass.
+
+    A stage passes where its logits, each layer and the head are within the profile's limits, by
+    64 rows or more of every graph.
+    """
     from profiles import exported_profile
     from runtime.bundle.reader import load_bundle
-    from runtime.console import note
+    from runtime.console import note, show
     from toolchain.console import ConsoleProgress, print_table
-    from toolchain.verify.stages import default_sequences, read_ids, verify
+    from toolchain.documents import give_document
+    from toolchain.result_files import require_file
+    from toolchain.verify.report import report_json
+    from toolchain.verify.sequences import default_sequences, read_ids
+    from toolchain.verify.stages import verify
 
+    if output is not None:
+        require_file(output)
+    sequences = read_ids(ids) if ids else None
     progress = ConsoleProgress()
     loaded = [load_bundle(path) for path in bundles]
-    sequences = read_ids(ids) if ids else default_sequences(loaded[0])
     context = min(bundle.manifest.cache_len for bundle in loaded)
-    sequences = [sequence[:context] for sequence in sequences]
+    sequences = [taken[:context] for taken in sequences or default_sequences(loaded[0])]
     profile = exported_profile(loaded[0])
     with progress:
         stages = verify(loaded, model, profile, sequences, progress=progress)
-    passed = all(stage.passed for stage in stages)
     progress.done(f"compared {len(stages)} stages on {len(sequences)} sequences")
-    if json_file is None or str(json_file) != "-":
+    as_document = as_json or output is not None
+    if as_document:
+        give_document(report_json(stages), output)
+    else:
         for stage in stages:
-            name = f"{stage.bundle} ({stage.target} {stage.weights})"
-            print_table(f"{name} against {model} in torch float32", COLUMNS, _rows(stage))
-    for line in (line for stage in stages for line in _problems(stage)):
-        note(line)
-    if json_file is not None:
-        document = {"passed": passed, "stages": [asdict(stage) for stage in stages]}
-        text = json.dumps(document, indent=2)
-        print(text) if str(json_file) == "-" else json_file.write_text(text + "\n")
-    if not passed:
+            print_table(f"{stage.name} against {model} in torch float32", COLUMNS, _rows(stage))
+    for line in (line for stage in stages for line in stage.summary):
+        note(line) if as_document else show(line)
+    if any(stage.verdict != "pass" for stage in stages):
         raise typer.Exit(1)
 
 
 def _rows(stage: "StageReport") -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
-    for report in stage.graphs:
-        agreement = report.agreement
-        rows.append(
-            (
-                report.graph,
-                str(agreement.rows),
-                f"{agreement.argmax:.4f}",
-                f"{agreement.top10:.4f}",
-                f"{agreement.kl:.1e}",
-                f"{agreement.max_abs:.1e}",
-                f"{agreement.perplexity:.4g} ({agreement.perplexity_change:+.2%})",
-                "FAIL" if report.failures else "pass",
-            )
-        )
-    verdict = "pass" if stage.greedy_match >= stage.greedy_limit else "FAIL"
-    blanks = ("",) * (len(COLUMNS) - 3)
-    rows.append(("greedy text", f"{stage.greedy_match:.2f}", *blanks, verdict))
-    return rows
+    rows = [_row(report) for report in stage.graphs]
+    return [*rows, ("greedy text", f"{stage.greedy_match:.2f}", *BLANKS, stage.text_verdict)]
 
 
-def _problems(stage: "StageReport") -> list[str]:
-    """One line per failed phase: what is past which limit, and where it starts."""
-    name = f"{Path(stage.bundle).name} ({stage.target} {stage.weights})"
-    lines = []
-    for report in stage.graphs:
-        if not report.failures:
-            continue
-        line = f"{name} {report.graph}: {', '.join(report.failures)}"
-        if report.divergence is not None:
-            found = report.divergence
-            where = "the norm or lm_head" if found.layer is None else f"layer {found.layer}"
-            error = f"relative error {found.relative_error:.3g}, limit {found.limit:g}"
-            line += f"; first diverges at {where} ({error})"
-        lines.append(line)
-    if stage.greedy_match < stage.greedy_limit:
-        lines.append(f"{name} text: greedy {stage.greedy_match:.2f} (limit {stage.greedy_limit})")
-    return lines
+def _row(report: "GraphReport") -> tuple[str, ...]:
+    agreement = report.agreement
+    change, error = agreement.perplexity_change, agreement.log_perplexity_error
+    return (
+        report.graph,
+        str(agreement.rows),
+        f"{agreement.argmax:.3f}",
+        f"{agreement.top10:.3f}",
+        f"{agreement.kl:.1e}",
+        f"{100 * change:+.2f} ± {100 * error:.2f} %",
+        "-" if report.parts is None else f"{report.parts.worst:.1e}",
+        report.verdict,
+    )

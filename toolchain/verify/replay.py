@@ -16,7 +16,7 @@ __all__ = ["replay"]
 Rows = NDArray[np.float32]
 NumberedRows = Iterator[tuple[int, Rows]]  # the first row's number, logits (n, V)
 
-PREFILL_LENGTHS = 8  # prompts per sequence, evenly spaced in length
+PREFILL_LENGTHS = 12  # prompts per sequence, evenly spaced in length
 
 
 def replay(session: Session, graph: Graph, ids: Sequence[int]) -> NumberedRows:
@@ -31,7 +31,8 @@ def replay(session: Session, graph: Graph, ids: Sequence[int]) -> NumberedRows:
 
 def _prefill(session: Session, graph: Graph, ids: Sequence[int]) -> NumberedRows:
     """Prompts of several lengths, each from its first token; the last row of each counts once."""
-    for length in range(1, len(ids), max(1, len(ids) // PREFILL_LENGTHS)):
+    longest = len(ids) if graph.spec.cache_len else min(len(ids), graph.spec.seq_len + 1)
+    for length in range(1, longest, max(1, longest // PREFILL_LENGTHS)):
         for chunk in _chunks(graph, ids[:length]):
             logits = session.run(graph, [chunk])
         yield chunk.start + len(chunk.token_ids) - 1, logits
@@ -51,7 +52,8 @@ def _decode(session: Session, graph: Graph, ids: Sequence[int]) -> NumberedRows:
     """
     behind = {slot: int(slot > 0) for slot in {0, graph.spec.batch_size - 1}}
     half = len(ids) // 2
-    fill = next(g for g in session.manifest.graphs if g.spec.phase == "prefill")
+    graphs = [g for g in session.manifest.graphs if g.spec.cache_len]
+    fill = next(g for g in graphs if g.spec.phase == "prefill")
     for slot in behind:
         for chunk in _chunks(fill, ids[:half], slot):
             session.run(fill, [chunk])

@@ -1,4 +1,4 @@
-"""Makes the residual stream after every layer visible, and compares it with the reference."""
+"""Makes the residual stream after every layer visible, and keeps what is seen."""
 
 import os
 import shutil
@@ -14,27 +14,58 @@ from runtime.bundle.reader import Bundle
 from runtime.bundle.tensor_names import hidden_name
 from runtime.sessions import Chunk, Session
 from runtime.sessions.base import batch_row
-from toolchain.verify.parity import relative_error
 
-__all__ = ["WatchedSession", "tapped"]
+__all__ = ["Pass", "WatchedSession", "tapped"]
 
 Rows = NDArray[np.float32]
 
 
-class WatchedSession:
-    """A session over tapped graphs that notes each layer's largest relative error.
+class Pass:
+    """What was seen of one sequence, from its first token on.
 
     Args:
-        inner: the session to watch.
-        expected: per layer the reference's residual stream of the one sequence run, (S, E).
+        num_layers: of the model.
     """
 
-    def __init__(self, inner: Session, expected: Sequence[Rows]) -> None:
+    def __init__(self, num_layers: int) -> None:
+        self.token_ids: list[int] = []
+        self._layers: list[list[Rows]] = [[] for _ in range(num_layers)]  # (E,) per token
+        self._logits: dict[int, Rows] = {}  # row -> (V,)
+
+    def add(self, chunk: Chunk, streams: Sequence[Rows], logits: Rows) -> None:
+        """The rows of a chunk, which replace those from its start on.
+
+        Args:
+            chunk: new tokens.
+            streams: per layer, (n, E).
+            logits: (n, V), or (V,) of the last row.
+        """
+        del self.token_ids[chunk.start :]
+        self.token_ids += chunk.token_ids
+        for rows, stream in zip(self._layers, streams, strict=True):
+            rows[chunk.start :] = list(stream.astype(np.float32))
+        given = np.atleast_2d(logits).copy()
+        self._logits.update(enumerate(given, len(self.token_ids) - len(given)))
+
+    def layer(self, i: int) -> Rows:
+        """The residual stream after a layer, (S, E)."""
+        return np.stack(self._layers[i])
+
+    def head(self) -> tuple[Rows, Rows]:
+        """The last residual stream where logits were given, (n, E), and those logits, (n, V)."""
+        return self.layer(-1)[list(self._logits)], np.stack(list(self._logits.values()))
+
+
+class WatchedSession:
+    """A session over tapped graphs that keeps what it sees."""
+
+    def __init__(self, inner: Session) -> None:
         self.manifest = inner.manifest
         self.static_shapes = inner.static_shapes
         self.hidden: dict[str, Rows] = {}
-        self.errors = [0.0] * len(expected)
-        self._inner, self._expected = inner, expected
+        self.passes: list[Pass] = []
+        self._inner = inner
+        self._slots: dict[int, Pass] = {}
 
     def prepare(self, graph: Graph) -> None:
         """See Session.prepare."""
@@ -43,14 +74,15 @@ class WatchedSession:
     def run(self, graph: Graph, chunks: Sequence[Chunk]) -> Rows:
         """See Session.run."""
         logits = self._inner.run(graph, chunks)
-        for chunk in chunks:
-            length = len(chunk.token_ids)
-            for i, stream in enumerate(self._expected):
-                seen = self._inner.hidden[hidden_name(i)][
-                    batch_row(graph.spec.batch_size, chunk), :length
-                ]
-                error = relative_error(stream[chunk.start : chunk.start + length], seen)
-                self.errors[i] = float(np.maximum(self.errors[i], error))  # keeps a NaN
+        num_layers = self.manifest.model.num_hidden_layers
+        for given, chunk in zip(logits, chunks, strict=True):
+            if chunk.start == 0:
+                self._slots[chunk.slot] = Pass(num_layers)
+                self.passes.append(self._slots[chunk.slot])
+            row, length = batch_row(graph.spec.batch_size, chunk), len(chunk.token_ids)
+            streams = [self._inner.hidden[hidden_name(i)][row, :length] for i in range(num_layers)]
+            rows = given[:length] if given.ndim > 1 else given
+            self._slots[chunk.slot].add(chunk, streams, rows)
         return logits
 
     def copy_rows(self, source: int, target: int, num_rows: int) -> None:

@@ -1,0 +1,77 @@
+"""What is run to compare: token ids of a file, or of a few built-in texts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from runtime.bundle.reader import Bundle
+from runtime.errors import PromptError
+from runtime.json_file import read_json
+from runtime.text.template import Message, encode_chat
+from runtime.text.tokenizer import open_tokenizer
+
+__all__ = ["check_ids", "default_sequences", "read_ids"]
+
+LONGEST_TEXT = 128  # tokens taken of a built-in text
+
+# Questions through the template, each with the beginning of an answer.
+DIALOGUES = (
+    ("请用一句话介绍你自己。", "我是一个运行在边缘设备上的助手，可以回答问题，也可以帮助你写作。"),
+    ("Why is the sky blue?", "Because air scatters blue light more strongly than red light."),
+)
+TEXTS = (
+    "边缘设备放在数据产生的地方，所以回答不必经过遥远的机房。模型先在工作站上编译成静态的计算图，再复制到"
+    "设备上运行。每生成一个词，设备都要把全部权重读一遍，因此内存的带宽决定了速度。",
+    "A river begins as a small stream in the mountains. On its way to the sea it is joined by many "
+    "others, and it grows wider and slower. Towns were built on its banks, because water carries "
+    "goods more easily than roads do.",
+    "水在零摄氏度结冰，在一百摄氏度沸腾，但是气压降低的时候沸点也会降低。在高山上煮鸡蛋需要更长的时间，"
+    "因为那里的水不到一百度就已经沸腾了。",
+    "def area(width, height):\n    return width * height\n\n\nfor size in range(1, 4):\n"
+    "    print(size, area(size, 2 * size))\n",
+    "1. 打开电源，等待指示灯变成绿色。\n2. 用网线连接设备和电脑。\n3. 在浏览器里输入设备的地址。\n"
+    "4. 如果页面没有出现，请检查网线，然后重新启动设备。\n",
+)
+
+
+def default_sequences(bundle: Bundle) -> list[list[int]]:
+    """The built-in texts as token ids of the bundle's tokenizer."""
+    tokenizer = open_tokenizer(bundle)
+    sequences = [tokenizer.encode(text, add_bos=True) for text in TEXTS]
+    for question, answer in DIALOGUES:
+        prompt = encode_chat(tokenizer, [Message(role="user", content=question)])
+        sequences.append(prompt + tokenizer.encode(answer))
+    return [ids[:LONGEST_TEXT] for ids in sequences]
+
+
+def read_ids(file: Path) -> list[list[int]]:
+    """Token ids from a JSON list of lists.
+
+    Raises:
+        PromptError: the file is not such a list, or a sequence is shorter than 4 tokens.
+    """
+    sequences: list[list[int]] = read_json(file, PromptError)
+    well_formed = isinstance(sequences, list) and all(
+        isinstance(ids, list) and len(ids) >= 4 and all(type(i) is int for i in ids)
+        for ids in sequences
+    )
+    if not well_formed or not sequences:
+        raise PromptError(
+            f"{file} is no list of token id lists",
+            allowed="[[id, id, ...], ...], each with 4 ids or more",
+        )
+    return sequences
+
+
+def check_ids(vocab_size: int, sequences: Sequence[Sequence[int]]) -> None:
+    """Refuses ids that the model lacks.
+
+    Raises:
+        PromptError: an id is not in the vocabulary.
+    """
+    for token_id in (token_id for ids in sequences for token_id in ids):
+        if not 0 <= token_id < vocab_size:
+            raise PromptError(
+                "a token id is not in the vocabulary",
+                got=token_id,
+                allowed=f"0 to {vocab_size - 1}",
+            )
