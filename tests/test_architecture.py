@@ -26,6 +26,7 @@ CONTRACT = (  # what export may see, or what that stands on
     "threads",
 )
 HEAVY = {"numpy", "onnxruntime", "sentencepiece", "torch", "onnx", "onnx_ir", "pydantic"}
+ACROSS = {"ascend", "box", "emulator"}  # folders of tests that belong to no folder of the tree
 
 
 def sources(*folders: str) -> list[Path]:
@@ -73,6 +74,12 @@ def test_no_function_is_longer_than_60_lines_without_its_docstring() -> None:
                 if length > 60:
                     long.append(f"{file.relative_to(ROOT)}:{node.name} {length}")
     assert not long
+
+
+def test_folders_of_tests_mirror_the_tree() -> None:
+    folders = {file.parent.relative_to(ROOT / "tests") for file in sources("tests")}
+    own = {folder for folder in folders if folder.parts and folder.parts[0] not in ACROSS}
+    assert not {folder.as_posix() for folder in own if not (ROOT / folder).is_dir()}
 
 
 def test_every_module_says_what_it_is() -> None:
