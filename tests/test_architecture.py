@@ -26,7 +26,7 @@ CONTRACT = (  # what export may see, or what that stands on
     "threads",
 )
 HEAVY = {"numpy", "onnxruntime", "sentencepiece", "torch", "onnx", "onnx_ir", "pydantic"}
-ACROSS = {"ascend", "box", "emulator"}  # folders of tests that belong to no folder of the tree
+ACROSS = {"ascend", "box", "emulator", "mutations"}  # tests of the whole, and what they stand on
 
 
 def sources(*folders: str) -> list[Path]:
