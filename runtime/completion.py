@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from runtime.engine.engine import Engine
 from runtime.engine.generate import FinishReason, Token, generate
+from runtime.errors import PromptError
 from runtime.sampling.params import SamplingParams
 from runtime.text.stop_strings import StopStrings
 from runtime.text.template import Message, encode_chat
@@ -18,6 +19,7 @@ from runtime.timing import Stopwatch, Timings, now
 __all__ = ["Completion", "CompletionChunk", "complete", "stream_completion"]
 
 Prompt = str | Sequence[Message]
+SHORT = 8  # characters a token; what has no more is not worth a second look
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +43,32 @@ class Completion:
     timings: Timings
 
 
-def encode_prompt(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
-    """A plain text becomes BOS and its tokens; messages go through the chat template."""
+def encode_prompt(tokenizer: Tokenizer, prompt: Prompt, context_len: int) -> list[int]:
+    """A plain text becomes BOS and its tokens; messages go through the chat template.
+
+    Raises:
+        PromptError: a text that is too long whatever its tokens are, or not valid text.
+    """
+    texts = [prompt] if isinstance(prompt, str) else [message.content for message in prompt]
+    _check_length(tokenizer, sum(map(len, texts)), context_len)
     if isinstance(prompt, str):
         return tokenizer.encode(prompt, add_bos=True) if prompt else []
     return encode_chat(tokenizer, prompt)
+
+
+def _check_length(tokenizer: Tokenizer, num_characters: int, context_len: int) -> None:
+    """Refuses megabytes before they are made tokens, which takes seconds for each of them."""
+    if num_characters <= SHORT * context_len:
+        return
+    fewest = tokenizer.fewest_tokens(num_characters)
+    if fewest > context_len:
+        raise PromptError(
+            "the prompt is longer than the cache",
+            got=f"{num_characters} characters, which are at least {fewest} tokens",
+            allowed=f"1 to {context_len} tokens",
+            next_step="shorten it, or export with a longer cache_len in the profile",
+            code="context_length_exceeded",
+        )
 
 
 def stream_completion(
@@ -62,7 +85,7 @@ def stream_completion(
         ParameterError: a token id in the parameters is not in the vocabulary, or an empty stop.
     """
     watch = Stopwatch()
-    prompt_ids = encode_prompt(tokenizer, prompt)
+    prompt_ids = encode_prompt(tokenizer, prompt, engine.context_len)
     watch.tokenized = now()
     engine.prepare(len(prompt_ids))
     watch.leave_out(now() - watch.tokenized)

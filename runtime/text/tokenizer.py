@@ -55,6 +55,19 @@ class Tokenizer:
         self.eos_token_id: Final[int] = _first_id(added.eos_token_id, self._processor.eos_id())
         self.unk_token_id: Final[int] = self._processor.unk_id()
 
+    def fewest_tokens(self, num_characters: int) -> int:
+        """A lower bound of the tokens of a text of this length, without making them.
+
+        No piece is longer than the longest; without byte pieces one token may stand for any
+        number of unknown characters.
+        """
+        ids = range(self.num_pieces)
+        if not any(map(self._processor.is_byte, ids)):
+            return 0
+        pieces = (len(piece) for piece in self._processor.id_to_piece(list(ids)))
+        added = (len(token.content) for token in self._added.values())
+        return num_characters // max(*pieces, *added, 1)
+
     def encode(self, text: str, *, add_bos: bool = False) -> list[int]:
         """Token ids of a text; `<s>` or `</s>` in it are plain text, never control ids.
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.bundle.reader import TOKENIZER, load_bundle
@@ -214,3 +214,25 @@ def test_stop_strings_cut_the_joined_text_wherever_the_chunks_end(
 def test_an_empty_stop_string_is_refused() -> None:
     with pytest.raises(ParameterError, match="stop"):
         StopStrings(["end", ""])
+
+
+def test_megabytes_are_refused_before_they_are_made_tokens(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt of 10 MB took 20 seconds to be refused."""
+
+    def encode(*_: object, **__: object) -> list[int]:
+        raise AssertionError("it was made tokens")
+
+    monkeypatch.setattr(model.tokenizer, "encode", encode)
+    text = "今天天气很好。" * 1_500_000
+    for prompt in (text, asked(text)):
+        with pytest.raises(PromptError, match=r"got 10500000 characters, .* at least \d+ tokens"):
+            next(model.stream(prompt))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(max_size=400))
+def test_no_text_has_fewer_tokens_than_the_bound(model: Model, text: str) -> None:
+    tokenizer = model.tokenizer
+    assert tokenizer.fewest_tokens(len(text)) <= len(tokenizer.encode(text))
