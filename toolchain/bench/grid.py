@@ -8,6 +8,7 @@ from runtime.errors import ParameterError
 
 __all__ = ["Case", "Grid", "case_pairs", "power_pairs"]
 
+MAX_EXP = 20  # a million tokens
 QUICK_PAIRS = ((32, 32), (128, 32), (512, 32))
 Pair = tuple[int, int]  # tokens in, tokens out
 
@@ -78,11 +79,11 @@ def power_pairs(min_exp: int, max_exp: int) -> tuple[Pair, ...]:
     Raises:
         ParameterError: the exponents are not in order, or allow a single token out.
     """
-    if not 1 <= min_exp <= max_exp:
+    if not 1 <= min_exp <= max_exp <= MAX_EXP:
         raise ParameterError(
             "--min-exp and --max-exp",
             got=f"{min_exp} and {max_exp}",
-            allowed="1 or more, in ascending order",
+            allowed=f"1 to {MAX_EXP}, in ascending order",
             param="min_exp",
         )
     lengths = [2**exp for exp in range(min_exp, max_exp + 1)]

@@ -26,6 +26,7 @@ from toolchain.evals.evaluation import Evaluation
 from toolchain.evals.log import Answered
 from toolchain.evals.scores import Tally, by_group
 from toolchain.evals.styles import NO_CHOICE
+from toolchain.result_files import write_file
 
 __all__ = [
     "RESULT",
@@ -211,9 +212,7 @@ def write_result(
         RESULT: result.model_dump_json(indent=2) + "\n",
     }
     for name, text in files.items():
-        partial = directory / f".{name}.partial"
-        partial.write_text(text, encoding="utf-8", newline="")
-        partial.rename(directory / name)
+        write_file(directory / name, text)
 
 
 def _accuracies(tallies: Mapping[str, Tally]) -> str:

@@ -188,3 +188,20 @@ def test_the_letters_are_single_pieces_of_the_real_tokenizer(shared_data: Path) 
     for letter in "ABCD":
         assert tokenizer.encode(letter) == tokenizer.encode(f"x {letter}")[-1:]
         assert tokenizer.token_bytes(tokenizer.encode(f"：{letter}")[-1]) == letter.encode()
+
+
+def test_a_link_that_waits_beside_the_results_is_not_followed(
+    bundles: Path, tmp_path: Path
+) -> None:
+    """`.device0.log.partial` was opened, and what it pointed to was overwritten."""
+    precious, results = tmp_path / "precious", tmp_path / "results"
+    precious.write_text("precious")
+    results.mkdir()
+    for name in ("device0.log", "cache0.csv", "result.json"):
+        (results / f".{name}.partial").symlink_to(precious)
+        (results / name).symlink_to(precious)
+    where = (bundles / "talk-int4", "--data", DATA / "ceval", "-o", results)
+    done = evaluate("ceval", *where, "--subjects", "law", "--limit", "1", "--shots", "0")
+    assert precious.read_text() == "precious", done.stderr
+    assert done.returncode == 0, done.stderr
+    assert json.loads((results / "result.json").read_bytes())["benchmark"] == "ceval"
