@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 
-__all__ = ["Table", "markdown_table"]
+__all__ = ["Table", "four_digits", "markdown_table"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,3 +22,8 @@ def markdown_table(table: Table) -> Iterator[str]:
     yield f"|{'|'.join(['---'] + ['--:'] * (len(table.columns) - 1))}|"
     for row in table.rows:
         yield f"| {' | '.join(row)} |"
+
+
+def four_digits(value: float) -> str:
+    """Four significant digits, without an exponent: 59.44, 0.3837, 1.000, 123500."""
+    return f"{Decimal(f'{value:#.4g}'):f}"

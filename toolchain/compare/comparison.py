@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from toolchain.bench.llama_bench import SpeedTest
-from toolchain.compare.side import CATEGORIES, CaseTimes, Side
+from toolchain.compare.side import CATEGORIES, CaseTimes, Conditions, Side
 from toolchain.errors import CompareError
 
 __all__ = ["Accuracy", "Comparison", "Performance", "Speed", "compare"]
@@ -13,6 +13,9 @@ NO_TEST = (
     "no test in common, so no ratio: it needs the same prompt length or the same context, "
     "which llama-bench takes as -p and -d"
 )
+
+
+LONGEST_VALUE = 60  # characters of a condition that are shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,22 @@ class Comparison:
     speeds: tuple[Speed, ...]
 
     @property
+    def names(self) -> tuple[str, str]:
+        """Of both sides, told apart."""
+        ours, theirs = self.ours.name, self.theirs.name
+        return (ours, theirs) if ours != theirs else (f"{ours} (ours)", f"{theirs} (theirs)")
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """What was not the same on both sides besides model and machine, a line each."""
+        lines: list[str] = []
+        if self.accuracy:
+            lines += _differences(self.names, self.ours.exam, self.theirs.exam)
+        if self.performance or self.speeds:
+            lines += _differences(self.names, self.ours.clocks, self.theirs.clocks)
+        return tuple(lines)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know besides the figures."""
         unmatched = self.speeds and all(speed.ratio is None for speed in self.speeds)
@@ -110,6 +129,22 @@ def compare(ours: Side, theirs: Side) -> Comparison:
             next_step="bench the same --case and --batch-size on both sides",
         )
     return comparison
+
+
+def _differences(names: tuple[str, str], own: Conditions, other: Conditions) -> Iterator[str]:
+    """What both state and is not equal, then what only one states."""
+    pairs = [(key, own[key], other[key]) for key in own if key in other]
+    unequal = [f"{key} ({_brief(a)}; {_brief(b)})" for key, a, b in pairs if a != b]
+    if unequal:
+        yield f"not the same: {', '.join(unequal)}"
+    for name, stated, there in ((names[0], own, other), (names[1], other, own)):
+        missing = [key for key in there if key not in stated]
+        if missing:
+            yield f"not stated by {name}: {', '.join(missing)}"
+
+
+def _brief(value: str) -> str:
+    return value if len(value) <= LONGEST_VALUE else f"{value[: LONGEST_VALUE - 3]}..."
 
 
 def _speeds(ours: Side, theirs: Side) -> Iterator[Speed]:

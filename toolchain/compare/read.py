@@ -5,65 +5,49 @@ What a file is shows in its content, not in its name.
 
 import csv
 import json
-import tomllib
-from collections.abc import Callable, Sequence
-from importlib.resources import files
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from runtime.json_file import parse_json
-from runtime.record import Record, first_problem
+from runtime.json_file import parse_json, read_file
+from runtime.record import first_problem
 from toolchain.bench.csv_file import COLUMNS
 from toolchain.bench.llama_bench import SpeedTest, speed_tests
-from toolchain.bench.result import BenchResult
-from toolchain.compare.side import CATEGORIES, CaseTimes, Side
+from toolchain.bench.result import BenchResult, Spread
+from toolchain.compare.accuracy_files import (
+    Lenient,
+    is_classes,
+    read_classes,
+    read_evaluation,
+)
+from toolchain.compare.manual import MANUAL, manual_names, manual_side
+from toolchain.compare.side import CaseTimes, Measured, Side
 from toolchain.errors import CompareError
 
 __all__ = ["read_side"]
 
-MANUAL = "manual:"
 KINDS = (
     "JSON of `toolchain bench` or `toolchain eval`, JSON of llama-bench, CSV of a performance test"
 )
 Document = Any  # what json.loads gives
-
-
-class Lenient(Record):
-    """A file that others write: what is not read here is not looked at."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
-
-
-class Score(Lenient):
-    """Right answers of a category."""
-
-    correct: int = Field(ge=0)
-    total: int = Field(gt=0)
-
-
-class EvalFile(Lenient):
-    """What `toolchain eval` writes, as far as it is compared."""
-
-    benchmark: str
-    model: str = ""
-    categories: dict[str, Score]
+LEAST_MS = 1e-9
 
 
 class LlamaRow(Lenient):
     """A row of `llama-bench -o json`; rates in tokens/s."""
 
     model_type: str
-    model_size: int
-    model_n_params: int
+    model_size: int = Field(ge=0, le=10**15)
+    model_n_params: int = Field(ge=0, le=10**15)
     backends: str
-    n_threads: int
-    n_prompt: int
-    n_gen: int
-    n_depth: int = 0  # older versions have none
-    avg_ts: float
-    stddev_ts: float
+    n_threads: int = Field(ge=0, le=10**9)
+    n_prompt: int = Field(ge=0, le=10**9)
+    n_gen: int = Field(ge=0, le=10**9)
+    n_depth: int = Field(ge=0, le=10**9, default=0)  # older versions have none
+    avg_ts: Measured
+    stddev_ts: float = Field(ge=0, le=1e15)
 
 
 def read_side(argument: str) -> Side:
@@ -73,47 +57,24 @@ def read_side(argument: str) -> Side:
         CompareError: no such file or device, or content of none of the known kinds.
     """
     if argument.startswith(MANUAL):
-        return _manual(argument.removeprefix(MANUAL))
+        return manual_side(argument.removeprefix(MANUAL))
     path = Path(argument)
     if not path.is_file():
-        raise CompareError(f"no file {path}", allowed=f"{KINDS}, or {_manual_names()}")
+        raise CompareError(f"no file {path}", allowed=f"{KINDS}, or {manual_names()}")
+    data = read_file(path, CompareError)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = data.decode("utf-8-sig")
         if text.startswith(COLUMNS[0]):
             return _csv(path, text)
-        document = parse_json(text.encode(), str(path), CompareError)
+        document = parse_json(data, str(path), CompareError)
         for recognise, read in READERS:
             if recognise(document):
                 return read(path, document)
     except ValidationError as error:
         raise CompareError(f"{path}: {first_problem(error)}") from error
-    except ValueError as error:  # neither JSON nor numbers where they should be
-        raise CompareError(f"{path} cannot be read", got=str(error), allowed=KINDS) from error
+    except (ValueError, csv.Error) as error:  # no text, or no numbers where they should be
+        raise CompareError(f"{path} cannot be read", got=error, allowed=KINDS) from error
     raise CompareError(f"{path} is no result that is known", allowed=KINDS)
-
-
-def _manual_file() -> dict[str, Any]:
-    """Ours, so its form is not checked."""
-    return tomllib.loads((files("toolchain.compare") / "manual.toml").read_text(encoding="utf-8"))
-
-
-def _manual_names() -> str:
-    devices = (name for name, value in _manual_file().items() if isinstance(value, dict))
-    return ", ".join(f"{MANUAL}{name}" for name in devices)
-
-
-def _manual(name: str) -> Side:
-    data = _manual_file()
-    device = data.get(name)
-    if not isinstance(device, dict):
-        raise CompareError("the manual has no such device", got=name, allowed=_manual_names())
-    return Side(
-        name=device["name"],
-        times=tuple(CaseTimes(**times) for times in device["times"]),
-        accuracy=device["accuracy"],
-        benchmark="ceval",
-        notes=(f"{data['source']}: {data['note']}",),
-    )
 
 
 def _csv(path: Path, text: str) -> Side:
@@ -123,21 +84,25 @@ def _csv(path: Path, text: str) -> Side:
         raise CompareError(
             f"{path}: columns are missing", got=", ".join(missing) or "no row", allowed=str(COLUMNS)
         )
+    times = tuple(_csv_times(path, number, row) for number, row in enumerate(rows, 1))
+    return Side(name=path.stem.removeprefix("performance_test_"), times=times)
+
+
+def _csv_times(path: Path, number: int, row: Mapping[str, str]) -> CaseTimes:
     batch, num_in, num_out, _, first, after, *_ = COLUMNS
-    times = tuple(
-        CaseTimes(
+    try:
+        return CaseTimes(
             batch_size=int(row[batch]),
             input_tokens=int(row[num_in]),
             output_tokens=int(row[num_out]),
             first_token_ms=float(row[first]),
             per_token_ms=float(row[after]),
         )
-        for row in rows
-    )
-    return Side(name=path.stem.removeprefix("performance_test_"), times=times)
+    except ValidationError as error:
+        raise CompareError(f"{path}, row {number}: {first_problem(error)}") from error
 
 
-def _ours(_: Path, document: Document) -> Side:
+def _ours(path: Path, document: Document) -> Side:
     result = BenchResult.model_validate_json(json.dumps(document))
     times = tuple(
         CaseTimes(
@@ -149,28 +114,35 @@ def _ours(_: Path, document: Document) -> Side:
         )
         for row in result.rows
     )
-    name = f"{result.name}, {result.device}"
-    return Side(name=name, times=times, tests=tuple(speed_tests(result)))
+    for number, row in enumerate(result.rows):
+        for key, spread in (
+            ("forward_first_ms", row.forward_first_ms),
+            ("forward_next_ms", row.forward_next_ms),
+        ):
+            _check_samples(path, f"rows.{number}.{key}.samples", spread)
+    return Side(
+        name=f"{result.name}, {result.device}",
+        times=times,
+        tests=tuple(speed_tests(result)),
+        clocks={"mode": result.mode, "repeats": str(result.num_repeats)},
+    )
+
+
+def _check_samples(path: Path, where: str, spread: Spread) -> None:
+    """Rates are made of every sample; a short time less another one may be below zero."""
+    if not spread.samples or not all(sample >= LEAST_MS for sample in spread.samples):
+        raise CompareError(
+            f"{path}: {where}",
+            got=min(spread.samples, default="none"),
+            allowed="times above 0",
+            next_step="bench again, with --mode detail",
+        )
 
 
 def _several(path: Path, _: Document) -> Side:
     raise CompareError(
         f"{path} has the results of several bundles", next_step="bench each of them by itself"
     )
-
-
-def _evaluation(path: Path, document: Document) -> Side:
-    if document.get("version") != 1:
-        raise CompareError(
-            f"{path}: version of alpaca2-eval", got=document.get("version"), allowed="1"
-        )
-    evaluation = EvalFile.model_validate(document)
-    scores = {key: score.correct / score.total for key, score in evaluation.categories.items()}
-    return Side(name=evaluation.model or path.stem, accuracy=scores, benchmark=evaluation.benchmark)
-
-
-def _classes(path: Path, document: Document) -> Side:
-    return Side(name=path.stem, accuracy={key: float(document[key]) for key in CATEGORIES})
 
 
 def _llama_bench(path: Path, document: Document) -> Side:
@@ -224,15 +196,11 @@ def _rows_with(key: str) -> Callable[[Document], bool]:
     return recognise
 
 
-def _is_classes(document: Document) -> bool:
-    return isinstance(document, dict) and document.keys() >= CATEGORIES.keys()
-
-
 Reader = Callable[[Path, Document], Side]
 READERS: tuple[tuple[Callable[[Document], bool], Reader], ...] = (
     (_has_format("alpaca2-bench"), _ours),
-    (_has_format("alpaca2-eval"), _evaluation),
+    (_has_format("alpaca2-eval"), read_evaluation),
     (_rows_with("avg_ts"), _llama_bench),
     (_rows_with("format"), _several),
-    (_is_classes, _classes),  # result_0_classes_acc.json of atb_speed_sdk
+    (is_classes, read_classes),  # result_0_classes_acc.json of atb_speed_sdk
 )

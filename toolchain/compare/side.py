@@ -1,11 +1,19 @@
 """One of the two results that are compared, whatever it was read from."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field
 
 from runtime.record import Record
 from toolchain.bench.llama_bench import SpeedTest
 
-__all__ = ["CATEGORIES", "CaseTimes", "Side"]
+__all__ = ["CATEGORIES", "CaseTimes", "Conditions", "Count", "Measured", "Side"]
+
+Conditions = dict[str, str]  # what a figure depends on besides model and machine, and its value
+# A time or a rate is a number that a ratio can be made of.
+Measured = Annotated[float, Field(ge=1e-9, le=1e15, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 
 # Key in a file of results, and what the manual calls it; in the manual's order.
 CATEGORIES = {
@@ -20,11 +28,11 @@ CATEGORIES = {
 class CaseTimes(Record):
     """Forward times of one case; a length that is not stated goes with any."""
 
-    batch_size: int
-    first_token_ms: float
-    per_token_ms: float
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    batch_size: Count
+    first_token_ms: Measured
+    per_token_ms: Measured
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
 
     def matches(self, other: "CaseTimes") -> bool:
         """Whether both are times of the same case, as far as is known."""
@@ -44,6 +52,7 @@ class Side:
     tests: as llama-bench has them; shown where one of the two comes from llama-bench.
     accuracy: share of right answers by key of CATEGORIES.
     benchmark: what the accuracy is of; "" where the file does not say.
+    exam, clocks: how accuracy and times were measured, as far as the file says.
     """
 
     name: str
@@ -52,6 +61,8 @@ class Side:
     from_llama_bench: bool = False
     accuracy: dict[str, float] = field(default_factory=dict)
     benchmark: str = ""
+    exam: Conditions = field(default_factory=dict)
+    clocks: Conditions = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property

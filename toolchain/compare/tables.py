@@ -1,12 +1,12 @@
-"""A comparison as the manual's tables, and as JSON."""
+"""A comparison as the manual's tables, in four digits, and as JSON with all."""
 
-import json
 from collections.abc import Iterator
 
 from toolchain.bench.llama_bench import COLUMNS
 from toolchain.compare.comparison import Comparison, Performance
 from toolchain.compare.side import CATEGORIES, CaseTimes
-from toolchain.table import Table
+from toolchain.documents import document
+from toolchain.table import Table, four_digits
 
 __all__ = ["comparison_json", "comparison_tables"]
 
@@ -22,14 +22,19 @@ TIMES = (
 
 def comparison_tables(comparison: Comparison) -> Iterator[Table]:
     """Only those that have rows."""
-    ours, theirs = comparison.ours.name, comparison.theirs.name
+    ours, theirs = comparison.names
     accuracy = tuple(
-        (CATEGORIES[line.category], str(line.ours), str(line.theirs), _eight_digits(line.ratio))
+        (
+            CATEGORIES[line.category],
+            four_digits(line.ours),
+            four_digits(line.theirs),
+            _ratio(line.ratio),
+        )
         for line in comparison.accuracy
     )
     times = tuple(row for pair in comparison.performance for row in _times(pair, ours, theirs))
     speeds = tuple(
-        (*speed.test.cells, "" if speed.ratio is None else f"{speed.ratio:.2f}")
+        (*speed.test.cells, "" if speed.ratio is None else four_digits(speed.ratio))
         for speed in comparison.speeds
     )
     for title, columns, rows in (
@@ -60,26 +65,26 @@ def comparison_json(comparison: Comparison) -> str:
         {**speed.test.model_dump(), "test": speed.test.test, "ratio": speed.ratio}
         for speed in comparison.speeds
     ]
-    document = {
-        "format": "alpaca2-compare",
-        "version": 1,
+    content = {
         "ours": comparison.ours.name,
         "theirs": comparison.theirs.name,
+        "differences": comparison.differences,
         "accuracy": accuracy,
         "performance": performance,
         "tests": speeds,
         "notes": comparison.notes,
     }
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    return document("compare", content)
 
 
 def _times(pair: Performance, ours: str, theirs: str) -> Iterator[tuple[str, ...]]:
     """Theirs, ours and the ratio, as the manual has them."""
     for name, times in ((theirs, pair.theirs), (ours, pair.ours)):
         batch, lengths = str(times.batch_size), _lengths(times)
-        yield name, batch, lengths, str(times.first_token_ms), str(times.per_token_ms)
-    ratios = (str(pair.first_token_ratio), str(pair.per_token_ratio))
-    yield RATIO, str(pair.ours.batch_size), "", *ratios
+        figures = (times.first_token_ms, times.per_token_ms)
+        yield name, batch, lengths, *map(four_digits, figures)
+    ratios = (pair.first_token_ratio, pair.per_token_ratio)
+    yield RATIO, str(pair.ours.batch_size), "", *map(four_digits, ratios)
 
 
 def _lengths(times: CaseTimes) -> str:
@@ -87,5 +92,5 @@ def _lengths(times: CaseTimes) -> str:
     return ", ".join("?" if length is None else str(length) for length in stated)
 
 
-def _eight_digits(ratio: float | None) -> str:
-    return "-" if ratio is None else f"{ratio:.8f}"
+def _ratio(ratio: float | None) -> str:
+    return "-" if ratio is None else four_digits(ratio)

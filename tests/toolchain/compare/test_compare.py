@@ -18,14 +18,15 @@ from toolchain.compare.comparison import compare
 from toolchain.compare.read import read_side
 from toolchain.compare.tables import comparison_json, comparison_tables
 
-# The manual's tables, cell by cell.
+# The manual's tables, cell by cell in four digits, and its ratios in all that it prints.
 MANUAL_ACCURACY = (
-    ("STEM", "0.38372093023255816", "0.38372093023255816", "1.00000000"),
-    ("Social Science", "0.48", "0.48", "1.00000000"),
-    ("Humanities", "0.45136186770428016", "0.45136186770428016", "1.00000000"),
-    ("Other", "0.4036458333333333", "0.4036458333333333", "1.00000000"),
-    ("Avg acc", "0.42199108469539376", "0.42199108469539376", "1.00000000"),
+    ("STEM", "0.3837", "0.3837", "1.000"),
+    ("Social Science", "0.4800", "0.4800", "1.000"),
+    ("Humanities", "0.4514", "0.4514", "1.000"),
+    ("Other", "0.4036", "0.4036", "1.000"),
+    ("Avg acc", "0.4220", "0.4220", "1.000"),
 )
+FIRST_RATIO, NEXT_RATIO = 0.7418737467713726, 0.7893495066639305
 ANSWERS = {  # right and all: what the manual's shares are of
     "STEM": (165, 430),
     "Social Science": (132, 275),
@@ -55,7 +56,7 @@ def llama_row(prompt: int, new: int, depth: int, rate: float) -> dict[str, Any]:
     }
 
 
-def evaluation(benchmark: str = "ceval") -> dict[str, Any]:
+def evaluation(benchmark: str = "ceval", **more: object) -> dict[str, Any]:
     scores = {key: {"correct": right, "total": total} for key, (right, total) in ANSWERS.items()}
     return {
         "format": "alpaca2-eval",
@@ -63,6 +64,7 @@ def evaluation(benchmark: str = "ceval") -> dict[str, Any]:
         "benchmark": benchmark,
         "shots": 5,
         "categories": scores,
+        **more,
     }
 
 
@@ -83,11 +85,13 @@ def test_the_manuals_tables_come_out_of_its_own_rows() -> None:
     accuracy, times = comparison_tables(comparison)
     assert accuracy.rows == MANUAL_ACCURACY
     a100, chip, ratio = times.rows
-    assert a100[0::3] == ("A100", "44.09995588")
-    assert (chip[0], *chip[3:]) == ("910B3（313T）", "59.44401735729642", "14.25532105233934")
-    assert ratio[3] == "0.7418737467713726"
+    assert a100[0::3] == ("A100", "44.10")
+    assert (chip[0], *chip[3:]) == ("910B3（313T）", "59.44", "14.26")
+    assert ratio[3:] == ("0.7419", "0.7893")
+    [pair] = json.loads(comparison_json(comparison))["performance"]
+    assert pair["first_token_ratio"] == FIRST_RATIO
     # The manual's own last digit is of an A100 time with more than the eight decimals it prints.
-    assert float(ratio[4]) == pytest.approx(0.7893495066639305, rel=2e-16, abs=0)
+    assert pair["per_token_ratio"] == pytest.approx(NEXT_RATIO, rel=2e-16, abs=0)
 
 
 def test_the_manuals_unit_is_mended_and_said_so() -> None:
@@ -102,7 +106,7 @@ def test_an_evaluation_is_compared_with_the_manual(tmp_path: Path) -> None:
     ours = read_side(saved(tmp_path / "ours.json", evaluation()))
     comparison = compare(ours, read_side("manual:910b3"))
     [table] = comparison_tables(comparison)
-    assert [row[-1] for row in table.rows] == ["1.00000000"] * 5
+    assert [row[-1] for row in table.rows] == ["1.000"] * 5
 
 
 def test_the_original_file_of_accuracies_is_read(tmp_path: Path) -> None:
@@ -209,11 +213,11 @@ def test_the_command_prints_tables_markdown_or_json() -> None:
         )
 
     pair = ("manual:910b3", "manual:a100")
-    assert "0.7418737467713726" in run(*pair).stdout
-    assert "| STEM | 0.38372093023255816 |" in run(*pair, "--markdown").stdout
+    assert "0.7419" in run(*pair).stdout
+    assert "| STEM | 0.3837 | 0.3837 | 1.000 |" in run(*pair, "--markdown").stdout
     document = json.loads(run(*pair, "--json").stdout)
     assert document["format"] == "alpaca2-compare"
-    assert document["performance"][0]["first_token_ratio"] == 0.7418737467713726
+    assert document["performance"][0]["first_token_ratio"] == FIRST_RATIO
     wrong = run("manual:310p3", "manual:a100")
     assert wrong.returncode == 1
     assert "allowed: manual:910b3, manual:a100" in wrong.stderr
