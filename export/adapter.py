@@ -40,4 +40,4 @@ def refuse_adapter(model: Path) -> None:
 
 def _text(settings: dict[str, Any], key: str, default: str) -> str:
     value = settings.get(key)
-    return value[:100] if isinstance(value, str) else default
+    return value[:100] if isinstance(value, str) and value else default

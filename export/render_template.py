@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-CPU_SECONDS = 5
+CPU_SECONDS = 2
 MEMORY_BYTES = 1 << 30
 MAX_CHARACTERS = 100_000
 

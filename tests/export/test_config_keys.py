@@ -219,6 +219,10 @@ ADAPTERS = {
         (ADAPTERS, "a LoRA adapter of llama-2-7b"),
         ({"adapter_config.json": '{"peft_type": "IA3"}'}, "a IA3 adapter of an unknown base"),
         ({"adapter_config.json": "{}"}, "a PEFT adapter of an unknown base"),
+        (
+            {"adapter_config.json": '{"peft_type": "LORA", "base_model_name_or_path": ""}'},
+            "a LoRA adapter of an unknown base",
+        ),
         ({"adapter_model.safetensors": ""}, "a PEFT adapter of an unknown base"),
         ({"adapter_model-00001-of-00002.safetensors": ""}, "a PEFT adapter of an unknown base"),
     ],
