@@ -10,8 +10,6 @@ from runtime.progress import SILENT
 from tests.paths import DATA
 from toolchain.choices import Choices
 
-silent = SILENT
-
 
 def make_bundles(directory: Path) -> None:
     """Writes checkpoint, {small,talk}-exported, small-fp32 and talk-{fp32,int8,int4,int4-kv8}."""
@@ -22,24 +20,24 @@ def make_bundles(directory: Path) -> None:
 
     directory.mkdir(parents=True, exist_ok=True)
     if not (directory / "checkpoint").exists():
-        make_miniature(directory / "checkpoint", progress=silent)
+        make_miniature(directory / "checkpoint", progress=SILENT)
     for name, precisions in {"small": ["fp32"], "talk": ["fp32", "int8", "int4"]}.items():
         profile = load_profile(str(DATA / f"{name}.toml"))
         output = directory / f"{name}-exported"
-        exported = export_bundle(directory / "checkpoint", profile, output, silent)
+        exported = export_bundle(directory / "checkpoint", profile, output, SILENT)
         for weights in precisions:
             compile_bundle(
-                exported, directory / f"{name}-{weights}", Choices(weights=weights), progress=silent
+                exported, directory / f"{name}-{weights}", Choices(weights=weights), progress=SILENT
             )
     cached = directory / "talk-int4-kv8"
-    compile_bundle(exported, cached, Choices(weights="int4", kv_cache="int8"), progress=silent)
+    compile_bundle(exported, cached, Choices(weights="int4", kv_cache="int8"), progress=SILENT)
 
 
 def export_mini(shared_data: Path, output: Path) -> None:
     from export.exporter import export_bundle
     from profiles import load_profile
 
-    export_bundle(shared_data / "alpaca2-mini", load_profile("cpu"), output, silent)
+    export_bundle(shared_data / "alpaca2-mini", load_profile("cpu"), output, SILENT)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.paths import SHARED
+
+hypothesis.settings.register_profile("suite", deadline=None)  # the cores may be busy
+hypothesis.settings.load_profile("suite")
 
 SLOW_FIXTURES = {"bundles", "mini_exported"}
 Make = Callable[[Path], object]

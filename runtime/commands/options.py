@@ -106,7 +106,10 @@ SAMPLING_OPTIONS = {
     ),
     "ignore_eos": SamplingOption(bool, "Do not stop at any token."),
 }
-NOT_OPTIONS = {"logprobs": "an option of generate alone: only its --json can show them"}
+NOT_OPTIONS = {
+    "logprobs": "an option of generate alone: only its --json can show them",
+    "max_length": "a default of generation_config.json; --max-tokens says the same of the answer",
+}
 
 
 def with_sampling_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -10,13 +10,13 @@ from export.miniature import DIALOGUES
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.completion import complete
 from runtime.engine.engine import Engine
+from runtime.progress import SILENT
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
 from runtime.text.template import Message
 from runtime.text.tokenizer import Tokenizer
 from tests.ascend.conftest import Toolkit
 from tests.ascend.tokens import SOC, Card, assert_shares_all
-from tests.bundles import silent
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 
@@ -47,7 +47,7 @@ def test_the_miniature_talks_word_for_word(
     toolkit()
     exported = load_bundle(bundles / "talk-exported")
     bundle = compile_bundle(
-        exported, tmp_path / "om", Choices(target=target, weights=weights), progress=silent
+        exported, tmp_path / "om", Choices(target=target, weights=weights), progress=SILENT
     )
     assert_shares_all(bundle)
     card(soc_name=SOC[target])
@@ -64,7 +64,7 @@ def test_without_a_pass_it_talks_the_same(
         exported,
         tmp_path / "om",
         Choices(target="310p3", weights="fp16", without=(without,)),
-        progress=silent,
+        progress=SILENT,
     )
     assert bundle.manifest.device is not None
     layout = "HND" if without == "rows_first_cache" else "NHD"
@@ -80,7 +80,7 @@ def test_an_old_cann_gets_one_model_in_gears_and_talks_the_same(
     toolkit(cann_version="8.2.RC1")
     exported = load_bundle(bundles / "talk-exported")
     bundle = compile_bundle(
-        exported, tmp_path / "om", Choices(target="310p3", weights=weights), progress=silent
+        exported, tmp_path / "om", Choices(target="310p3", weights=weights), progress=SILENT
     )
     assert {graph.path for graph in bundle.manifest.graphs} == {"graphs/decoder.om"}
     assert [graph.spec.name for graph in bundle.manifest.graphs] == ["prefill_s64", "decode_b1"]
@@ -97,6 +97,6 @@ def test_optional_kernels_talk_the_same(
     changes = {"target": "310p3", "weights": "int8", "block_size": 64}
     profile = {**exported.manifest.profile, **changes, "passes": ["npu_rms_norm"]}
     manifest = exported.manifest.model_copy(update={"profile": profile})
-    bundle = compile_bundle(replace(exported, manifest=manifest), tmp_path / "om", progress=silent)
+    bundle = compile_bundle(replace(exported, manifest=manifest), tmp_path / "om", progress=SILENT)
     card()
     assert answers(bundle) == EXPECTED

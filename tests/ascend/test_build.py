@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from runtime.bundle.reader import Bundle, load_bundle
-from runtime.progress import Silent
+from runtime.progress import SILENT, Silent
 from tests.ascend.conftest import Toolkit
-from tests.bundles import silent
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle, dry_run
 from toolchain.errors import TargetError
@@ -27,7 +26,7 @@ CHOICES = Choices(target="310p3", weights="fp16")
 
 
 def build(exported: Bundle, output: Path, choices: Choices = CHOICES) -> Bundle:
-    return compile_bundle(exported, output, choices, progress=silent)
+    return compile_bundle(exported, output, choices, progress=SILENT)
 
 
 FAILURES = {
@@ -213,7 +212,7 @@ def test_gears_are_not_tried_where_they_cannot_help(
 ) -> None:
     """All is shared already, and still too large: the bundle says so, and the loader will."""
     toolkit()
-    bundle = compile_bundle(_with_memory(exported, 1_000_000), tmp_path / "om", progress=silent)
+    bundle = compile_bundle(_with_memory(exported, 1_000_000), tmp_path / "om", progress=SILENT)
     assert len({graph.path for graph in bundle.manifest.graphs}) == 3
     assert bundle.manifest.device is not None
     assert bundle.manifest.device.verdict.endswith(": does not fit")

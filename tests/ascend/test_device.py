@@ -10,10 +10,10 @@ import pytest
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.engine.engine import Engine
 from runtime.errors import SessionError
+from runtime.progress import SILENT
 from runtime.sessions import SESSIONS, SessionOptions, open_session
 from runtime.sessions.base import Logits, Session
 from tests.ascend.conftest import Toolkit, put_toolkit
-from tests.bundles import silent
 from tests.emulator.device import Emulator
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
@@ -30,7 +30,7 @@ def talk(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     with pytest.MonkeyPatch.context() as patch:
         put_toolkit(directory / "cann", patch)
         return compile_bundle(
-            exported, directory / "om", Choices(target="310p3", weights="fp16"), progress=silent
+            exported, directory / "om", Choices(target="310p3", weights="fp16"), progress=SILENT
         )
 
 
@@ -71,7 +71,7 @@ def test_in_gears_a_token_runs_in_the_gear_of_one_row(
     toolkit(cann_version="8.3.RC1")
     exported = load_bundle(bundles / "talk-exported")
     bundle = compile_bundle(
-        exported, tmp_path / "om", Choices(target="310p3", weights="fp16"), progress=silent
+        exported, tmp_path / "om", Choices(target="310p3", weights="fp16"), progress=SILENT
     )
     emulator = card(cann="8.3.RC1", external_weight_api=False)
     with closing(open_session(bundle)) as session:

@@ -13,9 +13,9 @@ from profiles import Profile, load_profile
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.engine.engine import Engine
 from runtime.errors import SessionError
+from runtime.progress import SILENT
 from runtime.sessions import open_session
 from tests.ascend.conftest import put_toolkit
-from tests.bundles import silent
 from tests.emulator.device import Emulator
 from tests.paths import DATA
 from toolchain.compiler import compile_bundle
@@ -50,12 +50,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
     (directory / "model").mkdir()
     (directory / "model" / "config.json").write_text(json.dumps(CONFIG))
     source = directory / "exported"
-    exported = export_bundle(directory / "model", profile(), source, silent, "dummy")
+    exported = export_bundle(directory / "model", profile(), source, SILENT, "dummy")
     compiled = {}
     for form, cann in FORMS.items():
         with pytest.MonkeyPatch.context() as patch:
             put_toolkit(directory / f"cann-{form}", patch, cann_version=cann)
-            compile_bundle(exported, directory / form, progress=silent)
+            compile_bundle(exported, directory / form, progress=SILENT)
         compiled[form] = load_bundle(directory / form)
     return compiled
 

@@ -16,9 +16,9 @@ from profiles import load_profile
 from runtime.bundle.manifest import FileEntry, Graph
 from runtime.bundle.reader import GENERATION_CONFIG, GRAPHS_DIR, TOKENIZER, WEIGHTS_DIR, Bundle
 from runtime.errors import SessionError
+from runtime.progress import SILENT
 from runtime.sessions import open_session
 from tests.ascend.conftest import put_toolkit
-from tests.bundles import silent
 from tests.emulator.device import Emulator
 from tests.models import SEVEN_B, bare_manifest
 from toolchain import compiler
@@ -77,7 +77,7 @@ def seven_b(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     with pytest.MonkeyPatch.context() as patch:
         put_toolkit(directory / "cann", patch, workspace_bytes=100_000_000)
         patch.setattr(compiler, "require_memory", lambda *_: None)  # that of a build server
-        return compiler.compile_bundle(exported, directory / "om", progress=silent)
+        return compiler.compile_bundle(exported, directory / "om", progress=SILENT)
 
 
 def test_the_plan_fits_with_one_copy_of_the_weights_and_not_with_two() -> None:

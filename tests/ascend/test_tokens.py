@@ -12,11 +12,11 @@ from profiles import load_profile
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.engine.engine import Engine
 from runtime.engine.kv_cache import common_prefix
+from runtime.progress import SILENT
 from runtime.sessions import open_session
 from tests.ascend.conftest import Toolkit
 from tests.ascend.memoriser import SEQUENCES, make_memoriser
 from tests.ascend.tokens import SOC, Card, assert_shares_all, greedy
-from tests.bundles import silent
 from tests.paths import DATA
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
@@ -30,7 +30,7 @@ def memoriser(tokenizer_model: Path, tmp_path_factory: pytest.TempPathFactory) -
     directory = tmp_path_factory.mktemp("memoriser")
     make_memoriser(directory / "model", tokenizer_model)
     profile = load_profile(str(DATA / "small.toml"))
-    return export_bundle(directory / "model", profile, directory / "exported", silent)
+    return export_bundle(directory / "model", profile, directory / "exported", SILENT)
 
 
 @pytest.mark.parametrize("target", ["cpu", *SOC])
@@ -40,7 +40,7 @@ def test_what_a_model_knows_by_heart_is_said_on_every_target(
     """Prompts of a graph and a bit; the heads of keys and values are shared by two of queries."""
     toolkit()
     choices = Choices(target=target, weights="fp32" if target == "cpu" else "fp16")
-    bundle = compile_bundle(memoriser, tmp_path / "out", choices, progress=silent)
+    bundle = compile_bundle(memoriser, tmp_path / "out", choices, progress=SILENT)
     card(soc_name=SOC.get(target, "Ascend310P3"))
     prompts = [ids[:11] for ids in SEQUENCES]
     assert greedy(bundle, prompts, 29) == [ids[11:] for ids in SEQUENCES]
@@ -51,7 +51,7 @@ def mini(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The small trained checkpoint with the real tokenizer, in graphs of 64 and 1 rows."""
     output = tmp_path_factory.mktemp("mini") / "exported"
     profile = load_profile(str(DATA / "talk.toml"))
-    return export_bundle(shared_data / "alpaca2-mini", profile, output, silent)
+    return export_bundle(shared_data / "alpaca2-mini", profile, output, SILENT)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def documents(shared_data: Path) -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def on_cpu(mini: Bundle) -> Bundle:
-    return compile_bundle(mini, mini.path.parent / "fp32", Choices(weights="fp32"), progress=silent)
+    return compile_bundle(mini, mini.path.parent / "fp32", Choices(weights="fp32"), progress=SILENT)
 
 
 @pytest.mark.parametrize("target", SOC)
@@ -77,7 +77,7 @@ def test_a_trained_model_generates_the_tokens_of_the_cpu(
 ) -> None:
     toolkit()
     bundle = compile_bundle(
-        mini, tmp_path / "om", Choices(target=target, weights="fp16"), progress=silent
+        mini, tmp_path / "om", Choices(target=target, weights="fp16"), progress=SILENT
     )
     assert_shares_all(bundle)
     card(soc_name=SOC[target])
@@ -101,7 +101,7 @@ def test_where_it_says_another_token_float16_cannot_tell_the_two_apart(
     prompts the second goes its own way, at the eighth token."""
     toolkit()
     bundle = compile_bundle(
-        mini, tmp_path / "om", Choices(target="310p3", weights="fp16"), progress=silent
+        mini, tmp_path / "om", Choices(target="310p3", weights="fp16"), progress=SILENT
     )
     card()
     prompts = [ids[len(ids) // 2 :][:24] for ids in documents if len(ids) > 60][:4]
@@ -125,7 +125,7 @@ def test_the_miniature_generates_the_tokens_of_the_cpu(
     toolkit()
     exported = load_bundle(bundles / "talk-exported")
     bundle = compile_bundle(
-        exported, tmp_path / "om", Choices(target=target, weights="fp16"), progress=silent
+        exported, tmp_path / "om", Choices(target=target, weights="fp16"), progress=SILENT
     )
     dialogues = json.loads((bundles / "checkpoint" / "dialogue_ids.json").read_text())
     prompts = [ids[: len(ids) * part // 8] for part in (7, 6) for ids in dialogues][:20]
@@ -141,7 +141,7 @@ def test_several_sequences_at_once_give_the_tokens_of_each_alone(
     toolkit()
     exported = load_bundle(bundles / "small-exported")
     choices = Choices(target="910b3", weights="fp16")
-    bundle = compile_bundle(exported, tmp_path / "om", choices, progress=silent)
+    bundle = compile_bundle(exported, tmp_path / "om", choices, progress=SILENT)
     card(soc_name="Ascend910B3")
     prompts = [[5, 6, 7, 8, 9], [11, 12], [21, 22, 23, 24, 25, 26, 27, 28, 29]]
     alone = greedy(bundle, prompts, 12)
@@ -166,7 +166,7 @@ def test_a_shared_prefix_is_copied_on_the_device(
     toolkit()
     exported = load_bundle(bundles / "small-exported")
     choices = Choices(target="310p3", weights="fp16")
-    bundle = compile_bundle(exported, tmp_path / "om", choices, progress=silent)
+    bundle = compile_bundle(exported, tmp_path / "om", choices, progress=SILENT)
     emulator = card()
     prompt = [5, 6, 7, 8, 9, 10, 11, 12]
     with closing(open_session(bundle)) as session:

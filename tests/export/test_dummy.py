@@ -12,10 +12,10 @@ from profiles import load_profile
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.engine.engine import Engine
 from runtime.engine.generate import generate
+from runtime.progress import SILENT
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
 from runtime.text.tokenizer import Tokenizer
-from tests.bundles import silent
 from tests.paths import DATA
 
 pytestmark = pytest.mark.slow
@@ -41,7 +41,7 @@ def config_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def export(model: Path, output: Path) -> Bundle:
     profile = load_profile(str(DATA / "two.toml"))
-    return export_bundle(model, profile, output, silent, load_format="dummy")
+    return export_bundle(model, profile, output, SILENT, load_format="dummy")
 
 
 @pytest.fixture(scope="module")
@@ -86,4 +86,4 @@ def test_the_same_config_gives_the_same_bytes(
 def test_without_dummy_the_weights_are_missed(config_only: Path, tmp_path: Path) -> None:
     profile = load_profile(str(DATA / "small.toml"))
     with pytest.raises(CheckpointError, match=r"no tokenizer\.model"):
-        export_bundle(config_only, profile, tmp_path / "other", silent)
+        export_bundle(config_only, profile, tmp_path / "other", SILENT)

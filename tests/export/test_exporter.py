@@ -21,10 +21,9 @@ from profiles import Profile, load_profile
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.engine.engine import Engine
 from runtime.engine.generate import generate
-from runtime.progress import Silent
+from runtime.progress import SILENT, Silent
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
-from tests.bundles import silent
 from tests.models import TINY
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
@@ -100,7 +99,7 @@ def tied(tmp_path_factory: pytest.TempPathFactory, miniature_dir: Path) -> Expor
     directory, tensors = tmp_path_factory.mktemp("tied"), random_tensors(torch.bfloat16)
     del tensors["lm_head.weight"]
     model = write_checkpoint(directory / "model", tensors, miniature_dir, tie_word_embeddings=True)
-    return model, export_bundle(model, profile(12), directory / "bundle", silent)
+    return model, export_bundle(model, profile(12), directory / "bundle", SILENT)
 
 
 @torch.no_grad()
@@ -149,7 +148,7 @@ def test_a_value_beyond_float16_is_refused_by_the_tensor_s_name(
     tensors[GATE][3, 5] = value
     model = write_checkpoint(tmp_path / "model", tensors, miniature_dir)
     with pytest.raises(CheckpointError) as caught:
-        export_bundle(model, profile(12), tmp_path / "bundle", silent)
+        export_bundle(model, profile(12), tmp_path / "bundle", SILENT)
     what = f"tensor {GATE.removeprefix('model.')} has values that are not finite in float16"
     assert str(caught.value) == f"{what}; got {shown}; allowed: up to 65504"
     assert list(tmp_path.iterdir()) == [model]
@@ -185,7 +184,7 @@ def test_a_refusal_leaves_nothing_and_keeps_the_bundle_that_was_there(
     spoil(model)
     for output in (tmp_path / "bundle", before):
         with pytest.raises((ConfigError, CheckpointError)) as caught:
-            export_bundle(model, profile(12), output, silent)
+            export_bundle(model, profile(12), output, SILENT)
         assert said in str(caught.value)
     assert sorted(tmp_path.iterdir()) == [before, model]
     assert load_bundle(before).manifest == tied[1].manifest
@@ -219,7 +218,7 @@ def mini(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """The real checkpoint with two graphs of the shipped profile's cache."""
     output, num_threads = tmp_path_factory.mktemp("mini") / "bundle", torch.get_num_threads()
     torch.set_num_threads(1)  # waiting for a second one costs more than such small products
-    yield export_bundle(shared_data / "alpaca2-mini", profile(2048, seq_len=16), output, silent)
+    yield export_bundle(shared_data / "alpaca2-mini", profile(2048, seq_len=16), output, SILENT)
     torch.set_num_threads(num_threads)
 
 
@@ -245,7 +244,7 @@ def test_greedy_text_is_transformers_text(mini: Bundle, shared_data: Path, tmp_p
     assert len({tuple(prompt) for prompt in prompts}) == 20
     model = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32)
     theirs = model.generate(torch.tensor(prompts), max_new_tokens=64, do_sample=False)[:, 24:]
-    compiled = compile_bundle(mini, tmp_path / "fp32", Choices(weights="fp32"), progress=silent)
+    compiled = compile_bundle(mini, tmp_path / "fp32", Choices(weights="fp32"), progress=SILENT)
     engine = Engine(open_session(compiled))
     params = SamplingParams(max_tokens=64, stop_token_ids=(2,))
     for prompt, answer in zip(prompts, theirs.tolist(), strict=True):

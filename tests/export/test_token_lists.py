@@ -86,7 +86,7 @@ def theirs_of(tokenizer: Any, text: str) -> list[int]:
 
 @pytest.mark.parametrize("legacy", [False, True])
 @given(parts=st.lists(st.sampled_from(PARTS), max_size=12))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_texts_have_the_ids_and_ids_the_texts_of_transformers(
     both: dict[bool, tuple[Tokenizer, Any]], legacy: bool, parts: list[str]
 ) -> None:
@@ -98,7 +98,7 @@ def test_texts_have_the_ids_and_ids_the_texts_of_transformers(
 
 
 @given(token_ids=st.lists(st.integers(3 + 256, 646), max_size=12))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_any_ids_have_the_text_of_transformers(
     both: dict[bool, tuple[Tokenizer, Any]], token_ids: list[int]
 ) -> None:

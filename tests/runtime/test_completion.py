@@ -195,7 +195,7 @@ short_texts = st.text("ab", max_size=3)
 stop_texts = st.text("ab", min_size=1, max_size=3)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.lists(stop_texts, max_size=3), st.lists(short_texts, max_size=10))
 def test_stop_strings_cut_the_joined_text_wherever_the_chunks_end(
     stop: list[str], chunks: list[str]

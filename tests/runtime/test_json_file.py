@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import BundleError
@@ -28,7 +28,6 @@ def refusal(data: bytes) -> str:
 
 
 @given(VALUES, st.sampled_from([b"", b"\xef\xbb\xbf"]))
-@settings(deadline=None)
 def test_what_python_writes_is_read_back_with_or_without_a_byte_order_mark(
     value: object, mark: bytes
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from runtime.bundle.manifest import GraphSpec
 from runtime.bundle.reader import load_bundle
-from tests.bundles import silent
+from runtime.progress import SILENT
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError
@@ -28,7 +28,7 @@ def test_what_cannot_be_compiled_is_refused_and_leaves_nothing(
 ) -> None:
     with pytest.raises(TargetError, match=says):
         compile_bundle(
-            load_bundle(bundles / source), tmp_path / "out", Choices(**options), progress=silent
+            load_bundle(bundles / source), tmp_path / "out", Choices(**options), progress=SILENT
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -40,7 +40,7 @@ def test_a_graph_that_the_kernel_cannot_run_is_refused(bundles: Path, tmp_path: 
     graphs = (first.model_copy(update={"spec": spec}), *rest)
     object.__setattr__(bundle, "manifest", bundle.manifest.model_copy(update={"graphs": graphs}))
     with pytest.raises(TargetError, match="prefill_b2_s4"):
-        compile_bundle(bundle, tmp_path / "out", progress=silent)
+        compile_bundle(bundle, tmp_path / "out", progress=SILENT)
     assert list(tmp_path.iterdir()) == []
 
 

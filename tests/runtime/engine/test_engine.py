@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.bundle.manifest import Graph
@@ -85,7 +85,6 @@ def model(request: pytest.FixtureRequest, bundles: Path) -> Iterator[Model]:
         yield Model(session=session, engine=engine, atol=TOLERANCES[request.param], truth=truth)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 200), st.lists(st.integers(1, 40), min_size=1, max_size=4, unique=True))
 def test_a_plan_covers_the_prompt_padding_its_end_only_at_no_more_than_one_graphs_cost(
     num_tokens: int, seq_lens: list[int]

@@ -82,9 +82,7 @@ class PlainLists(RuleBasedStateMachine):
 
 
 TestAnySequenceOfCallsEqualsPlainLists = PlainLists.TestCase
-TestAnySequenceOfCallsEqualsPlainLists.settings = settings(
-    max_examples=100, stateful_step_count=30, deadline=None
-)
+TestAnySequenceOfCallsEqualsPlainLists.settings = settings(max_examples=100, stateful_step_count=30)
 
 
 @given(token_lists, token_lists)

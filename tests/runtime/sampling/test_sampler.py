@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -122,7 +122,6 @@ def test_ids_outside_the_vocabulary_are_refused_by_name(bad: int) -> None:
             Sampler(params, [], VOCAB, make_rng(0))
 
 
-@settings(deadline=None)
 @given(rows, any_params, st.lists(token_ids, max_size=5), st.integers(-(2**63), 2**63 - 1))
 def test_every_combination_of_settings_equals_the_reference(
     logits: Logits, params: SamplingParams, prompt_ids: list[int], seed: int
@@ -147,7 +146,6 @@ def test_a_large_vocabulary_with_many_ties_equals_the_reference(
     assert sample(logits, params, 20, seed=5) == expected
 
 
-@settings(deadline=None)
 @given(rows, st.integers(1, VOCAB), shares, shares)
 def test_only_ids_inside_top_k_top_p_and_min_p_are_drawn(
     logits: Logits, top_k: int, top_p: float, min_p: float
@@ -164,14 +162,12 @@ def test_top_p_stops_where_its_share_is_met_exactly() -> None:
     assert set(sample(np.zeros(4, np.float32), half, 50)) == {0, 1}
 
 
-@settings(deadline=None)
 @given(rows, st.integers(0, VOCAB + 2))
 def test_the_ranking_puts_the_lower_id_first_on_ties(logits: Logits, num: int) -> None:
     full = sorted(range(VOCAB), key=lambda i: (-logits[i], i))
     assert most_likely(logits, num).tolist() == full[:num]
 
 
-@settings(deadline=None)
 @given(rows)
 def test_temperature_0_and_top_k_1_take_the_first_argmax(logits: Logits) -> None:
     greedy = [int(np.argmax(logits))]
@@ -231,7 +227,6 @@ def test_unusable_logits_are_refused(values: list[float]) -> None:
         top_logprobs(logits, 0, 1)
 
 
-@settings(deadline=None)
 @given(rows, token_ids, st.integers(0, VOCAB))
 def test_logprobs_are_the_log_softmax_of_the_raw_logits_most_likely_first(
     logits: Logits, token_id: int, n: int

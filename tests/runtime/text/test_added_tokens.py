@@ -57,7 +57,7 @@ def test_a_text_is_cut_where_its_added_tokens_are(
     text=st.text("ab <|>"),
     contents=st.lists(st.text("ab <|>", min_size=1, max_size=3), max_size=4, unique=True),
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_nothing_of_a_text_is_lost(text: str, contents: list[str]) -> None:
     tokens = [AddedToken(id=640 + i, content=content) for i, content in enumerate(contents)]
     parts = AddedTokenFinder(tokens).split(text)

@@ -22,7 +22,7 @@ AWKWARD = [*"你界。龘𠮷é \n\t\0", "    ", "👩‍👩‍👧‍👦", "�
 RANDOM = st.text(st.characters(codec="utf-8", exclude_characters=SPACE_MARK))
 UNICODE = st.lists(st.sampled_from(AWKWARD) | RANDOM, max_size=8).map("".join)
 
-claims = settings(deadline=None, max_examples=200)
+claims = settings(max_examples=200)
 
 
 def train(folder: Path, *, add_dummy_prefix: bool) -> Path:

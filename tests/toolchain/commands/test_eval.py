@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from runtime.bundle.reader import load_bundle
+from runtime.progress import SILENT
 from runtime.text.tokenizer import Tokenizer
-from tests.bundles import silent
 from tests.paths import DATA
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
@@ -142,7 +142,7 @@ def real_bundles(mini_exported: Path, tmp_path_factory: pytest.TempPathFactory) 
     directory = tmp_path_factory.mktemp("real")
     exported = load_bundle(mini_exported)
     for weights in ("fp32", "int8"):
-        compile_bundle(exported, directory / weights, Choices(weights=weights), progress=silent)
+        compile_bundle(exported, directory / weights, Choices(weights=weights), progress=SILENT)
     return directory
 
 

@@ -18,11 +18,11 @@ from runtime.bundle.manifest import GraphSpec
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.bundle.writer import BundleWriter
 from runtime.errors import PromptError
+from runtime.progress import SILENT
 from runtime.sessions import Chunk, open_session
 from runtime.sessions.onnx.portable import PortableSession
 from runtime.text.template import Message, encode_chat
 from runtime.text.tokenizer import Tokenizer
-from tests.bundles import silent
 from tests.dialogues import AGAIN_ALONE, BOX, CAPITAL, LLAMA, STEPS
 from tests.paths import DATA
 from tests.toolchain.verify.planting import (
@@ -68,7 +68,7 @@ def run(
     loaded: list[Bundle], model: Path, sequences: list[list[int]], opener: Opener = open_session
 ) -> list[StageReport]:
     profile = load_profile(str(DATA / "small.toml"))
-    return verify(loaded, model, profile, sequences, progress=silent, opener=opener)
+    return verify(loaded, model, profile, sequences, progress=SILENT, opener=opener)
 
 
 def named(report: GraphReport) -> list[str]:
@@ -129,7 +129,7 @@ def test_a_wrong_rotary_base_shows_in_every_layer(
     config = json.loads((model / "config.json").read_bytes())
     (model / "config.json").write_text(json.dumps({**config, "rope_theta": 500.0}))
     profile = load_profile(str(DATA / "two.toml"))
-    exported = export_bundle(model, profile, tmp_path / "exported", silent)
+    exported = export_bundle(model, profile, tmp_path / "exported", SILENT)
     [stage] = run([exported], bundles / "checkpoint", sequences[:1])
     assert stage.verdict == "fail"
     assert [named(report) for report in stage.graphs] == [["layers 0 to 3"]] * len(GRAPHS)

@@ -41,7 +41,7 @@ def test_the_scaled_input_gives_the_models_epsilon(epsilon: float, magnitude: fl
         assert np.abs(rms_norm(x, PLUGIN_EPSILON) / theirs - 1).max() > 0.01
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     rows=st.integers(1, 9),
     columns=st.integers(1, 70),

@@ -11,8 +11,8 @@ import pytest
 
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.engine.engine import Engine
+from runtime.progress import SILENT
 from runtime.sessions import open_session
-from tests.bundles import silent
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 
@@ -53,7 +53,7 @@ def reference(
 ) -> float:
     output = tmp_path_factory.mktemp("fp32") / "out"
     return perplexity(
-        compile_bundle(exported, output, Choices(weights="fp32"), progress=silent), documents
+        compile_bundle(exported, output, Choices(weights="fp32"), progress=SILENT), documents
     )
 
 
@@ -69,6 +69,6 @@ def test_perplexity_stays_close_to_float32(
     tmp_path: Path,
 ) -> None:
     bundle = compile_bundle(
-        exported, tmp_path / "out", Choices(weights=weights, kv_cache=kv_cache), progress=silent
+        exported, tmp_path / "out", Choices(weights=weights, kv_cache=kv_cache), progress=SILENT
     )
     assert abs(perplexity(bundle, documents) / reference - 1) < limit

@@ -9,9 +9,9 @@ import pytest
 
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.bundle.tensor_names import new_key, new_value
+from runtime.progress import SILENT
 from runtime.sessions import Chunk, open_session
 from runtime.sessions.onnx.cpu import CpuSession
-from tests.bundles import silent
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError
@@ -100,5 +100,5 @@ def test_an_impossible_cache_is_refused(
     choices: Choices, says: str, exported: Bundle, tmp_path: Path
 ) -> None:
     with pytest.raises(TargetError, match=says):
-        compile_bundle(exported, tmp_path / "out", choices, progress=silent)
+        compile_bundle(exported, tmp_path / "out", choices, progress=SILENT)
     assert list(tmp_path.iterdir()) == []

@@ -12,11 +12,11 @@ from profiles.profile import exported_profile
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.completion import complete
 from runtime.engine.engine import Engine
+from runtime.progress import SILENT
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
 from runtime.text.template import Message
 from runtime.text.tokenizer import Tokenizer
-from tests.bundles import silent
 from tests.dialogues import CAPITAL
 from toolchain.choices import Choices
 from toolchain.cli import app
@@ -58,7 +58,7 @@ def test_a_bundle_without_one_pass_answers_the_same(
     name: str, weights: str, exported: Bundle, tmp_path: Path
 ) -> None:
     bundle = compile_bundle(
-        exported, tmp_path / "out", Choices(weights=weights, without=(name,)), progress=silent
+        exported, tmp_path / "out", Choices(weights=weights, without=(name,)), progress=SILENT
     )
     assert answer(bundle) == CAPITAL[1]
     assert bundle.manifest.provenance.options["without"] == [name]
@@ -74,7 +74,7 @@ def test_without_any_pass_that_can_be_disabled(exported: Bundle, tmp_path: Path)
         exported,
         tmp_path / "out",
         Choices(weights="fp32", without=tuple(SWITCHES)),
-        progress=silent,
+        progress=SILENT,
     )
     assert answer(bundle) == CAPITAL[1]
     assert not any(node.domain for node in first_graph(bundle))
@@ -121,5 +121,5 @@ def test_what_cannot_be_disabled_is_refused(
     name: str, says: str, exported: Bundle, tmp_path: Path
 ) -> None:
     with pytest.raises(TargetError, match=says):
-        compile_bundle(exported, tmp_path / "out", Choices(without=(name,)), progress=silent)
+        compile_bundle(exported, tmp_path / "out", Choices(without=(name,)), progress=SILENT)
     assert list(tmp_path.iterdir()) == []
