@@ -218,7 +218,14 @@ def test_a_reader_that_left_is_no_crash(bundle: Path) -> None:
 
 def test_interrupting_a_chat_exits_with_130_and_no_traceback(bundle: Path) -> None:
     arguments = [sys.executable, "-c", MAIN, "chat", str(bundle)]
-    with subprocess.Popen(arguments, stdin=-1, stdout=-1, stderr=-1) as chat:
+    with subprocess.Popen(
+        arguments,
+        stdin=-1,
+        stdout=-1,
+        stderr=-1,
+        # A shell starts what runs in the background with the signal ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as chat:
         assert chat.stderr is not None
         assert chat.stderr.readline().startswith(b"/reset")  # now it waits for a question
         chat.send_signal(signal.SIGINT)
