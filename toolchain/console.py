@@ -17,6 +17,7 @@ from rich.progress import (
     SpinnerColumn,
     Task,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
@@ -27,7 +28,7 @@ from runtime.console import note
 from runtime.printable import printable
 from runtime.timing import now
 
-__all__ = ["ConsoleProgress", "human_bytes", "print_table"]
+__all__ = ["ConsoleProgress", "FractionProgress", "human_bytes", "print_table"]
 
 PLAIN_WIDTH = 120  # of a file or a pipe
 LEAST_REST = 40  # columns for what stands beside the names
@@ -81,6 +82,39 @@ class ConsoleProgress:
         note(text)
 
 
+class FractionProgress:
+    """Shows how much of a known amount of work is done: a bar on a terminal, else plain lines.
+
+    Use as a context manager around the work.
+    """
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bar = rich.progress.Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=1.0)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def step(self, text: str, fraction: float) -> None:
+        """A step begins; so much of all is done."""
+        if self._console.is_terminal:
+            self._bar.update(self._task, description=printable(text), completed=fraction)
+        else:
+            note(text)
+
+
 class _Counted(ProgressColumn):
     """Columns about bytes while they are counted, else the seconds of the step."""
 
@@ -108,7 +142,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         cells = [row[i] for row in rows]
         table.add_column(
             _text(column),
-            justify="right" if _is_numeric(cells) else "left",
+            justify="right" if i > 0 and _is_numeric(cells) else "left",
             min_width=name_width if i == 0 else None,
             overflow="fold",
         )

@@ -3,10 +3,12 @@
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from io import StringIO
 from pathlib import Path
 
 from runtime.errors import ParameterError
 from toolchain.bench.result import BenchResult, Row
+from toolchain.result_files import write_file, write_named
 
 __all__ = ["COLUMNS", "check_names", "write_csv"]
 
@@ -49,16 +51,18 @@ def write_csv(results: Sequence[BenchResult], path: Path) -> list[Path]:
 
     Returns:
         The files written.
+
+    Raises:
+        UserError: they cannot be written.
     """
     if path.suffix == ".csv":
-        _write([row for result in results for row in result.rows], path)
+        write_named(path, _text([row for result in results for row in result.rows]))
         return [path]
-    path.mkdir(parents=True, exist_ok=True)
     written = []
     for result in results:
         for batch_size, rows in _by_batch(result.rows):
             file = path / _file_name(result, batch_size)
-            _write(rows, file)
+            write_file(file, _text(rows))
             written.append(file)
     return written
 
@@ -75,20 +79,21 @@ def _file_name(result: BenchResult, batch_size: int) -> str:
     return f"performance_test_{'_'.join(names)}_bs{batch_size}.csv"
 
 
-def _write(rows: Sequence[Row], path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for row in rows:
-            writer.writerow(
-                (
-                    row.batch_size,
-                    row.input_tokens,
-                    row.output_tokens,
-                    row.response_s.median,
-                    row.forward_first_ms.median,
-                    row.forward_next_ms.median,
-                    row.pre_next_ms.median,
-                    row.post_next_ms.median,
-                )
+def _text(rows: Sequence[Row]) -> str:
+    file = StringIO()
+    writer = csv.writer(file)
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow(
+            (
+                row.batch_size,
+                row.input_tokens,
+                row.output_tokens,
+                row.response_s.median,
+                row.forward_first_ms.median,
+                row.forward_next_ms.median,
+                row.pre_next_ms.median,
+                row.post_next_ms.median,
             )
+        )
+    return file.getvalue()

@@ -11,9 +11,12 @@ from toolchain.bench.curves import CURVES, Label
 from toolchain.bench.plots import Plot, chinese_font, draw
 from toolchain.bench.result import BenchResult
 from toolchain.bench.tables import facts, markdown, result_tables, results_json
+from toolchain.result_files import write_file
 from toolchain.table import Table
 
-__all__ = ["page", "write_report"]
+__all__ = ["RESULT", "page", "write_data", "write_report"]
+
+RESULT = "result.json"
 
 TABLE_TITLES = {
     "latency": "延迟",
@@ -40,26 +43,37 @@ def page(results: Sequence[BenchResult], plots: Sequence[Plot]) -> str:
     )
 
 
+def write_data(results: Sequence[BenchResult], directory: Path) -> list[Path]:
+    """Writes what needs no pictures: JSON, Markdown and CSV.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    texts = {RESULT: results_json(results) + "\n", "result.md": markdown(results)}
+    for name, text in texts.items():
+        write_file(directory / name, text)
+    return [*(directory / name for name in texts), *write_csv(results, directory)]
+
+
 def write_report(results: Sequence[BenchResult], directory: Path) -> list[Path]:
     """Writes report.html, which needs no other file, and the same as data and pictures.
 
     Returns:
         The files written.
+
+    Raises:
+        UserError: they cannot be written.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     plots = draw(results)
-    texts = {
-        "report.html": page(results, plots),
-        "result.json": results_json(results),
-        "result.md": markdown(results),
-    }
-    for name, text in texts.items():
-        (directory / name).write_text(text, encoding="utf-8")
+    files: dict[str, str | bytes] = {"report.html": page(results, plots)}
     for plot in plots:
-        (directory / f"{plot.name}.svg").write_text(plot.svg, encoding="utf-8")
-        (directory / f"{plot.name}.png").write_bytes(plot.png)
-    names = [*texts, *(f"{plot.name}.{kind}" for plot in plots for kind in ("svg", "png"))]
-    return [*(directory / name for name in names), *write_csv(results, directory)]
+        files |= {f"{plot.name}.svg": plot.svg, f"{plot.name}.png": plot.png}
+    for name, data in files.items():
+        write_file(directory / name, data)
+    return [*(directory / name for name in files), *write_data(results, directory)]
 
 
 def _figures(results: Sequence[BenchResult], plots: Sequence[Plot]) -> Iterator[str]:

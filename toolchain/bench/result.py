@@ -5,8 +5,9 @@ from statistics import median
 from typing import Literal, Self
 
 from runtime.record import Record
+from toolchain.bench.grid import Case
 
-__all__ = ["BenchResult", "Machine", "Mode", "Reach", "Row", "Spread"]
+__all__ = ["BenchResult", "Machine", "Mode", "Reach", "Row", "Setup", "Spread"]
 
 Mode = Literal["normal", "detail"]
 
@@ -92,6 +93,15 @@ class Row(Record):
     decode: Reach
 
     @property
+    def case(self) -> Case:
+        """Which one it is."""
+        return Case(
+            batch_size=self.batch_size,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+        )
+
+    @property
     def context_tokens(self) -> float:
         """Positions that decoding attends to, on average."""
         return self.input_tokens + self.output_tokens / 2
@@ -117,8 +127,29 @@ class Machine(Record):
     packages: dict[str, str]  # name -> version
 
 
+class Setup(Record):
+    """What figures depend on besides the case: rows of two setups are never mixed.
+
+    manifest_sha256: of the bundle; "" in files of an older version.
+    """
+
+    engine: str
+    device: str
+    model: str
+    target: str
+    weights: str
+    manifest_sha256: str = ""
+    mode: Mode
+    num_repeats: int
+    machine: Machine
+
+    def differences(self, other: "Setup") -> list[str]:
+        """Names of what is not the same."""
+        return [key for key in Setup.model_fields if getattr(self, key) != getattr(other, key)]
+
+
 class BenchResult(Record):
-    """All cases of one bundle on one device."""
+    """All cases of one bundle on one device; the fields of its Setup are among its own."""
 
     format: Literal["alpaca2-bench"] = "alpaca2-bench"
     version: Literal[1] = 1
@@ -127,6 +158,7 @@ class BenchResult(Record):
     model: str
     target: str
     weights: str
+    manifest_sha256: str = ""
     mode: Mode
     date: str
     num_repeats: int
@@ -138,6 +170,11 @@ class BenchResult(Record):
     peak_operations_source: str
     machine: Machine
     rows: tuple[Row, ...]
+
+    @property
+    def setup(self) -> Setup:
+        """What its figures depend on besides the case."""
+        return Setup(**{key: getattr(self, key) for key in Setup.model_fields})
 
     @property
     def name(self) -> str:

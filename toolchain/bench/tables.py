@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 
+from runtime.console import show, show_json
 from toolchain.bench.llama_bench import COLUMNS as SPEED_COLUMNS
 from toolchain.bench.llama_bench import speed_tests
 from toolchain.bench.result import BenchResult, Row, Spread
 from toolchain.console import print_table
+from toolchain.documents import document
 from toolchain.table import Table, markdown_table
 
 __all__ = ["facts", "markdown", "print_results", "result_tables", "results_json"]
 
 
 BRIEFLY = ("latency", "roofline")  # what a terminal gets; --markdown prints every table
-LATENCY = ("case", "first token ms", "ms/token", "gap p99 ms", "response s", "decode tok/s")
+LATENCY = ("case", "first token ms", "ms/token", "gap p99 ms", "response s", "tok/s")
 FORWARD = ("case", "forward first ms", "forward next ms", "pre next ms", "post next ms")
 TEXT = ("case", "tokenize ms", "sample ms/token", "detokenize ms/token", "peak host memory MB")
 ROOFLINE = (
@@ -67,21 +69,22 @@ def markdown(results: Sequence[BenchResult]) -> str:
 def print_results(results: Sequence[BenchResult], *, as_json: bool, as_markdown: bool) -> None:
     """Prints one JSON document, Markdown, or the tables that matter most."""
     if as_json:
-        print(results_json(results))
+        show_json(results_json(results))
     elif as_markdown:
-        print(markdown(results))
+        show(markdown(results))
     else:
         for result in results:
-            print("\n".join(facts(result)))
+            show("\n".join(facts(result)))
             for table in result_tables(result):
                 if table.title in BRIEFLY:
                     print_table(table.title, table.columns, table.rows)
 
 
 def results_json(results: Sequence[BenchResult]) -> str:
-    """The document of one bundle, or an array of several."""
-    documents = [result.model_dump_json(indent=2) for result in results]
-    return documents[0] if len(documents) == 1 else "[" + ",\n".join(documents) + "]"
+    """The document of one bundle, or one that has those of several."""
+    if len(results) == 1:
+        return results[0].model_dump_json(indent=2)
+    return document("benches", {"results": [result.model_dump(mode="json") for result in results]})
 
 
 def _case(row: Row) -> str:

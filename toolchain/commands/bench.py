@@ -5,10 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from toolchain.options import AsJson, JsonFile
+
 if TYPE_CHECKING:
-    from toolchain.bench.grid import Grid
+    from runtime.bundle.reader import Bundle
+    from toolchain.bench.grid import Case, Grid
 
 __all__ = ["command"]
+
 
 MIN_EXP, MAX_EXP = 5, 10  # 32 to 1024 tokens, as atb_speed_sdk's README has it
 
@@ -32,7 +36,7 @@ def command(
         Literal["normal", "detail"],
         typer.Option(help="detail: clocks around every forward pass; normal: estimates."),
     ] = "detail",
-    repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each case.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, max=1000, help="Timed runs of each case.")] = 5,
     model_name: Annotated[
         str | None, typer.Option(help="Name in tables and files. Default: the bundle's directory.")
     ] = None,
@@ -42,37 +46,48 @@ def command(
     report: Annotated[
         Path | None, typer.Option(help="Directory for an HTML page with plots, and all files.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
+    output: JsonFile = None,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
     """Measure first-token time, time per token and the share of the memory bandwidth.
 
     The default is quick: 32, 128 and 512 tokens in, 32 out. docs/benchmarks.md defines the figures.
+
+    Files are written after every case. An interrupted run goes on when it is started again.
     """
     from runtime.bundle.reader import load_bundle
     from runtime.console import note
-    from toolchain.bench.csv_file import check_names, write_csv
-    from toolchain.bench.run import bench
+    from toolchain.bench.csv_file import check_names
+    from toolchain.bench.outputs import Outputs
     from toolchain.bench.tables import print_results
+    from toolchain.bench.whole_run import Wanted, run_all
 
     if report is not None:
-        import toolchain.bench.report  # needs matplotlib; measuring is long
+        import toolchain.bench.report  # noqa: F401  # needs matplotlib; measuring is long
     grid = _grid(min_exp, max_exp, case or [], batch_size or [1])
     names = [model_name or path.resolve().name for path in bundles]
     check_names(names, csv)
+    outputs = Outputs(json_file=output, csv=csv, report=report)
+    outputs.require()
     opened = [load_bundle(path) for path in bundles]
-    plans = [grid.cases(b.manifest.cache_len, b.manifest.num_slots) for b in opened]
-    results = []
-    for name, bundle, (cases, too_long) in zip(names, opened, plans, strict=True):
-        if too_long:
-            note(f"{bundle.path}: cases left out as longer than its cache: {len(too_long)}")
-        results.append(bench(bundle, cases, model=name, mode=mode, repeats=repeats))
+    plans = [_cases(grid, bundle) for bundle in opened]
+    wanted = Wanted(names=names, bundles=opened, plans=plans, mode=mode, repeats=repeats)
+    results = run_all(wanted, outputs)
     print_results(results, as_json=as_json, as_markdown=as_markdown)
-    written = [] if csv is None else write_csv(results, csv)
-    if report is not None:
-        written += toolchain.bench.report.write_report(results, report)
-    for path in written:
+    for path in outputs.finish(results):
         note(f"wrote {path}")
+
+
+def _cases(grid: "Grid", bundle: "Bundle") -> "list[Case]":
+    from runtime.console import note
+    from toolchain.bench.run import check_compiled
+
+    check_compiled(bundle)
+    cases, too_long = grid.cases(bundle.manifest.cache_len, bundle.manifest.num_slots)
+    if too_long:
+        note(f"{bundle.path}: cases left out as longer than its cache: {len(too_long)}")
+    return cases
 
 
 def _grid(

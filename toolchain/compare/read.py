@@ -201,6 +201,7 @@ READERS: tuple[tuple[Callable[[Document], bool], Reader], ...] = (
     (_has_format("alpaca2-bench"), _ours),
     (_has_format("alpaca2-eval"), read_evaluation),
     (_rows_with("avg_ts"), _llama_bench),
-    (_rows_with("format"), _several),
+    (_has_format("alpaca2-benches"), _several),
+    (_rows_with("format"), _several),  # as an older version wrote them
     (is_classes, read_classes),  # result_0_classes_acc.json of atb_speed_sdk
 )
