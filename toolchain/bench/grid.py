@@ -60,7 +60,7 @@ class Grid:
                 )
         every = [
             Case(batch_size=batch_size, input_tokens=num_in, output_tokens=num_out)
-            for batch_size, (num_in, num_out) in product(self.batch_sizes, self.pairs)
+            for batch_size, (num_in, num_out) in product(self.batch_sizes, dict.fromkeys(self.pairs))
         ]
         fitting = [case for case in every if case.rows <= cache_len]
         too_long = [case for case in every if case.rows > cache_len]
