@@ -58,9 +58,10 @@ class Grid:
                     next_step="add a decode graph of that batch_size to the profile",
                     param="batch_size",
                 )
+        pairs = dict.fromkeys(self.pairs)
         every = [
             Case(batch_size=batch_size, input_tokens=num_in, output_tokens=num_out)
-            for batch_size, (num_in, num_out) in product(self.batch_sizes, dict.fromkeys(self.pairs))
+            for batch_size, (num_in, num_out) in product(self.batch_sizes, pairs)
         ]
         fitting = [case for case in every if case.rows <= cache_len]
         too_long = [case for case in every if case.rows > cache_len]
