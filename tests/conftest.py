@@ -17,13 +17,16 @@ from tests.paths import SHARED
 hypothesis.settings.register_profile("suite", deadline=None)  # the cores may be busy
 hypothesis.settings.load_profile("suite")
 
-SLOW_FIXTURES = {"bundles", "mini_exported"}
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker for each core: more threads would only wait
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SLOW_FIXTURES = {"bundles", "shared_data"}
 Make = Callable[[Path], object]
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what runs on a bundle that must be made first."""
+    """Marks what runs on a bundle that must be made first, or on data that not every tree has."""
     for item in items:
         if isinstance(item, pytest.Function) and SLOW_FIXTURES & set(item.fixturenames):
             item.add_marker("slow")

@@ -24,7 +24,9 @@ from toolchain.host import machine
 from toolchain.plan.planner import Plan, make_plan
 
 COMMAND = [sys.executable, "-c", "from toolchain.cli import main; main()"]
-LONG = SEVEN_B.model_copy(update={"rope_scaling_factor": 4.0})  # 16,384 positions
+LONG = SEVEN_B.model_copy(
+    update={"rope_scaling_factor": 4.0, "max_position_embeddings": 16_384}  # Alpaca-2-7B-16K
+)
 PARAMETERS = 6_929_256_448  # of Chinese-Alpaca-2-7B
 MIB = 1 << 20
 

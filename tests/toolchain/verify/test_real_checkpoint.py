@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from export.exporter import export_bundle
 from profiles import KVCache, load_profile
-from runtime.bundle.reader import Bundle
+from runtime.bundle.reader import Bundle, load_bundle
 from tests.toolchain.verify.planting import (
     Edit,
     planted,
@@ -29,9 +28,8 @@ PROFILE = load_profile("cpu")
 
 
 @pytest.fixture(scope="module")
-def exported(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    output = tmp_path_factory.mktemp("real") / "exported"
-    return export_bundle(shared_data / "alpaca2-mini", PROFILE, output)
+def exported(mini_exported: Path) -> Bundle:
+    return load_bundle(mini_exported)
 
 
 def check(bundle: Bundle, shared_data: Path) -> StageReport:
