@@ -61,11 +61,19 @@ class Evaluation:
         """The style that its name stands for.
 
         Raises:
-            EvalError: there is none.
+            EvalError: there is none, or it has no words for this benchmark.
         """
         if self.style not in STYLES:
             raise EvalError("no such style", got=self.style, allowed=", ".join(STYLES))
-        return STYLES[self.style]
+        style = STYLES[self.style]
+        if self.benchmark.name not in style.headers:
+            raise EvalError(
+                f"style {self.style} has no words for this benchmark",
+                got=self.benchmark.name,
+                allowed=", ".join(style.headers),
+                next_step="choose another --style",
+            )
+        return style
 
     @property
     def choice(self) -> dict[str, JsonValue]:

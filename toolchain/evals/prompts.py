@@ -3,14 +3,21 @@
 Takes a style and a tokenizer; must not know the engine or how a choice is made.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from runtime.engine.kv_cache import common_prefix
 from runtime.text.template import encode_chat, render
 from runtime.text.tokenizer import Tokenizer
 from toolchain.evals.benchmark import LETTERS, Exam, Question
-from toolchain.evals.styles import Style, make_header, messages, plain_text
+from toolchain.evals.styles import (
+    Asked,
+    Style,
+    make_header,
+    messages,
+    official_text,
+    plain_text,
+)
 
 __all__ = ["Prompt", "Prompts"]
 
@@ -19,6 +26,30 @@ __all__ = ["Prompt", "Prompts"]
 PROBES = tuple(
     Question(id=-1, text=text, choices=("",) * len(LETTERS), answer="A") for text in ("\n", "a")
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How a question becomes a text to show, and ids to run."""
+
+    text: Callable[[Asked], str]
+    encode: Callable[[Tokenizer, Asked], list[int]]
+
+
+FORMS = {
+    "text": Form(
+        text=plain_text,
+        encode=lambda tokenizer, asked: tokenizer.encode(plain_text(asked), add_bos=True),
+    ),
+    "chat": Form(
+        text=lambda asked: "\n".join(render(messages(asked))),
+        encode=lambda tokenizer, asked: encode_chat(tokenizer, messages(asked)),
+    ),
+    "official": Form(
+        text=official_text,
+        encode=lambda tokenizer, asked: tokenizer.encode(official_text(asked), add_bos=True),
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,21 +93,20 @@ class Prompts:
 
     def text(self, question: Question, shots: int) -> str:
         """What the prompt with so many examples says."""
-        if self.style.chat:
-            return "\n".join(render(messages(*self._parts(question, shots))))
-        return plain_text(*self._parts(question, shots))
-
-    def _parts(
-        self, question: Question, shots: int
-    ) -> tuple[Style, str, Sequence[Question], Question]:
-        header = make_header(self.style, self.benchmark, self.exam)
-        return self.style, header, self.exam.examples[:shots], question
+        return FORMS[self.style.form].text(self._asked(question, shots))
 
     def encode(self, question: Question, shots: int) -> list[int]:
         """Ids of the prompt with so many examples."""
-        if self.style.chat:
-            return encode_chat(self.tokenizer, messages(*self._parts(question, shots)))
-        return self.tokenizer.encode(plain_text(*self._parts(question, shots)), add_bos=True)
+        return FORMS[self.style.form].encode(self.tokenizer, self._asked(question, shots))
+
+    def _asked(self, question: Question, shots: int) -> Asked:
+        return Asked(
+            style=self.style,
+            key=self.exam.subject,
+            header=make_header(self.style, self.benchmark, self.exam),
+            shots=self.exam.examples[:shots],
+            question=question,
+        )
 
     def _opening(self, shots: int) -> list[int]:
         if shots not in self._openings:
