@@ -11,7 +11,7 @@ from pathlib import Path
 from runtime.console import REMEDIES
 from runtime.errors import UserError
 
-__all__ = ["require_directory", "require_file", "write_file", "write_named"]
+__all__ = ["refused", "require_directory", "require_file", "write_file", "write_named"]
 
 
 def require_directory(path: Path) -> None:
@@ -24,7 +24,7 @@ def require_directory(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         _try(path)
     except OSError as error:
-        raise _refused(path, error) from error
+        raise refused(path, error) from error
 
 
 def require_file(path: Path) -> None:
@@ -45,7 +45,7 @@ def require_file(path: Path) -> None:
         if not _is_special(path):
             _try(_real(path).parent)
     except OSError as error:
-        raise _refused(path, error) from error
+        raise refused(path, error) from error
 
 
 def write_file(path: Path, data: str | bytes) -> None:
@@ -59,7 +59,7 @@ def write_file(path: Path, data: str | bytes) -> None:
         _write_fresh(fresh, _bytes(data))
         fresh.rename(path)
     except OSError as error:
-        raise _refused(path, error) from error
+        raise refused(path, error) from error
     finally:
         fresh.unlink(missing_ok=True)
 
@@ -76,7 +76,7 @@ def write_named(path: Path, data: str | bytes) -> None:
     try:
         path.write_bytes(_bytes(data))
     except OSError as error:
-        raise _refused(path, error) from error
+        raise refused(path, error) from error
 
 
 def _fresh_name(directory: Path) -> Path:
@@ -112,7 +112,8 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _refused(path: Path, error: OSError) -> UserError:
+def refused(path: Path, error: OSError) -> UserError:
+    """What the system did not let us write, and what to do about it."""
     return UserError(
         f"cannot write {path}",
         got=(error.strerror or str(error)).lower(),

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from toolchain.options import AsJson
+
 if TYPE_CHECKING:
+    from toolchain.evals.evaluation import Evaluation
     from toolchain.evals.examine import Effort
     from toolchain.evals.results import ChoiceComparison, EvalResult
 
 __all__ = ["command"]
 
+StyleName = Literal["sdk", "alpaca2", "alpaca2-official"]  # the keys of STYLES
 COLUMNS = ("", "correct", "questions", "accuracy", "95 % interval")
 
 
@@ -23,7 +27,11 @@ def command(
         Path, typer.Option("--output", "-o", help="Results; an unfinished run there is resumed.")
     ],
     style: Annotated[
-        str, typer.Option(help="sdk: atb_speed_sdk's; alpaca2: chat template, choice by logits.")
+        StyleName,
+        typer.Option(
+            help="sdk: atb_speed_sdk's; alpaca2: chat template, choice by logits; "
+            "alpaca2-official: that of the model's makers."
+        ),
     ] = "sdk",
     shots: Annotated[int, typer.Option(min=0, help="Solved examples before a question.")] = 5,
     subjects: Annotated[str, typer.Option(help="Only these subjects, comma-separated.")] = "",
@@ -36,18 +44,15 @@ def command(
     compare_to: Annotated[
         Path | None, typer.Option(help="Results of another run, to compare choices with.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Count the right answers of a compiled bundle on C-Eval or MMLU."""
-    from contextlib import closing
+    """Count the right answers of a compiled bundle on C-Eval or MMLU.
 
-    from runtime.bundle.reader import load_bundle
-    from runtime.engine.engine import Engine
-    from runtime.sessions import open_session
-    from runtime.text.tokenizer import open_tokenizer
-    from toolchain.console import ConsoleProgress
-    from toolchain.evals.evaluation import BENCHMARKS, Evaluation, describe_bundle
-    from toolchain.evals.examine import examine
+    Every answer is written when it is given. An interrupted run goes on when it is started again.
+    """
+    from runtime.console import show, show_json
+    from toolchain.evals.evaluation import BENCHMARKS, Evaluation
+    from toolchain.evals.examine import check_examination
 
     evaluation = Evaluation(
         benchmark=BENCHMARKS[benchmark],
@@ -58,24 +63,41 @@ def command(
         limit=limit,
         prefix_reuse=prefix_reuse,
     )
-    loaded = load_bundle(bundle)
-    tokenizer = open_tokenizer(loaded)
-    with closing(open_session(loaded)) as session:
-        engine = Engine(session, reuse_prefix=prefix_reuse)
-        described = describe_bundle(loaded)
-        with ConsoleProgress() as progress:
-            result, effort = examine(
-                evaluation, engine, tokenizer, described, output, compare_to, progress
-            )
+    check_examination(evaluation, output, compare_to)  # before gigabytes are read and hashed
+    result, effort = _examine(evaluation, bundle, output, compare_to)
     if as_json:
         document = {**result.model_dump(mode="json"), "effort": effort.model_dump()}
-        print(json.dumps(document, ensure_ascii=False, indent=2))
+        show_json(json.dumps(document, ensure_ascii=False, indent=2))
         return
     _print_table(f"{bundle}: {benchmark}, style {style}, {shots} examples", result)
-    for line in _remarks(result, effort):
-        print(line)
-    if result.comparison is not None:
-        print(_compared(result.comparison))
+    for line in [*_remarks(result, effort), *_compared(result.comparison)]:
+        show(line)
+
+
+def _examine(
+    evaluation: "Evaluation", bundle: Path, output: Path, compare_to: Path | None
+) -> "tuple[EvalResult, Effort]":
+    from contextlib import closing
+
+    from runtime.bundle.reader import load_bundle
+    from runtime.console import note
+    from runtime.engine.engine import Engine
+    from runtime.sessions import open_session
+    from runtime.text.tokenizer import open_tokenizer
+    from toolchain.console import ConsoleProgress
+    from toolchain.evals.evaluation import describe_bundle
+    from toolchain.evals.examine import examine
+
+    loaded = load_bundle(bundle)
+    tokenizer = open_tokenizer(loaded)
+    with closing(open_session(loaded)) as session, ConsoleProgress() as progress:
+        engine = Engine(session, reuse_prefix=evaluation.prefix_reuse)
+        described = describe_bundle(loaded)
+        try:
+            return examine(evaluation, engine, tokenizer, described, output, compare_to, progress)
+        except KeyboardInterrupt:
+            note(f"stopped; answers are kept in {output}, and the same command goes on from there")
+            raise
 
 
 def _print_table(title: str, result: "EvalResult") -> None:
@@ -100,8 +122,12 @@ def _remarks(result: "EvalResult", effort: "Effort") -> list[str]:
     return lines + [f"too long: {name}" for name in result.too_long]
 
 
-def _compared(found: "ChoiceComparison") -> str:
-    return (
+def _compared(found: "ChoiceComparison | None") -> list[str]:
+    if found is None:
+        return []
+    differences = [f"not the same: {', '.join(found.differences)}"] if found.differences else []
+    return [
+        *differences,
         f"against {found.other}: {found.equal_choices} of {found.questions} choices equal "
-        f"({100 * found.agreement:.2f} %), accuracy {100 * found.accuracy_delta:+.2f} points"
-    )
+        f"({100 * found.agreement:.2f} %), accuracy {100 * found.accuracy_delta:+.2f} points",
+    ]

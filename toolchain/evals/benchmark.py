@@ -1,9 +1,8 @@
 """What a multiple-choice benchmark is: its subjects, its files and the groups it is scored by.
 
-Reads CSV files; knows nothing of prompts, models or scores.
+Finds CSV files; knows nothing of prompts, models or scores.
 """
 
-import csv
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,23 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from runtime.errors import EvalError
+from toolchain.evals.questions_file import LETTERS, Question, read_questions
 
 __all__ = ["LETTERS", "Benchmark", "Exam", "Question"]
 
-LETTERS = ("A", "B", "C", "D")
-COLUMNS = ("question", *LETTERS, "answer")  # of a file without a header row
-
 Split = Literal["dev", "val"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """One row of a file; its id is the number of the row, from 0."""
-
-    id: int
-    text: str
-    choices: tuple[str, ...]  # in the order of LETTERS
-    answer: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,23 +103,8 @@ class Benchmark:
                 got=f"no file {file}",
                 next_step="give the directory that has dev/ and val/, or choose --subjects",
             )
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, None if self.has_header else COLUMNS)
-            return tuple(_question(file, number, row) for number, row in enumerate(reader))
+        return read_questions(file, self.has_header)
 
 
 def _file(data: Path, split: str, subject: str) -> Path:
     return data / split / f"{subject}_{split}.csv"
-
-
-def _question(file: Path, number: int, row: Mapping[str, str]) -> Question:
-    cells = [row.get(column) for column in COLUMNS]
-    text, *choices, answer = (cell or "" for cell in cells)
-    if None in cells or answer not in LETTERS:
-        raise EvalError(
-            f"{file}, question {number}: not a question with four choices and its answer",
-            got=f"answer {answer!r}",
-            allowed=f"columns {', '.join(COLUMNS)}, with an answer from A to D",
-            next_step="take the published files; test files have no answers",
-        )
-    return Question(id=number, text=text, choices=tuple(choices), answer=answer)

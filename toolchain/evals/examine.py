@@ -12,11 +12,17 @@ from runtime.text.tokenizer import Tokenizer
 from runtime.timing import now
 from toolchain.evals.answers import longest_prompt
 from toolchain.evals.benchmark import Exam
+from toolchain.evals.compare_choices import check_comparable, compare
 from toolchain.evals.evaluation import Evaluation
 from toolchain.evals.log import Answered, Log
-from toolchain.evals.results import EvalResult, check_comparable, compare, make_result, write_result
+from toolchain.evals.results import (
+    EvalResult,
+    make_result,
+    require_place,
+    write_result,
+)
 
-__all__ = ["Effort", "examine"]
+__all__ = ["Effort", "check_examination", "examine"]
 
 
 class Effort(Record):
@@ -57,12 +63,11 @@ def examine(
 
     Raises:
         EvalError: the data, the log or the other result cannot be used.
+        UserError: the results cannot be written.
     """
     started = now()
-    exams = evaluation.exams()
+    exams = check_examination(evaluation, output, compare_to)
     key = evaluation.key(bundle)
-    if compare_to is not None:
-        check_comparable(key, compare_to)
     with Log(output, key) as log:
         known = len(log.answered)
         answers, texts = _ask_all(evaluation, exams, engine, tokenizer, log, progress)
@@ -73,7 +78,7 @@ def examine(
         }
         result = make_result(evaluation, bundle, limits, log.path, answers)
         if compare_to is not None:
-            found = compare(answers, compare_to)
+            found = compare(result, answers, compare_to)
             result = result.model_copy(update={"comparison": found})
         write_result(output, result, answers, texts)
     effort = Effort(
@@ -85,6 +90,22 @@ def examine(
         computed_tokens=engine.computed_tokens,
     )
     return result, effort
+
+
+def check_examination(evaluation: Evaluation, output: Path, compare_to: Path | None) -> list[Exam]:
+    """Refuses what cannot come to an end, before the bundle is opened; gives the questions.
+
+    Raises:
+        EvalError: the style, the data or the other result cannot be used.
+        UserError: the results cannot be written.
+    """
+    _ = evaluation.prompt_style
+    require_place(output)
+    exams = evaluation.exams()
+    if compare_to is not None:
+        digest = evaluation.benchmark.digest(evaluation.data)
+        check_comparable(evaluation.benchmark.name, digest, compare_to)
+    return exams
 
 
 def _ask_all(

@@ -8,14 +8,17 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
 from pydantic import JsonValue, NonNegativeInt, ValidationError
 
 from runtime.errors import EvalError
 from runtime.record import Record, first_problem
+from toolchain.result_files import refused, require_directory
 
 __all__ = ["Answered", "Log"]
 
@@ -54,17 +57,17 @@ class Log:
 
     Raises:
         EvalError: the log holds something else, or another run is writing it.
+        UserError: it cannot be written.
     """
 
     def __init__(self, directory: Path, key: Mapping[str, JsonValue]) -> None:
         self._head = (json.dumps(key, ensure_ascii=False, sort_keys=True) + "\n").encode()
         self.path = directory / f"log-{hashlib.sha256(self._head).hexdigest()[:12]}.jsonl"
         self.answered: dict[tuple[str, int], Answered] = {}
-        self._stream: BinaryIO
+        self._stream: FileIO
 
     def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = self.path.open("a+b")
+        self._stream = self._open()
         try:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._read()
@@ -81,24 +84,48 @@ class Log:
     def __exit__(self, *_: object) -> None:
         self._stream.close()
 
+    def _open(self) -> FileIO:
+        """The file itself: what a link points to is not ours, and a pipe would wait for ever."""
+        require_directory(self.path.parent)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            stream = FileIO(os.open(self.path, flags, 0o666), "a+")
+        except OSError as error:
+            if self.path.is_symlink():
+                raise self._broken("it", "a link") from error
+            raise refused(self.path, error) from error
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            stream.close()
+            raise self._broken("it", "no regular file")
+        return stream
+
     def add(self, answer: Answered) -> None:
-        """Writes a line through to the system before the next question is asked."""
-        self._stream.write((answer.model_dump_json() + "\n").encode())
-        self._stream.flush()
+        """Writes a line through to the system before the next question is asked.
+
+        Raises:
+            UserError: the disk is full; what was answered before is kept.
+        """
+        self._write((answer.model_dump_json() + "\n").encode())
         self.answered[answer.subject, answer.id] = answer
+
+    def _write(self, data: bytes) -> None:
+        try:
+            while data:  # a disk that fills up takes a part
+                data = data[self._stream.write(data) or 0 :]
+        except OSError as error:
+            raise refused(self.path, error) from error
 
     def _read(self) -> None:
         """Takes the whole lines; what a killed run left of another is cut off."""
         self._stream.seek(0)
-        data = self._stream.read()
+        data = self._stream.readall()
         whole = data[: data.rfind(b"\n") + 1]
-        os.ftruncate(self._stream.fileno(), len(whole))
         head, *lines = whole.splitlines(keepends=True) or [self._head]
-        if head != self._head:
+        if head != self._head or not (whole or self._head.startswith(data)):
             raise self._broken("line 1", "other settings than its name says")
+        os.ftruncate(self._stream.fileno(), len(whole))
         if not whole:
-            self._stream.write(self._head)
-            self._stream.flush()
+            self._write(self._head)
         for number, line in enumerate(lines, 2):
             try:
                 answer = Answered.model_validate_json(line)

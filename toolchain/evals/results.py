@@ -1,4 +1,4 @@
-"""The result of an evaluation as files, and the comparison of two of them.
+"""The result of an evaluation as files.
 
 In the layout of the manual's SDK, which a person may have tools for:
 
@@ -18,39 +18,47 @@ from io import StringIO
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import JsonValue, NonNegativeInt, ValidationError
+from pydantic import JsonValue, NonNegativeInt
 
-from runtime.errors import EvalError
-from runtime.record import Record, first_problem
+from runtime.errors import UserError
+from runtime.record import Record
 from toolchain.evals.evaluation import Evaluation
 from toolchain.evals.log import Answered
 from toolchain.evals.scores import Tally, by_group
 from toolchain.evals.styles import NO_CHOICE
-from toolchain.result_files import write_file
+from toolchain.result_files import require_directory, write_file
 
 __all__ = [
     "RESULT",
     "ChoiceComparison",
     "EvalResult",
-    "check_comparable",
-    "compare",
     "make_result",
+    "require_place",
     "write_result",
 ]
 
 RESULT: Final = "result.json"
 CACHE: Final = "cache0.csv"
+NAMES: Final = (
+    "device0.log",
+    CACHE,
+    "result_0_subject_acc.json",
+    "result_0_classes_acc.json",
+    RESULT,
+)
 
 
 class ChoiceComparison(Record):
     """Against another result, on the questions that both have.
 
     other: name of the other directory.
+    differences: what was not the same in how they were asked, besides the bundle.
     equal_choices: questions with the same prediction.
     correct, other_correct: of these questions, here and there.
     """
 
     other: str
+    differences: tuple[str, ...] = ()
     questions: NonNegativeInt
     equal_choices: NonNegativeInt
     correct: NonNegativeInt
@@ -139,59 +147,16 @@ def make_result(
     )
 
 
-def check_comparable(result_key: Mapping[str, JsonValue], other: Path) -> None:
-    """Refuses a directory to compare with, before any question is asked.
-
-    Args:
-        result_key: benchmark and data_sha256 of this evaluation.
-        other: where an earlier one left its result.
+def require_place(directory: Path) -> None:
+    """Makes the directory and tries that all files can be written, before any question is asked.
 
     Raises:
-        EvalError: there is none, or it is not of the same questions.
+        UserError: they cannot.
     """
-    theirs = _read_result(other).model_dump()
-    for what in ("benchmark", "data_sha256"):
-        if theirs[what] != result_key[what]:
-            raise EvalError(
-                f"{other} has another {what}",
-                got=theirs[what],
-                allowed=str(result_key[what]),
-                next_step="compare results on the same data",
-            )
-
-
-def compare(answers: Sequence[Answered], other: Path) -> ChoiceComparison:
-    """Compares with what an earlier evaluation left.
-
-    Raises:
-        EvalError: it has none of the questions.
-    """
-    with (other / CACHE).open(encoding="utf-8", newline="") as stream:
-        choices = {(row[0], int(row[1])): row[3] for row in csv.reader(stream)}
-    pairs = [(a, choices[a.subject, a.id]) for a in answers if (a.subject, a.id) in choices]
-    if not pairs:
-        raise EvalError(f"{other} has none of these questions", next_step="choose other subjects")
-    return ChoiceComparison(
-        other=other.resolve().name,
-        questions=len(pairs),
-        equal_choices=sum(answer.prediction == choice for answer, choice in pairs),
-        correct=sum(answer.correct for answer, _ in pairs),
-        other_correct=sum(answer.truth == choice for answer, choice in pairs),
-    )
-
-
-def _read_result(directory: Path) -> EvalResult:
-    file = directory / RESULT
-    if not file.is_file():
-        raise EvalError(
-            f"no result in {directory}",
-            got=f"no file {RESULT}",
-            next_step="give the -o of an evaluation that has ended",
-        )
-    try:
-        return EvalResult.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        raise EvalError(f"{file}: {first_problem(error)}", next_step="evaluate again") from error
+    require_directory(directory)
+    for name in NAMES:
+        if (directory / name).is_dir():
+            raise UserError(f"cannot write {directory / name}", got="a directory")
 
 
 def write_result(
@@ -204,14 +169,14 @@ def write_result(
     blocks = [_block(text, answer) for text, answer in zip(prompts, answers, strict=True)]
     rows = StringIO()
     csv.writer(rows).writerows((a.subject, a.id, a.truth, a.prediction) for a in answers)
-    files = {
-        "device0.log": "".join(blocks),
-        CACHE: rows.getvalue(),
-        "result_0_subject_acc.json": _accuracies(result.subjects),
-        "result_0_classes_acc.json": _accuracies(result.categories),
-        RESULT: result.model_dump_json(indent=2) + "\n",
-    }
-    for name, text in files.items():
+    texts = (
+        "".join(blocks),
+        rows.getvalue(),
+        _accuracies(result.subjects),
+        _accuracies(result.categories),
+        result.model_dump_json(indent=2) + "\n",
+    )
+    for name, text in zip(NAMES, texts, strict=True):
         write_file(directory / name, text)
 
 

@@ -2,11 +2,12 @@
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -15,18 +16,20 @@ from runtime.progress import SILENT
 from runtime.text.tokenizer import Tokenizer
 from tests.paths import DATA
 from toolchain.choices import Choices
+from toolchain.commands.eval import StyleName
 from toolchain.compiler import compile_bundle
 from toolchain.evals.ceval import CEVAL
 from toolchain.evals.mmlu import MMLU
+from toolchain.evals.styles import STYLES
 
 SUBJECTS = "computer_network,college_physics,high_school_geography,law,logic,fire_engineer"
+COMMAND = (sys.executable, "-c", "from toolchain.cli import main; main()", "eval")
 QUESTIONS = 29  # of these subjects in the made-up set
 
 
 def evaluate(benchmark: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from toolchain.cli import main; main()", "eval", benchmark]
     return subprocess.run(
-        [*command, *map(str, arguments)], capture_output=True, text=True, check=False
+        [*COMMAND, benchmark, *map(str, arguments)], capture_output=True, text=True, check=False
     )
 
 
@@ -127,13 +130,69 @@ def test_mistakes_are_named_in_one_line(bundles: Path, tmp_path: Path) -> None:
     for options, message in (
         ((), "no dev questions for operating_system; got no file"),
         (("--subjects", "magic"), "ceval has no such subject; got magic; allowed: "),
-        (("--style", "x", "--subjects", "law"), "no such style; got x; allowed: sdk, alpaca2"),
         (("--subjects", "law", "--shots", 9), "law has too few examples; got --shots 9"),
     ):
         done = evaluate("ceval", bundle, *chosen, *options)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith(f"error: {message}")
     assert evaluate("hellaswag", bundle, *chosen).returncode == 2
+    done = evaluate("ceval", bundle, *chosen, "--style", "x")
+    assert done.returncode == 2
+    assert all(style in done.stderr for style in STYLES)
+
+
+def test_the_styles_of_the_command_line_are_all_styles() -> None:
+    assert set(get_args(StyleName)) == set(STYLES)
+
+
+def test_what_cannot_end_well_is_refused_before_the_bundle_is_read(tmp_path: Path) -> None:
+    """There is no bundle at all: whatever is said first is what was looked at first."""
+    gbk = tmp_path / "gbk"
+    for split in ("dev", "val"):
+        (gbk / split).mkdir(parents=True)
+        text = (DATA / "ceval" / split / f"law_{split}.csv").read_text(encoding="utf-8")
+        (gbk / split / f"law_{split}.csv").write_bytes(text.encode("gbk"))
+    (tmp_path / "file").write_text("")
+    (tmp_path / "taken" / "result.json").mkdir(parents=True)
+    good = ("--data", DATA / "ceval", "--subjects", "law")
+    for options, message in (
+        (("--data", gbk, "--subjects", "law", "-o", tmp_path / "out"), "reads as GB18030"),
+        ((*good, "-o", tmp_path / "file"), "cannot write "),
+        ((*good, "-o", tmp_path / "file" / "out"), "cannot write "),
+        ((*good, "-o", tmp_path / "taken"), "result.json; got a directory"),
+        ((*good, "-o", tmp_path / "out", "--compare-to", tmp_path), "no result in "),
+        ((*good, "-o", tmp_path / "out"), "no bundle at nowhere"),
+    ):
+        done = evaluate("ceval", "nowhere", *options)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert message in done.stderr
+    done = evaluate("mmlu", "nowhere", *good, "-o", tmp_path, "--style", "alpaca2-official")
+    assert "style alpaca2-official has no words for this benchmark" in done.stderr
+
+
+def test_ctrl_c_keeps_the_answers_and_the_same_command_goes_on(
+    bundles: Path, tmp_path: Path
+) -> None:
+    chosen = ("--data", DATA / "ceval", "--subjects", SUBJECTS, "--shots", 2, "-o", tmp_path)
+    arguments = (bundles / "talk-fp32", *chosen)
+    with subprocess.Popen(
+        [*COMMAND, "ceval", *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what runs in the background with the signal ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        assert process.stderr is not None
+        process.stderr.readline()  # a subject is done
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert f"stopped; answers are kept in {tmp_path}, and the same command goes on" in said
+    assert not (tmp_path / "result.json").exists()
+    effort = document("ceval", *arguments)["effort"]
+    assert effort["resumed"] >= 4
+    assert effort["asked"] + effort["resumed"] == QUESTIONS
 
 
 @pytest.fixture(scope="module")

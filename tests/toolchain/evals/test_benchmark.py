@@ -54,9 +54,9 @@ def test_the_order_is_the_benchmarks_and_the_limit_is_per_subject() -> None:
     ("text", "message"),
     [
         (HEADER + "0,q,a,b,c,d,E\n", "question 0: not a question .* got answer 'E'"),
-        (HEADER + "0,q,a,b,c,d\n", "question 0: not a question"),
-        ("id,question,A,B,C,D\n0,q,a,b,c,d\n", "question 0: not a question"),
-        ("0,q,a,b,c,d,A\n1,q,a,b,c,d,A\n", "question 0: not a question"),
+        (HEADER + "0,q,a,b,c,d\n", "question 0: too few cells"),
+        ("id,question,A,B,C,D\n0,q,a,b,c,d\n", "columns are missing; got no answer"),
+        ("0,q,a,b,c,d,A\n1,q,a,b,c,d,A\n", "columns are missing; got no question"),
     ],
 )
 def test_what_is_no_question_is_named(text: str, message: str, tmp_path: Path) -> None:

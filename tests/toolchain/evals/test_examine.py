@@ -24,8 +24,8 @@ from tests.toolchain.evals.oracle import (
     read_exams,
     right_answers,
 )
+from toolchain.evals.compare_choices import check_comparable, compare
 from toolchain.evals.log import Answered, Log
-from toolchain.evals.results import check_comparable, compare
 
 FILES = ("device0.log", "cache0.csv", "result_0_subject_acc.json", "result_0_classes_acc.json")
 TRUTH = right_answers(read_exams())
@@ -230,13 +230,27 @@ def test_a_comparison_counts_equal_choices(tokenizer: Tokenizer, tmp_path: Path)
     evaluate(OracleSession(tokenizer, wrong), tmp_path / "a", shots=0)
     result, _ = evaluate(OracleSession(tokenizer, TRUTH), tmp_path / "b", shots=0)
     answers = [Answered.model_validate_json(json.dumps(line)) for line in lines_of(tmp_path / "b")]
-    found = compare(answers, tmp_path / "a")
+    found = compare(result, answers, tmp_path / "a")
     assert (found.questions, found.equal_choices) == (len(TRUTH), len(TRUTH) - 3)
     assert found.accuracy_delta == 3 / len(TRUTH)
-    check_comparable(result.model_dump(), tmp_path / "a")
+    assert found.differences == ()
+    other, _ = evaluate(OracleSession(tokenizer, TRUTH), tmp_path / "c", shots=1, style="alpaca2")
+    found = compare(other, answers, tmp_path / "a")
+    assert found.differences == ("style (alpaca2; sdk)", "shots (1; 0)")
+    check_comparable("ceval", result.data_sha256, tmp_path / "a")
     with pytest.raises(EvalError, match="no result in"):
-        check_comparable(result.model_dump(), tmp_path)
+        check_comparable("ceval", result.data_sha256, tmp_path)
     with pytest.raises(EvalError, match="another data_sha256"):
-        check_comparable(result.model_dump() | {"data_sha256": "0"}, tmp_path / "a")
+        check_comparable("ceval", "0", tmp_path / "a")
     with pytest.raises(EvalError, match="no such style; got vicuna; allowed: sdk, alpaca2"):
         evaluate(OracleSession(tokenizer, TRUTH), tmp_path, style="vicuna")
+
+
+@pytest.mark.parametrize("text", ["law", "law,x,A,B", "law,0,A", "\0,\0", '"', "law,0,A,B\n,"])
+def test_choices_that_cannot_be_read_are_refused_before_any_question(
+    text: str, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    result, _ = evaluate(OracleSession(tokenizer, TRUTH), tmp_path, shots=0)
+    (tmp_path / "cache0.csv").write_text(text)
+    with pytest.raises(EvalError, match=r"cache0\.csv cannot be read"):
+        check_comparable("ceval", result.data_sha256, tmp_path)
