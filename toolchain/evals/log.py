@@ -94,9 +94,10 @@ class Log:
             if self.path.is_symlink():
                 raise self._broken("it", "a link") from error
             raise refused(self.path, error) from error
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        found = os.fstat(stream.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
             stream.close()
-            raise self._broken("it", "no regular file")
+            raise self._broken("it", "no regular file of one name")
         return stream
 
     def add(self, answer: Answered) -> None:

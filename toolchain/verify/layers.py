@@ -5,6 +5,7 @@ it lies, and rounding does not add up with depth.
 """
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -68,13 +69,15 @@ def check_parts(
     """Runs every graph on the longest sequence with every layer's output made visible.
 
     Returns:
-        By the graph's name.
+        By the graph's name; nothing where there is no room for a copy of the bundle.
     """
     ids = max(sequences, key=len)[:LONGEST]
-    beside = bundle.path.parent  # where weights can be linked instead of copied
+    room = _room(bundle)
     seen: dict[str, list[Pass]] = {}
+    if room is None:
+        return {}
     with (
-        tempfile.TemporaryDirectory(dir=beside if os.access(beside, os.W_OK) else None) as taps,
+        tempfile.TemporaryDirectory(dir=room) as taps,
         closing(opener(tapped(bundle, Path(taps)))) as session,
     ):
         for graph in session.manifest.graphs:
@@ -87,6 +90,16 @@ def check_parts(
         name: _parts(reference, passes, [layers[id(run)] for run in passes])
         for name, passes in seen.items()
     }
+
+
+def _room(bundle: Bundle) -> Path | None:
+    """Where a copy can lie: beside the bundle, whose weights can be linked, or where they fit."""
+    beside, elsewhere = bundle.path.parent, Path(tempfile.gettempdir())
+    if os.access(beside, os.W_OK):
+        return beside
+    same_disk = elsewhere.stat().st_dev == bundle.path.stat().st_dev
+    num_bytes = sum(file.size for file in bundle.manifest.files.values())
+    return elsewhere if same_disk or num_bytes < shutil.disk_usage(elsewhere).free else None
 
 
 def _check_layers(reference: Reference, passes: Sequence[Pass]) -> dict[int, list[float]]:

@@ -23,7 +23,8 @@ LEAST_ROWS = 64
 class GraphReport:
     """One graph of one stage.
 
-    parts: None where the graph cannot be opened up: it was compiled for a chip.
+    parts: None where the graph was not opened up: it was compiled for a chip, or there was no room
+        for a copy of its bundle.
     """
 
     graph: str
@@ -100,6 +101,8 @@ class StageReport:
         if self.text_verdict == "fail":
             lines.append(f"greedy text: {self.greedy_match:.2f} (limit {self.limits.greedy:g})")
         verdict = f"{self.verdict}, by at least {self.rows} rows of every graph"
+        if any(report.parts is None for report in self.graphs):
+            verdict += "; its layers were not looked at"
         if self.verdict == "too few rows":
             verdict = (
                 f"too few rows to judge: {self.rows} of a graph, a pass takes {LEAST_ROWS}; "

@@ -56,6 +56,14 @@ def test_a_pipe_in_its_place_is_refused_at_once(tmp_path: Path) -> None:
         Log(tmp_path, KEY).__enter__()
 
 
+def test_a_second_name_of_another_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("")
+    os.link(tmp_path / "victim", Log(tmp_path, KEY).path)
+    with pytest.raises(EvalError, match="got no regular file of one name"):
+        Log(tmp_path, KEY).__enter__()
+    assert (tmp_path / "victim").read_text() == ""
+
+
 @pytest.mark.parametrize("content", ["precious", "precious\n", "precious\nand more", "{"])
 def test_a_file_of_another_kind_in_its_place_stays_as_it_is(content: str, tmp_path: Path) -> None:
     path = Log(tmp_path, KEY).path
