@@ -144,6 +144,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
             _text(column),
             justify="right" if i > 0 and _is_numeric(cells) else "left",
             min_width=name_width if i == 0 else None,
+            no_wrap=i == 0,  # else rich makes the others as wide as if the first could shrink
             overflow="fold",
         )
     for row in rows:

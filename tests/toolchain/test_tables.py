@@ -36,3 +36,19 @@ def test_numbers_end_and_texts_begin_at_one_column(lines: list[str]) -> None:
     for number, other in (("12", "7"), ("3.5 MB", "12.0 kB")):
         assert first.index(number) + len(number) == second.index(f"{other} ") + len(other)
     assert first.index("x[/y]") == second.index("\\x1b[2Jboo")
+
+
+def test_a_table_that_is_too_wide_folds_its_cells_and_loses_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As bench has it on a terminal of 80 columns."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")  # no colours
+    columns = ("case", "first token ms", "ms/token", "gap p99 ms", "response s", "tok/s")
+    row = ("1 x 128 in, 32 out", "14.8 ± 6.5", "0.43 ± 0.04", "4.53", "0.028 ± 0.005", "2563.5")
+    print_table("latency", columns, [row])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    words = " ".join(lines).split()
+    assert all(word in words for cell in (*columns, *row) for word in cell.split())
