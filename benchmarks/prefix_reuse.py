@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.engine.engine import Engine
+from runtime.engine.scheduler import Scheduler
 from runtime.sessions import Session, open_session
 from runtime.text.tokenizer import open_tokenizer
 from toolchain.evals.evaluation import BENCHMARKS, Evaluation, describe_bundle
@@ -51,11 +52,11 @@ def run(
         prefix_reuse=reuse,
     )
     tokenizer = open_tokenizer(bundle)
-    engine = Engine(session, reuse_prefix=reuse)
+    scheduler = Scheduler(Engine(session, reuse_prefix=reuse))
     described = describe_bundle(bundle)
     with TemporaryDirectory() as name:
         output = Path(name)
-        result, effort = examine(evaluation, engine, tokenizer, described, output, None)
+        result, effort = examine(evaluation, scheduler, tokenizer, described, output, None)
         log = (output / result.log).read_text(encoding="utf-8")
     return log.splitlines()[1:], effort
 

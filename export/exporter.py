@@ -92,6 +92,7 @@ def export_bundle(
                 weights="fp16",
                 model=config,
                 graphs=tuple(graphs),
+                num_slots=profile.num_slots,
                 files=writer.files.entries,
                 provenance=provenance,
                 profile=profile.model_dump(mode="json"),

@@ -129,6 +129,8 @@ class Profile(Record):
     block_size: Literal[0, 16, 32, 64, 128, 256] = 32
     kv_cache: KVCache = "float"
     graphs: tuple[GraphSpec, ...] = Field(max_length=100)
+    # Sequences that the cache holds; None: as many as the largest graph runs.
+    slots: Annotated[int, Field(ge=1, le=1000)] | None = None
     passes: tuple[str, ...] = ()  # optional ones of the target's list
     host_cpu: HostCPU | None = None  # of the box that runs the bundle; None: like this machine
     chip: Chip | None = None  # None: the machine that the work runs on
@@ -138,6 +140,11 @@ class Profile(Record):
     def cache_len(self) -> int:
         """Rows of one cache slot: the longest sequence that fits."""
         return max(spec.cache_len for spec in self.graphs)
+
+    @property
+    def num_slots(self) -> int:
+        """Sequences that the cache holds."""
+        return self.slots or max(spec.batch_size for spec in self.graphs)
 
     def limits_for(self, weights: str, kv_cache: KVCache) -> Limits:
         """The limits of a bundle with these precisions; the defaults where the profile has none.
@@ -159,6 +166,9 @@ class Profile(Record):
         lengths = {spec.cache_len for spec in self.graphs} - {0}
         if len(lengths) != 1:
             raise ValueError("all graphs with a cache must have one cache_len")
+        batch_size = max(spec.batch_size for spec in self.graphs)
+        if self.num_slots < batch_size:
+            raise ValueError(f"slots must be at least {batch_size}, the largest batch_size")
         for spec in self.graphs:
             if spec.phase == "decode" and (spec.seq_len != 1 or spec.cache_len == 0):
                 raise ValueError(f"graph {spec.name}: decode has seq_len 1 and a cache")

@@ -7,8 +7,9 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from runtime.engine.engine import Engine
-from runtime.engine.generate import FinishReason, Token, generate
+from runtime.engine.generate import generate
+from runtime.engine.scheduler import Scheduler
+from runtime.engine.sequence import FinishReason, Request, Token
 from runtime.errors import PromptError
 from runtime.sampling.params import SamplingParams
 from runtime.text.stop_strings import StopStrings
@@ -22,6 +23,9 @@ Prompt = str | Sequence[Message]
 SHORT = 8  # characters a token; what has no more is not worth a second look
 
 
+StopReason = int | str  # the token id or the stop string that ended an answer
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionChunk:
     """Text that has become certain, and the token that brought it; the last one sums up."""
@@ -33,13 +37,17 @@ class CompletionChunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """A finished answer. completion_tokens counts the stop token, as vLLM does."""
+    """A finished answer. completion_tokens counts the stop token, as vLLM does.
+
+    stop_reason: the stop string or the token id that ended it; None for another end.
+    """
 
     text: str
     token_ids: list[int]
     prompt_tokens: int
     completion_tokens: int
     finish_reason: FinishReason
+    stop_reason: StopReason | None
     timings: Timings
 
 
@@ -71,8 +79,43 @@ def _check_length(tokenizer: Tokenizer, num_characters: int, context_len: int) -
         )
 
 
+class AnswerText:
+    """Turns the tokens of an answer into its text, up to a stop string.
+
+    Args:
+        tokenizer: the model's.
+        stop: strings that end the answer and are no part of it.
+        at_start: whether the answer begins a text; else it goes on with the prompt's, and the
+            space that parts it from the first word counts.
+
+    Raises:
+        ParameterError: an empty stop string.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], *, at_start: bool) -> None:
+        self._num_texts = tokenizer.vocab_size
+        self._detokenizer = StreamingDetokenizer(tokenizer, at_start=at_start)
+        self._stop_strings = StopStrings(stop)
+        self.finish_reason: FinishReason | None = None
+        self.stop_reason: StopReason | None = None
+
+    def add(self, token: Token) -> str:
+        """The text that a token makes certain; sets finish_reason where it is the last one."""
+        # A model padded to a round vocabulary may choose an id that stands for no text; a token
+        # that ends the answer is no part of it, even where it has one.
+        shown = token.id < self._num_texts and token.finish_reason != "stop"
+        text = self._stop_strings.add(self._detokenizer.add(token.id) if shown else "")
+        self.finish_reason, self.stop_reason = token.finish_reason, token.stop_reason
+        if token.finish_reason is not None:
+            text += self._stop_strings.add(self._detokenizer.flush())
+            text += self._stop_strings.flush()
+        if self._stop_strings.hit is not None:
+            self.finish_reason, self.stop_reason = "stop", self._stop_strings.hit
+        return text
+
+
 def stream_completion(
-    engine: Engine,
+    scheduler: Scheduler,
     tokenizer: Tokenizer,
     prompt: Prompt,
     params: SamplingParams,
@@ -84,55 +127,45 @@ def stream_completion(
         PromptError: the prompt is empty, too long or not valid text.
         ParameterError: a token id in the parameters is not in the vocabulary, or an empty stop.
     """
-    watch = Stopwatch()
+    engine, watch = scheduler.engine, Stopwatch()
     prompt_ids = encode_prompt(tokenizer, prompt, engine.context_len)
     watch.tokenized = now()
     engine.prepare(len(prompt_ids))
     watch.leave_out(now() - watch.tokenized)
-    # A plain prompt is gone on with, so the space that parts it from the first word counts.
-    detokenizer = StreamingDetokenizer(tokenizer, at_start=not isinstance(prompt, str))
-    stop_strings = StopStrings(stop)
-    token_ids: list[int] = []
-    texts: list[str] = []
-    with closing(generate(engine, prompt_ids, params)) as tokens:
+    answer = AnswerText(tokenizer, stop, at_start=not isinstance(prompt, str))
+    request = Request(prompt_ids=prompt_ids, params=params)
+    token_ids, texts = list[int](), list[str]()
+    with closing(generate(scheduler, request)) as tokens:
         for token in tokens:
             watch.saw_token(token.logits_at, token.sampled_at)
             token_ids.append(token.id)
-            # A model padded to a round vocabulary may choose an id that stands for no text; a
-            # token that ends the answer is no part of it, even where it has one.
-            shown = token.id < tokenizer.vocab_size and token.finish_reason != "stop"
-            text = stop_strings.add(detokenizer.add(token.id) if shown else "")
-            finish_reason = token.finish_reason
-            if finish_reason is not None:
-                text += stop_strings.add(detokenizer.flush())
-                text += stop_strings.flush()
-            if stop_strings.hit:
-                finish_reason = "stop"
-            texts.append(text)
-            watch.detokenize_s += now() - token.sampled_at
-            if finish_reason is None:
-                yield CompletionChunk(text=text, token=token)
+            started = now()
+            texts.append(answer.add(token))
+            watch.detokenize_s += now() - started
+            if answer.finish_reason is None:
+                yield CompletionChunk(text=texts[-1], token=token)
                 continue
             completion = Completion(
                 text="".join(texts),
                 token_ids=token_ids,
                 prompt_tokens=len(prompt_ids),
                 completion_tokens=len(token_ids),
-                finish_reason=finish_reason,
+                finish_reason=answer.finish_reason,
+                stop_reason=answer.stop_reason,
                 timings=watch.timings(len(prompt_ids), len(token_ids)),
             )
-            yield CompletionChunk(text=text, token=token, completion=completion)
+            yield CompletionChunk(text=texts[-1], token=token, completion=completion)
             return
 
 
 def complete(
-    engine: Engine,
+    scheduler: Scheduler,
     tokenizer: Tokenizer,
     prompt: Prompt,
     params: SamplingParams,
     stop: Sequence[str] = (),
 ) -> Completion:
     """Runs `stream_completion` to its end."""
-    *_, last = stream_completion(engine, tokenizer, prompt, params, stop)
+    *_, last = stream_completion(scheduler, tokenizer, prompt, params, stop)
     assert last.completion is not None, "the last chunk sums up"
     return last.completion

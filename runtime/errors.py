@@ -41,6 +41,7 @@ CODES = {
     # what some places say, since a program would act differently
     "busy": "something else has it in use: try again later",
     "context_length_exceeded": "the prompt is longer than the cache",
+    "deadline_exceeded": "it waited or ran longer than its request allows",
     "unknown_parameter": "no setting has this name",
     "unsupported_parameter": "this bundle or its backend cannot do what is asked",
     "unusable_logits": "the model gave NaN, infinity or no choice at all",

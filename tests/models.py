@@ -38,6 +38,7 @@ def bare_manifest(model: ModelConfig = TINY, graphs: tuple[Graph, ...] = ()) -> 
         weights="fp32",
         model=model,
         graphs=graphs,
+        num_slots=1,
         files={},
         provenance=Provenance(source_files={}, tool_versions={}, options={}),
         profile={},

@@ -58,6 +58,7 @@ def compile_bundle(
                 weights=profile.weights,
                 model=manifest.model,
                 graphs=compiled.graphs,
+                num_slots=profile.num_slots,
                 files=writer.files.entries,
                 provenance=_provenance(manifest.provenance, profile, choices),
                 profile=profile.model_dump(mode="json"),

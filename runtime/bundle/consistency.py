@@ -13,6 +13,8 @@ def contradiction(manifest: Manifest) -> str | None:
         return "its graphs have caches of several lengths"
     if not any(spec.batch_size == 1 and spec.cache_len and spec.phase != "score" for spec in specs):
         return "it has no graph that answers one request"
+    if manifest.max_batch_size > manifest.num_slots:
+        return f"a graph runs more sequences than there are slots, {manifest.num_slots}"
     for graph in manifest.graphs:
         problem = _graph_problem(graph, manifest.model)
         if problem is not None:

@@ -25,7 +25,7 @@ __all__ = [
     "TensorSpec",
 ]
 
-FORMAT_VERSION: Final = 4
+FORMAT_VERSION: Final = 5
 
 Phase = Literal["prefill", "decode", "score"]
 Stage = Literal["exported", "compiled"]
@@ -132,13 +132,14 @@ class Provenance(Record):
 class Manifest(Record):
     """All that the runtime knows about a bundle."""
 
-    format_version: Literal[4] = FORMAT_VERSION
+    format_version: Literal[5] = FORMAT_VERSION
     stage: Stage
     backend: Backend
     target: str  # "portable" for an exported bundle, else what --target chose: cpu or a chip
     weights: str  # fp16 for an exported bundle, else what --weights chose
     model: ModelConfig
     graphs: tuple[Graph, ...]
+    num_slots: Count  # sequences that can be cached side by side
     files: dict[str, FileEntry]  # path relative to the bundle, POSIX separators
     provenance: Provenance
     profile: dict[str, JsonValue]  # the resolved profile, for the record
@@ -157,8 +158,8 @@ class Manifest(Record):
         return next(tensor.dtype for tensor in inputs if tensor.name in names)
 
     @property
-    def num_slots(self) -> int:
-        """Sequences that can be cached side by side."""
+    def max_batch_size(self) -> int:
+        """Sequences that the largest graph runs at once."""
         return max(graph.spec.batch_size for graph in self.graphs)
 
     @property

@@ -43,7 +43,7 @@ def command(
         system = from_argument(system, "--system")
     stops = [from_argument(each, "--stop") for each in stop or ()]
     options = SessionOptions(device=device, threads=threads)
-    with open_model(load(bundle, settings), settings, options) as (engine, tokenizer, params):
+    with open_model(load(bundle, settings), settings, options) as (scheduler, tokenizer, params):
         messages = opening(system)
         note("/reset forgets the conversation, /exit leaves.")
         for line in _questions():
@@ -56,7 +56,7 @@ def command(
                 continue
             asked = [*messages, Message(role="user", content=line)]
             try:
-                chunks = stream_completion(engine, tokenizer, asked, params, stops)
+                chunks = stream_completion(scheduler, tokenizer, asked, params, stops)
                 answer = print_answer(chunks).text
             except PromptError as error:
                 note(f"error: {error}; or /reset")

@@ -23,7 +23,7 @@ from runtime.console import note, show_json
 
 if TYPE_CHECKING:
     from runtime.completion import Completion
-    from runtime.engine.generate import Token
+    from runtime.engine.sequence import Logprobs, Token
 
 __all__ = ["command"]
 
@@ -76,8 +76,8 @@ def command(
     loaded = load(bundle, settings)
     with _trace_directory(profile_run) as trace:
         options = SessionOptions(trace=trace, device=device, threads=threads)
-        with open_model(loaded, settings, options) as (engine, tokenizer, params):
-            chunks = stream_completion(engine, tokenizer, asked, params, stops)
+        with open_model(loaded, settings, options) as (scheduler, tokenizer, params):
+            chunks = stream_completion(scheduler, tokenizer, asked, params, stops)
             if as_json:
                 *_, last = made = list(chunks)
                 assert last.completion is not None, "the last chunk sums up"
@@ -107,12 +107,13 @@ def _note_times(trace: Path, completion: "Completion") -> None:
 def _document(completion: "Completion", tokens: list["Token"]) -> str:
     """The completion as JSON; log-probabilities where they were asked for."""
     document = asdict(completion)
-    if tokens[0].logprob is not None:
-        document["logprobs"] = [_as_logprobs(token) for token in tokens]
+    logprobs = [_as_logprobs(token.id, token.logprobs) for token in tokens if token.logprobs]
+    if logprobs:
+        document["logprobs"] = logprobs
     return json.dumps(document, ensure_ascii=False, indent=2)
 
 
-def _as_logprobs(token: "Token") -> dict[str, object]:
+def _as_logprobs(token_id: int, logprobs: "Logprobs") -> dict[str, object]:
     """One token of the document: its log-probability, and the likeliest in its place."""
-    likeliest = [{"token_id": i, "logprob": logprob} for i, logprob in token.top_logprobs]
-    return {"token_id": token.id, "logprob": token.logprob, "top_logprobs": likeliest}
+    likeliest = [{"token_id": i, "logprob": logprob} for i, logprob in logprobs.top]
+    return {"token_id": token_id, "logprob": logprobs.logprob, "top_logprobs": likeliest}

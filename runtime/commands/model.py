@@ -9,6 +9,7 @@ from runtime.commands.options import Settings
 from runtime.completion import Completion, CompletionChunk
 from runtime.console import LongWork, note, show
 from runtime.engine.engine import Engine
+from runtime.engine.scheduler import Policy, Scheduler
 from runtime.sampling.defaults import default_params
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import SessionOptions, open_session
@@ -34,7 +35,7 @@ def load(path: Path, settings: Settings) -> Bundle:
 @contextmanager
 def open_model(
     bundle: Bundle, settings: Settings, options: SessionOptions
-) -> Iterator[tuple[Engine, Tokenizer, SamplingParams]]:
+) -> Iterator[tuple[Scheduler, Tokenizer, SamplingParams]]:
     """Opens a session on a bundle and merges the settings given into its defaults.
 
     Args:
@@ -54,7 +55,9 @@ def open_model(
     params = SamplingParams(**merged)
     note_without_effect(settings, params)
     with closing(open_session(bundle, options)) as session:
-        yield Engine(session), tokenizer, params
+        # The times of a run are told per token, so that no call may bring several.
+        policy = Policy(speculate=options.trace is None)
+        yield Scheduler(Engine(session), policy), tokenizer, params
 
 
 def print_answer(chunks: Iterator[CompletionChunk]) -> Completion:

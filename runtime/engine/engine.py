@@ -1,20 +1,30 @@
 """Which graph, which chunk, which slot: token ids in, rows of logits out.
 
-The engine knows nothing about text, sampling or HTTP.
+The engine knows nothing about text, sampling, queues or HTTP.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 
 from runtime.bundle.manifest import Graph, Phase
 from runtime.engine.chunks import plan_chunks
-from runtime.engine.kv_cache import KVCache, Slot, common_prefix
+from runtime.engine.kv_cache import Slot, common_prefix
+from runtime.engine.prefix_cache import PrefixCache
 from runtime.errors import PromptError, SessionError
 from runtime.sessions.base import Chunk, Logits, Session
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "Part"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Tokens of a prompt that one call of a graph runs."""
+
+    graph: Graph
+    token_ids: Sequence[int]
 
 
 class Engine:
@@ -35,11 +45,14 @@ class Engine:
         manifest = session.manifest
         self.vocab_size = manifest.model.vocab_size
         self.context_len = manifest.cache_len
-        self._cache = KVCache(manifest.num_slots, manifest.cache_len)
+        self.static_shapes = session.static_shapes
         self._graphs = manifest.graphs
+        self.cache = PrefixCache(session, reuse_prefix=reuse_prefix)
         # A decode graph of one sequence is also the shortest prefill graph.
         self._prefill = self._by_seq_len("prefill", "decode")
         self._score = self._by_seq_len("score")
+        self.verify_sizes = sorted(self._score) if session.static_shapes else []
+        """Rows that a call costs which checks drafts; empty where it costs what it has rows."""
         self.prefix_hits = 0
         """Prompt tokens whose rows were found in the cache, over the engine's life."""
         self.prefix_prompts = 0
@@ -58,45 +71,26 @@ class Engine:
 
     @contextmanager
     def slot(self, prompt: Sequence[int]) -> Iterator[Slot]:
-        """Lends a cache slot to a prompt, with all rows of it that any slot holds.
-
-        Given back, a slot keeps what it holds, or of a prompt that said what it `shared` just that.
-        """
-        slot = self._cache.acquire(prompt)
+        """Lends a cache slot to a prompt; see PrefixCache.place and release."""
+        slot = self.cache.place(prompt)
         try:
-            if self._reuse_prefix:
-                self._copy_prefix(slot, prompt)
             yield slot
         finally:
-            if slot.shared:
-                slot.truncate(slot.shared)
-            self._cache.release(slot)
-
-    def _copy_prefix(self, slot: Slot, prompt: Sequence[int]) -> None:
-        best = self._cache.longest_prefix(prompt)
-        found = common_prefix(best.token_ids, prompt)
-        if found > common_prefix(slot.token_ids, prompt):
-            slot.truncate(0)  # before its rows are written over
-            self._session.copy_rows(best.index, slot.index, found)
-            slot.append(best.token_ids[:found])
-            slot.shared = best.shared if best.shared <= found else 0
+            self.cache.release(slot)
 
     def prepare(self, num_tokens: int) -> None:
         """Loads the graphs that a prompt of this length and its answer will run."""
         for seq_len in {1, *self._plan(num_tokens, self._prefill)} & set(self._prefill):
             self._session.prepare(self._prefill[seq_len])
 
-    def prefill(self, slot: Slot, token_ids: Sequence[int], shared: int = 0) -> Logits:
-        """Makes the slot hold these tokens, reusing the rows of a shared prefix.
+    def parts(self, slot: Slot, token_ids: Sequence[int], shared: int = 0) -> list[Part]:
+        """Cuts what the slot does not hold of a prompt into calls; run_part runs each.
 
         Args:
-            slot: where the rows go.
+            slot: where the rows go; it is cut back to what is reused.
             token_ids: the whole prompt.
             shared: leading tokens that many prompts have in common. They are run by themselves
                 and reused all or not at all, so the logits have the same bits either way.
-
-        Returns:
-            float32 (V,), the logits after the last token.
 
         Raises:
             PromptError: no tokens, or more than the cache holds.
@@ -109,10 +103,73 @@ class Engine:
         self.prefix_prompts += reused > 0
         self.computed_tokens += len(token_ids) - reused
         slot.truncate(reused)
-        if reused < shared:
-            self._extend(slot, token_ids[:shared])
         slot.shared = shared
-        return self._extend(slot, token_ids[max(reused, shared) :]).copy()  # the next run reuses it
+        cut = max(reused, shared)
+        return [
+            *self._cut(self._prefill, token_ids[reused:cut]),
+            *self._cut(self._prefill, token_ids[cut:]),
+        ]
+
+    def score_parts(self, slot: Slot, token_ids: Sequence[int]) -> list[Part]:
+        """Cuts tokens that come after what the slot holds into calls that give every row's logits.
+
+        Raises:
+            SessionError: the bundle has no score graph.
+            PromptError: no tokens, or more than the cache has room for.
+        """
+        self.check_scores()
+        self.check_prompt(token_ids)
+        self.check_prompt([*slot.token_ids, *token_ids])
+        return self._cut(self._score, token_ids)
+
+    def check_scores(self) -> None:
+        """Refuses to give the logits of every row where no graph can.
+
+        Raises:
+            SessionError: the bundle has no score graph.
+        """
+        if not self._score:
+            raise SessionError(
+                "the bundle has no score graph",
+                next_step="add one to the profile, then export and compile again",
+                code="unsupported_parameter",
+            )
+
+    def run_part(self, slot: Slot, part: Part) -> Logits:
+        """Runs a part after what the slot holds.
+
+        Returns:
+            float32 (V,), the logits after the last token; of a score graph (n, V), those of every
+            token. Valid until the next run.
+        """
+        chunk = Chunk(slot=slot.index, start=slot.length, token_ids=part.token_ids)
+        logits: Logits = self._session.run(part.graph, [chunk])[0]
+        slot.append(part.token_ids)
+        return logits[: len(part.token_ids)] if part.graph.spec.phase == "score" else logits
+
+    def prefill(self, slot: Slot, token_ids: Sequence[int], shared: int = 0) -> Logits:
+        """Runs all parts of a prompt.
+
+        Returns:
+            float32 (V,), the logits after the last token.
+
+        Raises:
+            PromptError: as parts.
+        """
+        *_, last = [self.run_part(slot, part) for part in self.parts(slot, token_ids, shared)]
+        return last.copy()  # the next run writes over it
+
+    def score(self, slot: Slot, token_ids: Sequence[int]) -> Iterator[Logits]:
+        """Runs tokens after what the slot holds and yields the logits of every one of them.
+
+        Yields:
+            float32 (n, V) per part; all parts together have len(token_ids) rows.
+
+        Raises:
+            SessionError, PromptError: as score_parts.
+        """
+        for part in self.score_parts(slot, token_ids):
+            yield self.run_part(slot, part).copy()
 
     def _reusable(self, slot: Slot, token_ids: Sequence[int], shared: int) -> int:
         """Leading rows of the slot that a prompt may keep."""
@@ -121,36 +178,16 @@ class Engine:
             return min(found, len(token_ids) - 1)
         return shared if slot.shared == shared <= found else 0
 
-    def _extend(self, slot: Slot, token_ids: Sequence[int]) -> Logits:
-        """Runs tokens after what the slot holds; the logits are valid until the next run."""
-        logits: Logits = np.empty(0, np.float32)
-        for graph, chunk in self._chunks(self._prefill, slot, token_ids):
-            logits = self._session.run(graph, [chunk])[0]
-            slot.append(chunk.token_ids)
-        return logits
+    def _plan(self, num_tokens: int, graphs: dict[int, Graph]) -> list[int]:
+        return plan_chunks(num_tokens, list(graphs), self.static_shapes)
 
-    def score(self, slot: Slot, token_ids: Sequence[int]) -> Iterator[Logits]:
-        """Runs tokens after what the slot holds and yields the logits of every one of them.
-
-        Yields:
-            float32 (n, V) per chunk; all chunks together have len(token_ids) rows.
-
-        Raises:
-            SessionError: the bundle has no score graph.
-            PromptError: no tokens, or more than the cache has room for.
-        """
-        if not self._score:
-            raise SessionError(
-                "the bundle has no score graph",
-                next_step="add one to the profile, then export and compile again",
-                code="unsupported_parameter",
-            )
-        self.check_prompt(token_ids)
-        self.check_prompt([*slot.token_ids, *token_ids])
-        for graph, chunk in self._chunks(self._score, slot, token_ids):
-            rows = self._session.run(graph, [chunk])[0, : len(chunk.token_ids)].copy()
-            slot.append(chunk.token_ids)
-            yield rows
+    def _cut(self, graphs: dict[int, Graph], token_ids: Sequence[int]) -> list[Part]:
+        parts, done = list[Part](), 0
+        for seq_len in self._plan(len(token_ids), graphs):
+            ids = token_ids[done : done + seq_len]
+            parts.append(Part(graph=graphs[seq_len], token_ids=ids))
+            done += len(ids)
+        return parts
 
     def decode(self, slots: Sequence[Slot], token_ids: Sequence[int]) -> Logits:
         """Appends one token to each sequence.
@@ -176,6 +213,49 @@ class Engine:
             slot.append([token])
         return logits
 
+    def verify(self, slots: Sequence[Slot], token_ids: Sequence[Sequence[int]]) -> list[Logits]:
+        """Runs several tokens of each sequence in one call, to see which of them the model takes.
+
+        The slots keep their lengths: the caller appends what it accepts. The rows behind that are
+        written over by what comes next.
+
+        Args:
+            slots: sequences, each with room for its rows.
+            token_ids: the last token of each, and the drafts that may follow.
+
+        Returns:
+            Per sequence float32 (n, V), the logits after each of its tokens; valid until the next
+            run.
+        """
+        num_rows = max(map(len, token_ids))
+        graph = min(
+            (graph for graph in self._verify_graphs(slots) if graph.spec.seq_len >= num_rows),
+            key=lambda graph: (graph.spec.batch_size, graph.spec.seq_len),
+        )
+        chunks = [
+            Chunk(slot=slot.index, start=slot.length, token_ids=ids)
+            for slot, ids in zip(slots, token_ids, strict=True)
+        ]
+        logits = self._session.run(graph, chunks)
+        return [rows[: len(ids)] for rows, ids in zip(logits, token_ids, strict=True)]
+
+    def most_rows(self, slots: Sequence[Slot]) -> int:
+        """Rows of each of these sequences that one call can verify; 0 where no graph can."""
+        return max((graph.spec.seq_len for graph in self._verify_graphs(slots)), default=0)
+
+    def _verify_graphs(self, slots: Sequence[Slot]) -> list[Graph]:
+        """Graphs that give all rows of logits for these sequences."""
+        if len(slots) == 1:
+            return list(self._score.values())
+        highest = max(slot.index for slot in slots)
+        return [
+            graph
+            for graph in self._graphs
+            if graph.spec.phase == "score"
+            and graph.spec.batch_size > highest
+            and graph.spec.cache_len == self.context_len
+        ]
+
     def _decode_graph(self, chunks: Sequence[Chunk]) -> Graph | None:
         """The smallest decode graph that runs all chunks at once."""
         if len(chunks) == 1 and 1 in self._prefill:
@@ -187,18 +267,6 @@ class Engine:
             if graph.spec.phase == "decode" and graph.spec.batch_size > highest
         ]
         return min(fitting, key=lambda graph: graph.spec.batch_size, default=None)
-
-    def _plan(self, num_tokens: int, graphs: dict[int, Graph]) -> list[int]:
-        return plan_chunks(num_tokens, list(graphs), self._session.static_shapes)
-
-    def _chunks(
-        self, graphs: dict[int, Graph], slot: Slot, token_ids: Sequence[int]
-    ) -> Iterator[tuple[Graph, Chunk]]:
-        start, done = slot.length, 0
-        for seq_len in self._plan(len(token_ids), graphs):
-            part = token_ids[done : done + seq_len]
-            yield graphs[seq_len], Chunk(slot=slot.index, start=start + done, token_ids=part)
-            done += len(part)
 
     def check_prompt(self, token_ids: Sequence[int]) -> None:
         """Refuses what no cache slot can hold.

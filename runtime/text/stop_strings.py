@@ -15,23 +15,25 @@ class StopStrings:
             raise ParameterError("stop: an empty text would end every answer at once", param="stop")
         self._stop = list(stop)
         self._held = ""
-        self.hit = False
+        self.hit: str | None = None
+        """The stop string that was found."""
 
     def add(self, text: str) -> str:
         """Returns the text that can no longer be part of a stop string."""
-        if self.hit:
+        if self.hit is not None:
             return ""
         self._held += text
         starts = [(self._held.find(stop), stop) for stop in self._stop]
-        found = [(start + len(stop), start) for start, stop in starts if start >= 0]
-        self.hit = bool(found)
-        certain = min(found)[1] if found else len(self._held) - self._partial()
+        found = [(start + len(stop), start, stop) for start, stop in starts if start >= 0]
+        certain = len(self._held) - self._partial()
+        if found:
+            _, certain, self.hit = min(found)
         released, self._held = self._held[:certain], self._held[certain:]
         return released
 
     def flush(self) -> str:
         """Returns what is left when no more text comes."""
-        return "" if self.hit else self._held
+        return self._held if self.hit is None else ""
 
     def _partial(self) -> int:
         """Length of the longest end of the text that begins a stop string."""

@@ -10,6 +10,7 @@ from export.miniature import DIALOGUES
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.completion import complete
 from runtime.engine.engine import Engine
+from runtime.engine.scheduler import Scheduler
 from runtime.progress import SILENT
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
@@ -29,12 +30,12 @@ def answers(bundle: Bundle) -> list[str]:
     params = SamplingParams(stop_token_ids=(tokenizer.eos_token_id,))
     said = []
     with closing(open_session(bundle)) as session:
-        engine = Engine(session)
+        scheduler = Scheduler(Engine(session))
         for dialogue in DIALOGUES:
             messages: list[Message] = []
             for question, answer in dialogue:
                 messages.append(Message(role="user", content=question))
-                said.append(complete(engine, tokenizer, messages, params).text)
+                said.append(complete(scheduler, tokenizer, messages, params).text)
                 messages.append(Message(role="assistant", content=answer))
     return said
 

@@ -6,6 +6,8 @@ from contextlib import closing
 from runtime.bundle.reader import Bundle
 from runtime.engine.engine import Engine
 from runtime.engine.generate import generate
+from runtime.engine.scheduler import Scheduler
+from runtime.engine.sequence import Request
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
 from tests.emulator.device import Emulator
@@ -17,8 +19,9 @@ Card = Callable[..., Emulator]
 def greedy(bundle: Bundle, prompts: Sequence[list[int]], num_tokens: int) -> list[list[int]]:
     params = SamplingParams(max_tokens=num_tokens, ignore_eos=True)
     with closing(open_session(bundle)) as session:
-        engine = Engine(session)
-        return [[token.id for token in generate(engine, prompt, params)] for prompt in prompts]
+        scheduler = Scheduler(Engine(session))
+        requests = [Request(prompt_ids=prompt, params=params) for prompt in prompts]
+        return [[token.id for token in generate(scheduler, request)] for request in requests]
 
 
 def assert_shares_all(bundle: Bundle) -> None:

@@ -17,6 +17,7 @@ from profiles import load_profile
 from runtime.bundle.reader import ADDED_TOKENS, Bundle, load_bundle
 from runtime.completion import Completion, complete
 from runtime.engine.engine import Engine
+from runtime.engine.scheduler import Scheduler
 from runtime.sampling.defaults import default_params
 from runtime.sessions import open_session
 from runtime.text.template import Message
@@ -79,7 +80,10 @@ def answer_of(model: Model) -> Completion:
     params = default_params(model.compiled, tokenizer.eos_token_id)
     with closing(open_session(model.compiled)) as session:
         return complete(
-            Engine(session), tokenizer, [Message(role="user", content=CAPITAL[0])], params
+            Scheduler(Engine(session)),
+            tokenizer,
+            [Message(role="user", content=CAPITAL[0])],
+            params,
         )
 
 

@@ -12,6 +12,8 @@ from profiles import load_profile
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.engine.engine import Engine
 from runtime.engine.generate import generate
+from runtime.engine.scheduler import Scheduler
+from runtime.engine.sequence import Request
 from runtime.progress import SILENT
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
@@ -60,7 +62,8 @@ def test_config_json_is_enough_to_generate(exported: Bundle) -> None:
     prompt = tokenizer.encode("Where is the box?", add_bos=True)
     assert tokenizer.decode(prompt) == "Where is the box?"
     params = SamplingParams(max_tokens=8, ignore_eos=True)
-    tokens = [token.id for token in generate(Engine(open_session(bundle)), prompt, params)]
+    scheduler = Scheduler(Engine(open_session(bundle)))
+    tokens = [token.id for token in generate(scheduler, Request(prompt_ids=prompt, params=params))]
     assert len(tokens) == 8
     tokenizer.decode(tokens)
 

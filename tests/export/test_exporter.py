@@ -21,6 +21,8 @@ from profiles import Profile, load_profile
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.engine.engine import Engine
 from runtime.engine.generate import generate
+from runtime.engine.scheduler import Scheduler
+from runtime.engine.sequence import Request
 from runtime.progress import SILENT, Silent
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
@@ -245,8 +247,9 @@ def test_greedy_text_is_transformers_text(mini: Bundle, shared_data: Path, tmp_p
     model = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32)
     theirs = model.generate(torch.tensor(prompts), max_new_tokens=64, do_sample=False)[:, 24:]
     compiled = compile_bundle(mini, tmp_path / "fp32", Choices(weights="fp32"), progress=SILENT)
-    engine = Engine(open_session(compiled))
+    scheduler = Scheduler(Engine(open_session(compiled)))
     params = SamplingParams(max_tokens=64, stop_token_ids=(2,))
     for prompt, answer in zip(prompts, theirs.tolist(), strict=True):
-        ours = [token.id for token in generate(engine, prompt, params)]
+        request = Request(prompt_ids=prompt, params=params)
+        ours = [token.id for token in generate(scheduler, request)]
         assert ours == answer[: answer.index(2) + 1 if 2 in answer else None]

@@ -100,7 +100,7 @@ def test_a_new_interpreter_writes_the_same_bytes_in_utf_8(bundle: Path) -> None:
 def test_json_is_one_document_with_the_documented_keys(bundle: Path, command: Command) -> None:
     outcome = command("generate", bundle, LLAMA[0], "--json")
     document = json.loads(outcome.out)
-    keys = "text token_ids prompt_tokens completion_tokens finish_reason timings"
+    keys = "text token_ids prompt_tokens completion_tokens finish_reason stop_reason timings"
     assert list(document) == keys.split()
     timings = "ttft_ms tpot_ms prefill_tokens_per_s decode_tokens_per_s"
     assert list(document["timings"]) == f"{timings} tokenize_ms sample_ms detokenize_ms".split()

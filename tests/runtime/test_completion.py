@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from runtime.bundle.reader import TOKENIZER, load_bundle
 from runtime.completion import Completion, CompletionChunk, Prompt, complete, stream_completion
 from runtime.engine.engine import Engine
+from runtime.engine.scheduler import Scheduler
 from runtime.errors import ParameterError, PromptError
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
@@ -27,25 +28,25 @@ EOS = 2
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    engine: Engine
+    scheduler: Scheduler
     tokenizer: Tokenizer
 
     def stream(
         self, prompt: Prompt, *stop: str, max_tokens: int | None = None
     ) -> Generator[CompletionChunk, None, None]:
         params = SamplingParams(stop_token_ids=(EOS,), max_tokens=max_tokens)
-        return stream_completion(self.engine, self.tokenizer, prompt, params, stop)
+        return stream_completion(self.scheduler, self.tokenizer, prompt, params, stop)
 
     def complete(self, prompt: Prompt, *stop: str, max_tokens: int | None = None) -> Completion:
         params = SamplingParams(stop_token_ids=(EOS,), max_tokens=max_tokens)
-        return complete(self.engine, self.tokenizer, prompt, params, stop)
+        return complete(self.scheduler, self.tokenizer, prompt, params, stop)
 
 
 @pytest.fixture(scope="module", params=["talk-fp32", "talk-int4", "talk-int4-kv8"])
 def model(request: pytest.FixtureRequest, bundles: Path) -> Iterator[Model]:
     bundle = load_bundle(bundles / request.param)
     with closing(open_session(bundle)) as session:
-        yield Model(Engine(session), Tokenizer(bundle.file(TOKENIZER)))
+        yield Model(Scheduler(Engine(session)), Tokenizer(bundle.file(TOKENIZER)))
 
 
 def asked(*texts: str) -> list[Message]:
@@ -75,9 +76,9 @@ def test_a_question_gets_its_answer_word_for_word_in_whole_characters(
 def test_the_second_turn_depends_on_the_first_and_reuses_its_rows(model: Model) -> None:
     assert model.complete(asked(AGAIN[0])).text == AGAIN_ALONE[1]
     first = model.complete(asked(STEPS[0]))
-    hits = model.engine.prefix_hits
+    hits = model.scheduler.engine.prefix_hits
     assert model.complete(asked(*STEPS, AGAIN[0])).text == AGAIN[1]
-    assert model.engine.prefix_hits - hits >= first.prompt_tokens
+    assert model.scheduler.engine.prefix_hits - hits >= first.prompt_tokens
 
 
 def test_a_plain_text_is_continued_without_a_template(model: Model) -> None:
@@ -205,10 +206,10 @@ def test_stop_strings_cut_the_joined_text_wherever_the_chunks_end(
     for chunk in chunks:
         fed += chunk
         released += stop_strings.add(chunk)
-        if not stop_strings.hit:  # nothing is held back that cannot become a stop string
+        if stop_strings.hit is None:  # nothing is held back that cannot become a stop string
             held = fed.removeprefix(released)
             assert not held or any(each.startswith(held) and each != held for each in stop)
-    assert (released + stop_strings.flush(), stop_strings.hit) == plain_cut(fed, stop)
+    assert (released + stop_strings.flush(), stop_strings.hit is not None) == plain_cut(fed, stop)
 
 
 def test_an_empty_stop_string_is_refused() -> None:

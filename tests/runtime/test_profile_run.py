@@ -8,12 +8,14 @@ import pytest
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.completion import Completion, complete
 from runtime.engine.engine import Engine
+from runtime.engine.scheduler import Policy, Scheduler
 from runtime.profile_run import GraphRun, describe, read_trace
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import SessionOptions, open_session
 from runtime.text.tokenizer import Tokenizer
 
 NEW_TOKENS = 5
+PLAIN = Policy(speculate=False)  # so that every run is of one row
 PROMPT = "北京是中国的首都" * 8
 
 
@@ -21,7 +23,7 @@ def traced(bundle: Bundle, directory: Path) -> tuple[list[GraphRun], Completion]
     tokenizer = Tokenizer(bundle.file(TOKENIZER))
     params = SamplingParams(max_tokens=NEW_TOKENS, ignore_eos=True)
     with closing(open_session(bundle, SessionOptions(trace=directory))) as session:
-        completion = complete(Engine(session), tokenizer, PROMPT, params)
+        completion = complete(Scheduler(Engine(session), PLAIN), tokenizer, PROMPT, params)
     return read_trace(directory), completion
 
 

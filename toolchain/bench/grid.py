@@ -43,18 +43,18 @@ class Grid:
     batch_sizes: tuple[int, ...] = (1,)
     asked_for: bool = False
 
-    def cases(self, cache_len: int, num_slots: int) -> tuple[list[Case], list[Case]]:
+    def cases(self, cache_len: int, max_batch_size: int) -> tuple[list[Case], list[Case]]:
         """The cases that a bundle can run, and those that are too long for it.
 
         Raises:
             ParameterError: too many sequences, a named case that is too long, or no case left.
         """
         for batch_size in self.batch_sizes:
-            if not 1 <= batch_size <= num_slots:
+            if not 1 <= batch_size <= max_batch_size:
                 raise ParameterError(
                     "--batch-size: the bundle does not hold so many sequences",
                     got=batch_size,
-                    allowed=f"1 to {num_slots}",
+                    allowed=f"1 to {max_batch_size}",
                     next_step="add a decode graph of that batch_size to the profile",
                     param="batch_size",
                 )

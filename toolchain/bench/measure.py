@@ -1,21 +1,19 @@
 """Runs one case once and says where its time went.
 
-The loop is that of runtime.engine.generate for several sequences in step: greedy, stop tokens
-ignored, random ids, so that nothing depends on what the model says.
+The loop is the scheduler's, all prompts first: greedy, stop tokens ignored, random ids, so that
+nothing depends on what the model says; no rows are reused and nothing is drafted.
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 
 from runtime.engine.engine import Engine
-from runtime.engine.kv_cache import Slot
+from runtime.engine.scheduler import Policy, Scheduler
+from runtime.engine.sequence import Request, Sequence
 from runtime.sampling.params import SamplingParams
-from runtime.sampling.sampler import Sampler, make_rng
-from runtime.sessions.base import Logits
 from runtime.text.tokenizer import StreamingDetokenizer, Tokenizer
 from runtime.timing import now
 from toolchain.bench.grid import Case
@@ -23,7 +21,7 @@ from toolchain.bench.timed_session import TimedSession
 
 __all__ = ["Runner", "TimedRun"]
 
-GREEDY = SamplingParams(ignore_eos=True)
+POLICY = Policy(prefill_first=True, speculate=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,27 +56,24 @@ class Step:
 
 @dataclass(slots=True)
 class Stream:
-    """A sequence on its way: what chooses its tokens and turns them into text, and when."""
+    """A sequence on its way: what turns its tokens into text, and when each was chosen."""
 
     prompt_ids: list[int]
-    sampler: Sampler
     detokenizer: StreamingDetokenizer
     text_ids: int
-    last_id: int = 0
-    marks: list[float] = field(default_factory=list)  # when each token was chosen
+    marks: list[float] = field(default_factory=list)
     sample_s: float = 0.0
     detokenize_s: float = 0.0
 
-    def take(self, logits: Logits) -> None:
-        """Chooses a token and makes its text."""
-        started = now()
-        self.last_id = self.sampler.sample(logits)
-        chosen = now()
-        if self.last_id < self.text_ids:  # a padded vocabulary has ids without text
-            self.detokenizer.add(self.last_id)
-        self.marks.append(chosen)
-        self.sample_s += chosen - started
-        self.detokenize_s += now() - chosen
+    def take(self, sequence: Sequence) -> None:
+        """Makes the text of what was chosen."""
+        for token in sequence.take():
+            started = now()
+            if token.id < self.text_ids:  # a padded vocabulary has ids without text
+                self.detokenizer.add(token.id)
+            self.marks.append(token.sampled_at)
+            self.sample_s += token.sampled_at - token.logits_at
+            self.detokenize_s += now() - started
 
 
 class Runner:
@@ -86,7 +81,8 @@ class Runner:
 
     def __init__(self, session: TimedSession, tokenizer: Tokenizer) -> None:
         self._session = session
-        self._engine = Engine(session)
+        self._engine = Engine(session, reuse_prefix=False)
+        self._scheduler = Scheduler(self._engine, POLICY)
         self._tokenizer = tokenizer
         self._num_ids = min(self._engine.vocab_size, tokenizer.vocab_size)
         self._rng = np.random.default_rng(0)
@@ -117,14 +113,18 @@ class Runner:
         for text in texts:
             self._tokenizer.encode(text)
         tokenized = now()
-        with ExitStack() as stack:
-            slots = []
-            for stream in streams:
-                slots.append(stack.enter_context(self._engine.slot(stream.prompt_ids)))
-                stream.take(self._engine.prefill(slots[-1], stream.prompt_ids))
-            num_first = len(self._session.forwards)
-            steps = [self._step(slots, streams) for _ in range(output_tokens - 1)]
-            ended = now()
+        params = SamplingParams(ignore_eos=True, max_tokens=output_tokens)
+        running = [
+            (self._scheduler.add(Request(prompt_ids=stream.prompt_ids, params=params)), stream)
+            for stream in streams
+        ]
+        while not all(stream.marks for stream in streams):
+            self._scheduler.step()
+            for sequence, stream in running:
+                stream.take(sequence)
+        num_first = len(self._session.forwards)
+        steps = [self._step(running) for _ in range(output_tokens - 1)]
+        ended = now()
         gaps = [b - a for stream in streams for a, b in pairwise(stream.marks)]
         num_tokens = output_tokens * case.batch_size
         return TimedRun(
@@ -141,20 +141,17 @@ class Runner:
             detokenize=sum(stream.detokenize_s for stream in streams) / num_tokens,
         )
 
-    def _step(self, slots: Sequence[Slot], streams: Sequence[Stream]) -> Step:
+    def _step(self, running: SequenceOf[tuple[Sequence, Stream]]) -> Step:
         """One more token of every sequence."""
-        before, texted = len(self._session.forwards), sum(s.detokenize_s for s in streams)
+        before = len(self._session.forwards)
         started = now()
-        logits = self._engine.decode(slots, [stream.last_id for stream in streams])
-        for stream, row in zip(streams, logits, strict=True):
-            stream.take(row)
+        self._scheduler.step()
         ended = now()
+        for sequence, stream in running:
+            stream.take(sequence)
         forwards = self._session.forwards[before:]
-        texting = sum(s.detokenize_s for s in streams) - texted
         return Step(
-            pre=forwards[0][0] - started,
-            forward=_total(forwards),
-            post=ended - forwards[-1][1] - texting,
+            pre=forwards[0][0] - started, forward=_total(forwards), post=ended - forwards[-1][1]
         )
 
     def _stream(self, num_tokens: int) -> Stream:
@@ -164,16 +161,15 @@ class Runner:
         self._num_prompts += 1
         return Stream(
             prompt_ids=ids,
-            sampler=Sampler(GREEDY, ids, self._engine.vocab_size, make_rng(0)),
             detokenizer=StreamingDetokenizer(self._tokenizer, at_start=False),
             text_ids=self._tokenizer.vocab_size,
         )
 
 
-def _total(spans: Sequence[tuple[float, float]]) -> float:
+def _total(spans: SequenceOf[tuple[float, float]]) -> float:
     return sum(end - begun for begun, end in spans)
 
 
-def _mean(values: Sequence[float]) -> float:
+def _mean(values: SequenceOf[float]) -> float:
     """Zero for none: a run of one token has no further ones."""
     return sum(values) / len(values) if values else 0.0

@@ -84,7 +84,7 @@ def _cases(grid: "Grid", bundle: "Bundle") -> "list[Case]":
     from toolchain.bench.run import check_compiled
 
     check_compiled(bundle)
-    cases, too_long = grid.cases(bundle.manifest.cache_len, bundle.manifest.num_slots)
+    cases, too_long = grid.cases(bundle.manifest.cache_len, bundle.manifest.max_batch_size)
     if too_long:
         note(f"{bundle.path}: cases left out as longer than its cache: {len(too_long)}")
     return cases

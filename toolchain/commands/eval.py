@@ -82,6 +82,7 @@ def _examine(
     from runtime.bundle.reader import load_bundle
     from runtime.console import note
     from runtime.engine.engine import Engine
+    from runtime.engine.scheduler import Scheduler
     from runtime.sessions import open_session
     from runtime.text.tokenizer import open_tokenizer
     from toolchain.console import ConsoleProgress
@@ -91,10 +92,12 @@ def _examine(
     loaded = load_bundle(bundle)
     tokenizer = open_tokenizer(loaded)
     with closing(open_session(loaded)) as session, ConsoleProgress() as progress:
-        engine = Engine(session, reuse_prefix=evaluation.prefix_reuse)
+        scheduler = Scheduler(Engine(session, reuse_prefix=evaluation.prefix_reuse))
         described = describe_bundle(loaded)
         try:
-            return examine(evaluation, engine, tokenizer, described, output, compare_to, progress)
+            return examine(
+                evaluation, scheduler, tokenizer, described, output, compare_to, progress
+            )
         except KeyboardInterrupt:
             note(f"stopped; answers are kept in {output}, and the same command goes on from there")
             raise

@@ -15,9 +15,8 @@ COPIES_ON_DISK = 3  # checkpoint, exported bundle, compiled bundle; the first tw
 
 def device_bytes(profile: Profile) -> float:
     """What running takes with one copy of the weights, where the profile's target computes."""
-    slots = max(spec.batch_size for spec in profile.graphs)
     width = find_target(profile).footprint.cache_bytes(profile)
-    cache = slots * profile.cache_len * CACHED_VALUES * width
+    cache = profile.num_slots * profile.cache_len * CACHED_VALUES * width
     return WEIGHT_BYTES[profile.weights] + cache + WORKSPACE_BYTES
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.engine.engine import Engine
 from runtime.engine.generate import generate
+from runtime.engine.scheduler import Scheduler
+from runtime.engine.sequence import Request
 from runtime.errors import EvalError
 from runtime.sampling.params import SamplingParams
 from runtime.sessions.base import Logits
@@ -18,6 +19,9 @@ from toolchain.evals.prompts import Prompt
 from toolchain.evals.styles import NO_CHOICE, Style, first_letter
 
 __all__ = ["Answer", "ask", "longest_prompt"]
+
+
+ONE_TOKEN = SamplingParams(max_tokens=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,24 +37,25 @@ class Answer:
     scores: tuple[float, ...] = ()
 
 
-def longest_prompt(engine: Engine, style: Style) -> int:
+def longest_prompt(scheduler: Scheduler, style: Style) -> int:
     """Tokens that a prompt may have, so that its whole answer has room."""
-    room = engine.context_len - style.max_new_tokens + 1
+    room = scheduler.engine.context_len - style.max_new_tokens + 1
     return room if style.max_prompt_tokens is None else min(room, style.max_prompt_tokens)
 
 
-def ask(engine: Engine, tokenizer: Tokenizer, style: Style, prompt: Prompt) -> Answer:
+def ask(scheduler: Scheduler, tokenizer: Tokenizer, style: Style, prompt: Prompt) -> Answer:
     """The model's choice, read as the style says."""
-    return READINGS[style.reading](engine, tokenizer, style, prompt)
+    return READINGS[style.reading](scheduler, tokenizer, style, prompt)
 
 
-def _generate(engine: Engine, tokenizer: Tokenizer, style: Style, prompt: Prompt) -> Answer:
+def _generate(scheduler: Scheduler, tokenizer: Tokenizer, style: Style, prompt: Prompt) -> Answer:
     """Greedy text up to its first letter: what comes after it cannot change the choice."""
     params = SamplingParams(
         max_tokens=style.max_new_tokens, stop_token_ids=(tokenizer.eos_token_id,)
     )
     detokenizer, text = StreamingDetokenizer(tokenizer, at_start=False), ""
-    with closing(generate(engine, prompt.token_ids, params, prompt.shared)) as tokens:
+    request = Request(prompt_ids=prompt.token_ids, params=params, shared=prompt.shared)
+    with closing(generate(scheduler, request)) as tokens:
         for token in tokens:
             # A model padded to a round vocabulary may choose an id that stands for no text.
             text += detokenizer.add(token.id) if token.id < tokenizer.vocab_size else ""
@@ -59,15 +64,19 @@ def _generate(engine: Engine, tokenizer: Tokenizer, style: Style, prompt: Prompt
     return Answer(prediction=first_letter(text), text=text)
 
 
-def _choose(engine: Engine, tokenizer: Tokenizer, style: Style, prompt: Prompt) -> Answer:
+def _choose(scheduler: Scheduler, tokenizer: Tokenizer, style: Style, prompt: Prompt) -> Answer:
     """The letter whose logits, with and without a space before it, have the largest sum.
 
     The rule of constrained decoding in ymcui/Chinese-LLaMA-Alpaca-2, scripts/ceval. Needs the
     prefill only. The first of equals wins. Their temperature of 0.2 changes no order; their penalty
     on ids that the prompt has can.
     """
-    with engine.slot(prompt.token_ids) as slot:
-        logits = engine.prefill(slot, prompt.token_ids, prompt.shared)
+    request = Request(
+        prompt_ids=prompt.token_ids, params=ONE_TOKEN, shared=prompt.shared, keep_logits=True
+    )
+    [token] = generate(scheduler, request)
+    logits = token.logits
+    assert logits is not None, "it was asked to bring them"
     spaced, bare = (
         _penalised(logits, _letter_ids(tokenizer, form), prompt.token_ids, style.repetition_penalty)
         for form in ("{}", "：{}")
@@ -97,7 +106,7 @@ def _letter_ids(tokenizer: Tokenizer, form: str) -> list[int]:
     return token_ids
 
 
-READINGS: dict[str, Callable[[Engine, Tokenizer, Style, Prompt], Answer]] = {
+READINGS: dict[str, Callable[[Scheduler, Tokenizer, Style, Prompt], Answer]] = {
     "generate": _generate,
     "choose": _choose,
 }

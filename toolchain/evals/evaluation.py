@@ -1,6 +1,6 @@
 """What is asked and how, and the answers of one subject, each asked once.
 
-Knows the engine and the log; not where results go.
+Knows the scheduler and the log; not where results go.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from runtime.bundle.reader import Bundle
-from runtime.engine.engine import Engine
+from runtime.engine.scheduler import Scheduler
 from runtime.errors import EvalError
 from runtime.text.tokenizer import Tokenizer
 from toolchain.evals.answers import Answer, ask, longest_prompt
@@ -102,25 +102,25 @@ class Evaluation:
             "data_sha256": self.benchmark.digest(self.data),
         }
 
-    def prompts(self, exam: Exam, engine: Engine, tokenizer: Tokenizer) -> Prompts:
+    def prompts(self, exam: Exam, scheduler: Scheduler, tokenizer: Tokenizer) -> Prompts:
         """The maker of a subject's prompts."""
         style = self.prompt_style
-        limit = longest_prompt(engine, style)
+        limit = longest_prompt(scheduler, style)
         return Prompts(self.benchmark.name, style, exam, tokenizer, limit)
 
-    def answers(self, prompts: Prompts, engine: Engine, log: Log) -> Iterator[Answered]:
+    def answers(self, prompts: Prompts, scheduler: Scheduler, log: Log) -> Iterator[Answered]:
         """Yields the answers of one subject in order, asking those that the log lacks."""
         subject = prompts.exam.subject
         for question in prompts.exam.questions:
             if (subject, question.id) not in log.answered:
-                log.add(self._ask(prompts, question, engine))
+                log.add(self._ask(prompts, question, scheduler))
             yield log.answered[subject, question.id]
 
-    def _ask(self, prompts: Prompts, question: Question, engine: Engine) -> Answered:
+    def _ask(self, prompts: Prompts, question: Question, scheduler: Scheduler) -> Answered:
         prompt = prompts.make(question)
         answer = Answer(prediction=NO_CHOICE, text="")
         if prompt.fits:
-            answer = ask(engine, prompts.tokenizer, self.prompt_style, prompt)
+            answer = ask(scheduler, prompts.tokenizer, self.prompt_style, prompt)
         return Answered(
             subject=prompts.exam.subject,
             id=question.id,

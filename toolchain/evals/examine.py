@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import JsonValue, NonNegativeFloat, NonNegativeInt
 
-from runtime.engine.engine import Engine
+from runtime.engine.scheduler import Scheduler
 from runtime.progress import SILENT, Progress
 from runtime.record import Record
 from runtime.text.tokenizer import Tokenizer
@@ -43,7 +43,7 @@ class Effort(Record):
 
 def examine(
     evaluation: Evaluation,
-    engine: Engine,
+    scheduler: Scheduler,
     tokenizer: Tokenizer,
     bundle: dict[str, str],
     output: Path,
@@ -54,7 +54,7 @@ def examine(
 
     Args:
         evaluation: what is asked.
-        engine: the model, fresh, so that its counters are of this run.
+        scheduler: the model, fresh, so that its counters are of this run.
         tokenizer: of the same bundle.
         bundle: what tells it from others; see `describe_bundle`.
         output: directory of the log and the result.
@@ -70,10 +70,10 @@ def examine(
     key = evaluation.key(bundle)
     with Log(output, key) as log:
         known = len(log.answered)
-        answers, texts = _ask_all(evaluation, exams, engine, tokenizer, log, progress)
+        answers, texts = _ask_all(evaluation, exams, scheduler, tokenizer, log, progress)
         asked = len(log.answered) - known
         limits: dict[str, JsonValue] = {
-            "max_prompt_tokens": longest_prompt(engine, evaluation.prompt_style),
+            "max_prompt_tokens": longest_prompt(scheduler, evaluation.prompt_style),
             "max_new_tokens": evaluation.prompt_style.max_new_tokens,
         }
         result = make_result(evaluation, bundle, limits, log.path, answers)
@@ -85,9 +85,9 @@ def examine(
         seconds=now() - started,
         asked=asked,
         resumed=len(answers) - asked,
-        reused_prompts=engine.prefix_prompts,
-        reused_tokens=engine.prefix_hits,
-        computed_tokens=engine.computed_tokens,
+        reused_prompts=scheduler.engine.prefix_prompts,
+        reused_tokens=scheduler.engine.prefix_hits,
+        computed_tokens=scheduler.engine.computed_tokens,
     )
     return result, effort
 
@@ -111,7 +111,7 @@ def check_examination(evaluation: Evaluation, output: Path, compare_to: Path | N
 def _ask_all(
     evaluation: Evaluation,
     exams: Sequence[Exam],
-    engine: Engine,
+    scheduler: Scheduler,
     tokenizer: Tokenizer,
     log: Log,
     progress: Progress,
@@ -120,8 +120,8 @@ def _ask_all(
     answers: list[Answered] = []
     texts: list[str] = []
     for number, exam in enumerate(exams, 1):
-        prompts = evaluation.prompts(exam, engine, tokenizer)
-        rows = list(evaluation.answers(prompts, engine, log))
+        prompts = evaluation.prompts(exam, scheduler, tokenizer)
+        rows = list(evaluation.answers(prompts, scheduler, log))
         texts += map(prompts.text, exam.questions, (row.shots for row in rows))
         answers += rows
         right = sum(row.correct for row in rows)

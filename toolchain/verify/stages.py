@@ -19,6 +19,8 @@ from runtime.bundle.manifest import Graph
 from runtime.bundle.reader import Bundle
 from runtime.engine.engine import Engine
 from runtime.engine.generate import generate
+from runtime.engine.scheduler import Scheduler
+from runtime.engine.sequence import Request
 from runtime.errors import SessionError
 from runtime.progress import SILENT, Progress
 from runtime.sampling.params import SamplingParams
@@ -103,7 +105,7 @@ def _verify_stage(
             agreements[graph.spec.name] = _compare(expected, session, graph)
         progress.step(f"{bundle.path.name}: greedy text")
         try:
-            greedy_match = _greedy_match(Engine(session), expected)
+            greedy_match = _greedy_match(Scheduler(Engine(session)), expected)
         except SessionError:  # logits that are not numbers: no token can be chosen
             greedy_match = 0.0
     parts: dict[str, Parts] = {}
@@ -134,11 +136,12 @@ def _compare(expected: Expected, session: Session, graph: Graph) -> Agreement:
     return total.result()
 
 
-def _greedy_match(engine: Engine, expected: Expected) -> float:
+def _greedy_match(scheduler: Scheduler, expected: Expected) -> float:
     """Mean share of greedy tokens, from the middle of each sequence, that the reference makes."""
     prompts = [list(ids[: len(ids) // 2]) for ids in expected.sequences]
     params = SamplingParams(max_tokens=GREEDY_TOKENS, ignore_eos=True)
-    answers = [[token.id for token in generate(engine, ids, params)] for ids in prompts]
+    requests = [Request(prompt_ids=ids, params=params) for ids in prompts]
+    answers = [[token.id for token in generate(scheduler, request)] for request in requests]
     pairs = list(zip(prompts, answers, strict=True))
     hidden = expected.reference.hidden([prompt + answer[:-1] for prompt, answer in pairs])
     shares = []

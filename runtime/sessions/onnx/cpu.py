@@ -66,16 +66,16 @@ class CpuSession:
         """See Session.run."""
         spec = graph.spec
         seq_len = max(len(chunk.token_ids) for chunk in chunks)
+        # Dimensions are open: rows of the batch beyond the highest slot are not computed.
+        batch_size = max(batch_row(spec.batch_size, chunk) for chunk in chunks) + 1
         # An idle row of the batch writes where its slot is free, and attends to no more than that.
-        input_ids, starts, logit_rows = token_arrays(
-            spec.batch_size, seq_len, chunks, self._lengths
-        )
+        input_ids, starts, logit_rows = token_arrays(batch_size, seq_len, chunks, self._lengths)
         if spec.phase == "score":
-            logit_rows = np.arange(spec.batch_size * seq_len)
+            logit_rows = np.arange(batch_size * seq_len)
         for chunk in chunks:
             self._lengths[chunk.slot] = chunk.start + len(chunk.token_ids)
         first_slot = chunks[0].slot if spec.batch_size == 1 else 0
-        bound = self._bind(graph, first_slot, spec.batch_size, seq_len, len(logit_rows))
+        bound = self._bind(graph, first_slot, batch_size, seq_len, len(logit_rows))
         bound.inputs[names.INPUT_IDS][...] = input_ids
         bound.inputs[names.LOGIT_ROWS][...] = logit_rows
         bound.inputs[SEQLENS_K][...] = starts + seq_len - 1
@@ -86,10 +86,10 @@ class CpuSession:
         self.hidden = {k: v for k, v in bound.outputs.items() if k.startswith("hidden.")}
         logits: Logits = bound.outputs[names.LOGITS]
         if spec.phase == "score":
-            logits = logits.reshape(spec.batch_size, seq_len, -1)
+            logits = logits.reshape(batch_size, seq_len, -1)
         rows = [batch_row(spec.batch_size, chunk) for chunk in chunks]
         # All rows as a view where that is what was asked.
-        return logits if rows == list(range(spec.batch_size)) else logits[rows]
+        return logits if rows == list(range(batch_size)) else logits[rows]
 
     def _bind(
         self, graph: Graph, first_slot: int, batch_size: int, seq_len: int, num_rows: int

@@ -120,7 +120,7 @@ def test_a_bundle_loads_with_every_file_and_graph(original: Path) -> None:
     assert {*manifest.files, *FIXED} == set(contents(original))
     names = ["prefill_s4", "prefill_s8", "score_s8", "decode_b1", "decode_b3"]
     assert [graph.spec.name for graph in manifest.graphs] == names
-    assert (manifest.cache_len, manifest.num_slots, manifest.max_seq_len) == (40, 3, 8)
+    assert (manifest.cache_len, manifest.num_slots, manifest.max_seq_len) == (40, 5, 8)
 
 
 def test_a_path_that_is_no_bundle_is_refused_by_name(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_graph_whose_file_is_not_listed_is_refused(relative: str, copied: Path
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{", b"[]", b"null", b"{}", b"\xff", b'{"format_version": 4}', b"[" * 100_000]
+    "data", [b"", b"{", b"[]", b"null", b"{}", b"\xff", b'{"format_version": 5}', b"[" * 100_000]
 )
 def test_a_manifest_that_is_not_one_is_refused(data: bytes, copied: Path) -> None:
     """Brackets nested too deep used to end in a RecursionError."""

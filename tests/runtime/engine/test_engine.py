@@ -25,7 +25,7 @@ from runtime.errors import PromptError, SessionError
 from runtime.sessions import open_session
 from runtime.sessions.base import Chunk, Logits, Session
 
-CACHE_LEN, VOCAB = 40, 640
+CACHE_LEN, VOCAB, NUM_SLOTS = 40, 640, 5
 SEQUENCES = [random.Random(seed).choices(range(VOCAB), k=CACHE_LEN) for seed in range(3)]
 TOKENS = SEQUENCES[0]
 # Twice the largest graph and one more; then the end of the cache, where padding does not fit.
@@ -173,15 +173,16 @@ def test_a_shared_prefix_is_reused_and_counted_without_a_trace(shared: int, mode
 
 
 def test_a_prompt_gets_the_slot_that_knows_its_beginning(model: Model) -> None:
-    with three_slots(model.engine) as slots:
+    engine = Engine(model.session)
+    with three_slots(engine) as slots:
         for slot, tokens in zip(slots, SEQUENCES, strict=True):
-            model.engine.prefill(slot, tokens[:9])
+            engine.prefill(slot, tokens[:9])
     for i in (2, 0, 1):
-        before = model.engine.prefix_hits
-        with model.engine.slot(SEQUENCES[i]) as slot:
+        before = engine.prefix_hits
+        with engine.slot(SEQUENCES[i]) as slot:
             assert slot is slots[i]
-            model.check(model.engine.prefill(slot, SEQUENCES[i]), model.truth[i][-1])
-        assert model.engine.prefix_hits - before == 9
+            model.check(engine.prefill(slot, SEQUENCES[i]), model.truth[i][-1])
+        assert engine.prefix_hits - before == 9
 
 
 def test_copied_rows_answer_like_their_source(model: Model) -> None:
@@ -197,9 +198,11 @@ def test_copied_rows_answer_like_their_source(model: Model) -> None:
 
 
 def test_slots_held_at_once_are_different_and_come_back_after_an_error(model: Model) -> None:
+    every = model.engine.cache.slots
     for _ in range(2):
-        with three_slots(model.engine) as slots:
-            assert {slot.index for slot in slots} == {0, 1, 2}
+        with ExitStack() as stack:
+            held = [stack.enter_context(blank_slot(model.engine)) for _ in every]
+            assert {slot.index for slot in held} == set(range(NUM_SLOTS))
             with pytest.raises(SessionError, match="in use"), model.engine.slot([]):
                 pass
         with pytest.raises(ZeroDivisionError), three_slots(model.engine):

@@ -10,12 +10,14 @@ import pytest
 
 from runtime.bundle.reader import load_bundle
 from runtime.engine.engine import Engine
-from runtime.engine.generate import FinishReason, Token, generate
+from runtime.engine.generate import generate
+from runtime.engine.scheduler import Scheduler
+from runtime.engine.sequence import FinishReason, Request, Token
 from runtime.errors import ParameterError, PromptError
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
 
-CACHE_LEN, VOCAB, NUM_SLOTS = 40, 640, 3
+CACHE_LEN, VOCAB, NUM_SLOTS = 40, 640, 5
 GREEDY = SamplingParams()
 RANDOM = SamplingParams(temperature=1.5, seed=7, max_tokens=12)
 
@@ -31,7 +33,7 @@ def engine(bundles: Path) -> Iterator[Engine]:
 
 
 def run(engine: Engine, prompt: Sequence[int], params: SamplingParams) -> list[Token]:
-    return list(generate(engine, prompt, params))
+    return list(generate(Scheduler(engine), Request(prompt_ids=prompt, params=params)))
 
 
 def ids(tokens: Sequence[Token]) -> list[int]:
@@ -135,7 +137,9 @@ def test_without_a_seed_every_answer_is_new(engine: Engine) -> None:
 def test_answers_made_in_turns_are_those_made_alone(engine: Engine) -> None:
     prompts = [prompt_of(length, seed=length) for length in (3, 9, 17)]
     alone = [ids(run(engine, prompt, RANDOM)) for prompt in prompts]
-    in_turns = zip(*(generate(engine, prompt, RANDOM) for prompt in prompts), strict=True)
+    scheduler = Scheduler(engine)
+    requests = [Request(prompt_ids=prompt, params=RANDOM) for prompt in prompts]
+    in_turns = zip(*(generate(scheduler, request) for request in requests), strict=True)
     assert [ids(tokens) for tokens in zip(*in_turns, strict=True)] == alone
     take_all_slots(engine)
 
@@ -150,23 +154,25 @@ def test_logprobs_are_the_log_softmax_of_the_score_rows(engine: Engine) -> None:
     rows = rows[len(prompt) - 1 : -1].astype(np.float64)  # (12, vocab)
     expected = rows - np.logaddexp.reduce(rows, axis=1, keepdims=True)
     for token, row in zip(tokens, expected, strict=True):
-        assert token.logprob == pytest.approx(row[token.id], abs=1e-3)
-        top_ids, top = zip(*token.top_logprobs, strict=True)
+        assert token.logprobs is not None
+        assert token.logprobs.logprob == pytest.approx(row[token.id], abs=1e-3)
+        top_ids, top = zip(*token.logprobs.top, strict=True)
         assert list(top_ids) == np.argsort(-row)[:3].tolist()
         assert list(top) == pytest.approx(row[list(top_ids)], abs=1e-3)
 
 
 def test_no_logprobs_unless_asked_for(engine: Engine) -> None:
     (token,) = run(engine, [1], SamplingParams(max_tokens=1))
-    assert (token.logprob, token.top_logprobs) == (None, [])
+    assert token.logprobs is None
     (token,) = run(engine, [1], SamplingParams(max_tokens=1, logprobs=0))
-    assert token.logprob is not None
-    assert token.top_logprobs == []
+    assert token.logprobs is not None
+    assert token.logprobs.top == []
 
 
 def test_closing_early_gives_the_slot_back(engine: Engine) -> None:
     for _ in range(NUM_SLOTS + 1):
-        with closing(generate(engine, prompt_of(5), GREEDY)) as tokens:
+        request = Request(prompt_ids=prompt_of(5), params=GREEDY)
+        with closing(generate(Scheduler(engine), request)) as tokens:
             next(tokens)
     take_all_slots(engine)
 

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from runtime.engine.kv_cache import KVCache, Slot, common_prefix
 from runtime.errors import SessionError
 
-NUM_SLOTS, CAPACITY = 3, 6
+NUM_SLOTS, NUM_LANES, CAPACITY = 4, 3, 6
 
 token_lists = st.lists(st.integers(0, 2), max_size=CAPACITY)  # few ids, so that prefixes are shared
 positions = st.integers(0, NUM_SLOTS * CAPACITY)
@@ -23,33 +23,44 @@ class PlainLists(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.cache = KVCache(NUM_SLOTS, CAPACITY)
+        self.cache = KVCache(NUM_SLOTS, CAPACITY, NUM_LANES)
         self.used: list[Slot] = []
         self.rows: list[list[int]] = [[] for _ in range(NUM_SLOTS)]
         self.waiting = list(range(NUM_SLOTS))  # free slots, least recently used first
 
-    def free(self) -> set[int]:
-        return set(range(NUM_SLOTS)) - {slot.index for slot in self.used}
-
-    @rule(prompt=token_lists)
-    def acquire(self, prompt: list[int]) -> None:
-        shared = {i: num_shared(self.rows[i], prompt) for i in self.free()}
-        if not shared:
+    @rule(prompt=token_lists, alone=st.booleans())
+    def acquire(self, prompt: list[int], alone: bool) -> None:
+        usable = [i for i in self.waiting if alone or i < NUM_LANES]
+        if not usable:
             with pytest.raises(SessionError, match="every cache slot is in use") as refusal:
-                self.cache.acquire(prompt)
+                self.cache.acquire(prompt, alone=alone)
             assert refusal.value.code == "busy"
             return
-        going_on = [i for i, n in shared.items() if 0 < n == len(self.rows[i])]
-        slot = self.cache.acquire(prompt)
-        if going_on:
-            assert len(self.rows[slot.index]) == max(len(self.rows[i]) for i in going_on)
-        else:
-            assert slot.index == self.waiting[0]
-        self.waiting.remove(slot.index)
-        self.used.append(slot)
         best = self.cache.longest_prefix(prompt)
         every = [num_shared(rows, prompt) for rows in self.rows]
         assert every[best.index] == max(every)
+        lengths = [len(self.rows[i]) for i in usable if self.rows[i] == prompt[: len(self.rows[i])]]
+        slot, heir = self.cache.acquire(prompt, alone=alone)
+        if any(lengths):
+            assert (len(self.rows[slot.index]), heir) == (max(lengths), None)
+        elif alone:
+            assert (slot.index, heir) == (usable[0], None)
+        else:
+            assert slot.index == min(usable)
+            oldest = next((i for i in self.waiting if i != best.index), slot.index)
+            if heir is not None:  # takes over the rows and their place in the order
+                assert heir.index == oldest != slot.index
+                heir.truncate(0)
+                heir.append(slot.token_ids)
+                self.rows[heir.index] = list(slot.token_ids)
+                self.waiting.remove(oldest)
+                self.waiting.insert(self.waiting.index(slot.index), oldest)
+            elif oldest != slot.index:
+                copies = [r for i, r in enumerate(self.rows) if i != slot.index]
+                mine = self.rows[slot.index]
+                assert any(mine == rows[: len(mine)] for rows in copies), "rows were lost"
+        self.waiting.remove(slot.index)
+        self.used.append(slot)
 
     @precondition(lambda self: self.used)
     @rule(at=positions)
@@ -75,7 +86,8 @@ class PlainLists(RuleBasedStateMachine):
 
     @invariant()
     def slots_equal_the_lists(self) -> None:
-        for slot in self.used:
+        assert self.cache.num_free == NUM_SLOTS - len(self.used)
+        for slot in self.cache.slots:
             rows = self.rows[slot.index]
             assert slot.token_ids == rows
             assert (slot.length, slot.room) == (len(rows), CAPACITY - len(rows))
@@ -91,15 +103,27 @@ def test_the_common_prefix_is_the_longest_equal_slice(left: list[int], right: li
 
 
 def test_a_conversation_goes_on_in_its_slot_and_others_take_the_least_recently_used() -> None:
-    cache = KVCache(NUM_SLOTS, CAPACITY)
-    slots = [cache.acquire([]) for _ in range(NUM_SLOTS)]
+    cache = KVCache(3, CAPACITY, 3)
+    slots = [cache.acquire([])[0] for _ in range(3)]
     for slot, token_ids in zip(slots, ([1, 2, 3], [1, 2, 4], [5]), strict=True):
         slot.append(token_ids)
     for slot in (slots[2], slots[0], slots[1]):
         cache.release(slot)
-    assert cache.acquire([1, 2, 4, 4]) is slots[1]  # it holds the beginning of this prompt
-    assert cache.acquire([1, 2, 5]) is slots[2]  # nobody does; this one waits the longest
+    assert cache.acquire([1, 2, 4, 4]) == (slots[1], None)  # it holds the beginning of this prompt
+    assert cache.acquire([1, 2, 5]) == (slots[2], None)  # nobody does; this one waits the longest
     assert cache.longest_prefix([1, 2, 5]) is slots[0]
+
+
+def test_beside_others_the_lowest_lane_is_lent_and_its_rows_go_where_the_oldest_were() -> None:
+    cache = KVCache(4, CAPACITY, 2)
+    for token_id in range(2):
+        slot, _ = cache.acquire([token_id], alone=False)
+        slot.append([token_id])
+        cache.release(slot)
+    slot, heir = cache.acquire([7], alone=False)
+    assert heir is not None
+    assert (slot.index, heir.index) == (0, 2)  # slot 2 was never used
+    cache.release(slot)
 
 
 def test_going_back_into_the_shared_rows_forgets_that_they_are_shared() -> None:

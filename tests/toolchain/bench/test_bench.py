@@ -39,7 +39,7 @@ SPREAD = ("median", "min", "max", "samples")  # the unit is in the key above
 
 def measure(bundle: Path, grid: Grid, mode: Mode = "detail", repeats: int = 3) -> BenchResult:
     opened = load_bundle(bundle)
-    cases, _ = grid.cases(opened.manifest.cache_len, opened.manifest.num_slots)
+    cases, _ = grid.cases(opened.manifest.cache_len, opened.manifest.max_batch_size)
     return bench(opened, cases, model=bundle.name, mode=mode, repeats=repeats)
 
 
@@ -177,7 +177,7 @@ def test_a_warm_up_writes_to_every_slot(bundles: Path) -> None:
     with closing(Copies(open_session(bundle))) as session:
         runner = Runner(session, Tokenizer(bundle.file("tokenizer.model")))
         runner.warm_up(Case(batch_size=1, input_tokens=6, output_tokens=3))
-        assert session.seen == [(1, 8), (2, 8)]
+        assert session.seen == [(slot, 8) for slot in range(1, 5)]
 
 
 def test_every_batch_size_is_a_row_of_each_case(result: BenchResult) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from runtime.bundle.manifest import Graph, GraphSpec, Manifest, Phase
 from runtime.engine.engine import Engine
+from runtime.engine.scheduler import Scheduler
 from runtime.sessions.base import Chunk, Logits
 from runtime.text.tokenizer import Tokenizer
 from tests.models import TINY, bare_manifest
@@ -109,8 +110,8 @@ def evaluate(
         limit=limit,
         prefix_reuse=prefix_reuse,
     )
-    engine = Engine(session, reuse_prefix=prefix_reuse)
-    return examine(evaluation, engine, session.tokenizer, BUNDLE, output, None)
+    scheduler = Scheduler(Engine(session, reuse_prefix=prefix_reuse))
+    return examine(evaluation, scheduler, session.tokenizer, BUNDLE, output, None)
 
 
 def answers_in_turn(exams: Sequence[Exam]) -> dict[str, str]:

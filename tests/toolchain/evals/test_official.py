@@ -15,6 +15,7 @@ from sentencepiece import SentencePieceProcessor
 
 from runtime.bundle.manifest import Graph
 from runtime.engine.engine import Engine
+from runtime.engine.scheduler import Scheduler
 from runtime.errors import EvalError
 from runtime.sessions.base import Chunk, Logits
 from runtime.text.tokenizer import Tokenizer
@@ -159,10 +160,10 @@ def test_the_choice_is_the_makers_penalty_and_all(bundles: Path) -> None:
     differing = 0
     for _ in range(200):
         session.row = rng.normal(size=tokenizer.vocab_size).astype(np.float32) * 4
-        engine = Engine(session)
+        scheduler = Scheduler(Engine(session))
         expected = makers_choice(session.row, prompt, processor)
-        assert ask(engine, tokenizer, STYLE, made).prediction == expected
-        differing += ask(engine, tokenizer, plain, made).prediction != expected
+        assert ask(scheduler, tokenizer, STYLE, made).prediction == expected
+        differing += ask(scheduler, tokenizer, plain, made).prediction != expected
     assert differing  # so the penalty matters
 
 

@@ -98,7 +98,7 @@ def _io(config: ModelConfig, spec: GraphSpec) -> int:
 def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
     """See Footprint.state."""
     graphs = serving_graphs(profile)
-    slots, rows = max(spec.batch_size for spec in graphs), profile.cache_len
+    slots, rows = profile.num_slots, profile.cache_len
     workspace, largest = max((_workspace(config, spec), spec.name) for spec in graphs)
     masks = sum(
         FLOAT32 * spec.batch_size * spec.seq_len * (spec.cache_len + spec.seq_len)

@@ -123,11 +123,12 @@ def weights_part(config: ModelConfig, profile: Profile) -> Quantity:
 
 def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
     """See Footprint.state."""
-    slots = max(spec.batch_size for spec in profile.graphs)
+    slots = profile.num_slots
     rows = cache_rows(profile.cache_len)
     longest = max(spec.seq_len for spec in serving_graphs(profile))
     cache = cache_bytes(profile) * slots * cache_elements(config, rows)
-    logits = FLOAT32 * slots * config.vocab_size
+    batch_size = max(spec.batch_size for spec in profile.graphs)
+    logits = FLOAT32 * batch_size * config.vocab_size
     return [
         Quantity(
             name="KV cache",
@@ -149,7 +150,7 @@ def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
             name="logits",
             value=logits,
             unit="B",
-            formula=f"{slots} slots x {config.vocab_size} pieces x 4 B",
+            formula=f"{batch_size} sequences x {config.vocab_size} pieces x 4 B",
         ),
         Quantity(
             name="Python and ONNX Runtime",

@@ -12,6 +12,7 @@ from profiles.profile import exported_profile
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.completion import complete
 from runtime.engine.engine import Engine
+from runtime.engine.scheduler import Scheduler
 from runtime.progress import SILENT
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
@@ -49,7 +50,7 @@ def answer(bundle: Bundle) -> str:
         tokenizer = Tokenizer(bundle.file(TOKENIZER))
         params = SamplingParams(stop_token_ids=(tokenizer.eos_token_id,))
         question = [Message(role="user", content=CAPITAL[0])]
-        return complete(Engine(session), tokenizer, question, params).text
+        return complete(Scheduler(Engine(session)), tokenizer, question, params).text
 
 
 @pytest.mark.parametrize("weights", ["int4", "fp32"])
