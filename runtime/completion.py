@@ -4,12 +4,12 @@ Knows nothing of HTTP or of terminals.
 """
 
 from collections.abc import Generator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 
-from runtime.engine.generate import generate
+from runtime.engine.generate import generate, running, tokens_of
 from runtime.engine.scheduler import Scheduler
-from runtime.engine.sequence import FinishReason, Request, Token
+from runtime.engine.sequence import FinishReason, Logprobs, Request, Token
 from runtime.errors import PromptError
 from runtime.sampling.params import SamplingParams
 from runtime.text.stop_strings import StopStrings
@@ -17,7 +17,16 @@ from runtime.text.template import Message, encode_chat
 from runtime.text.tokenizer import StreamingDetokenizer, Tokenizer
 from runtime.timing import Stopwatch, Timings, now
 
-__all__ = ["Completion", "CompletionChunk", "complete", "stream_completion"]
+__all__ = [
+    "AnswerText",
+    "Completion",
+    "CompletionBuilder",
+    "CompletionChunk",
+    "complete",
+    "complete_many",
+    "encode_prompt",
+    "stream_completion",
+]
 
 Prompt = str | Sequence[Message]
 SHORT = 8  # characters a token; what has no more is not worth a second look
@@ -40,6 +49,7 @@ class Completion:
     """A finished answer. completion_tokens counts the stop token, as vLLM does.
 
     stop_reason: the stop string or the token id that ended it; None for another end.
+    logprobs: of its tokens, where they were asked for.
     """
 
     text: str
@@ -48,7 +58,14 @@ class Completion:
     completion_tokens: int
     finish_reason: FinishReason
     stop_reason: StopReason | None
+    logprobs: list[Logprobs] | None
     timings: Timings
+
+    @property
+    def mean_logprob(self) -> float:
+        """In nats per token; they must have been asked for."""
+        assert self.logprobs is not None, "they were asked for"
+        return sum(each.logprob for each in self.logprobs) / len(self.logprobs)
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: Prompt, context_len: int) -> list[int]:
@@ -114,6 +131,58 @@ class AnswerText:
         return text
 
 
+class CompletionBuilder:
+    """Makes chunks, and in the end a completion, of the tokens of one answer.
+
+    Args:
+        tokenizer: the model's.
+        prompt: the text or the messages, which tell whether the answer begins a text.
+        prompt_ids: their ids.
+        stop: as AnswerText.
+        watch: started when the text arrived.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        prompt: Prompt,
+        prompt_ids: Sequence[int],
+        stop: Sequence[str],
+        watch: Stopwatch,
+    ) -> None:
+        self._answer = AnswerText(tokenizer, stop, at_start=not isinstance(prompt, str))
+        self._prompt_tokens = len(prompt_ids)
+        self._watch = watch
+        self._token_ids: list[int] = []
+        self._texts: list[str] = []
+        self._logprobs: list[Logprobs] = []
+
+    def add(self, token: Token) -> CompletionChunk:
+        """The chunk of a token; the last one carries the completion."""
+        watch, answer = self._watch, self._answer
+        watch.saw_token(token.logits_at, token.sampled_at)
+        self._token_ids.append(token.id)
+        if token.logprobs is not None:
+            self._logprobs.append(token.logprobs)
+        started = now()
+        self._texts.append(answer.add(token))
+        watch.detokenize_s += now() - started
+        if answer.finish_reason is None:
+            return CompletionChunk(text=self._texts[-1], token=token)
+        num_tokens = len(self._token_ids)
+        completion = Completion(
+            text="".join(self._texts),
+            token_ids=self._token_ids,
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=num_tokens,
+            finish_reason=answer.finish_reason,
+            stop_reason=answer.stop_reason,
+            logprobs=self._logprobs or None,
+            timings=watch.timings(self._prompt_tokens, num_tokens),
+        )
+        return CompletionChunk(text=self._texts[-1], token=token, completion=completion)
+
+
 def stream_completion(
     scheduler: Scheduler,
     tokenizer: Tokenizer,
@@ -127,35 +196,15 @@ def stream_completion(
         PromptError: the prompt is empty, too long or not valid text.
         ParameterError: a token id in the parameters is not in the vocabulary, or an empty stop.
     """
-    engine, watch = scheduler.engine, Stopwatch()
-    prompt_ids = encode_prompt(tokenizer, prompt, engine.context_len)
-    watch.tokenized = now()
-    engine.prepare(len(prompt_ids))
-    watch.leave_out(now() - watch.tokenized)
-    answer = AnswerText(tokenizer, stop, at_start=not isinstance(prompt, str))
-    request = Request(prompt_ids=prompt_ids, params=params)
-    token_ids, texts = list[int](), list[str]()
-    with closing(generate(scheduler, request)) as tokens:
+    watch = Stopwatch()
+    prompt_ids = _encoded(scheduler, tokenizer, prompt, watch)
+    builder = CompletionBuilder(tokenizer, prompt, prompt_ids, stop, watch)
+    with closing(generate(scheduler, Request(prompt_ids=prompt_ids, params=params))) as tokens:
         for token in tokens:
-            watch.saw_token(token.logits_at, token.sampled_at)
-            token_ids.append(token.id)
-            started = now()
-            texts.append(answer.add(token))
-            watch.detokenize_s += now() - started
-            if answer.finish_reason is None:
-                yield CompletionChunk(text=texts[-1], token=token)
-                continue
-            completion = Completion(
-                text="".join(texts),
-                token_ids=token_ids,
-                prompt_tokens=len(prompt_ids),
-                completion_tokens=len(token_ids),
-                finish_reason=answer.finish_reason,
-                stop_reason=answer.stop_reason,
-                timings=watch.timings(len(prompt_ids), len(token_ids)),
-            )
-            yield CompletionChunk(text=texts[-1], token=token, completion=completion)
-            return
+            chunk = builder.add(token)
+            yield chunk
+            if chunk.completion is not None:
+                return
 
 
 def complete(
@@ -169,3 +218,56 @@ def complete(
     *_, last = stream_completion(scheduler, tokenizer, prompt, params, stop)
     assert last.completion is not None, "the last chunk sums up"
     return last.completion
+
+
+def complete_many(
+    scheduler: Scheduler,
+    tokenizer: Tokenizer,
+    prompt: Prompt,
+    params: SamplingParams,
+    stop: Sequence[str] = (),
+    *,
+    num_answers: int,
+    best_of: int | None = None,
+) -> list[Completion]:
+    """Several answers to one prompt, which is run once; they are made side by side.
+
+    With a seed, answer i has the seed + i. Of `best_of` answers the `num_answers` with the highest
+    mean log-probability are returned, best first; without it, `num_answers` in order.
+
+    Raises:
+        PromptError, ParameterError: as stream_completion.
+    """
+    watch = Stopwatch()
+    prompt_ids = _encoded(scheduler, tokenizer, prompt, watch)
+    if best_of is not None:
+        params = params.model_copy(update={"logprobs": params.logprobs or 0})
+    with ExitStack() as stack:
+        answers = []
+        for i in range(best_of or num_answers):
+            seed = None if params.seed is None else params.seed + i
+            seeded = params.model_copy(update={"seed": seed})
+            request = Request(prompt_ids=prompt_ids, params=seeded)
+            sequence = stack.enter_context(running(scheduler, request))
+            answers.append((sequence, replace(watch)))
+        completions = []
+        for sequence, own_watch in answers:  # the others go on while the first is waited for
+            builder = CompletionBuilder(tokenizer, prompt, prompt_ids, stop, own_watch)
+            chunks = (builder.add(token) for token in tokens_of(scheduler, sequence))
+            completions.append(next(c.completion for c in chunks if c.completion is not None))
+            scheduler.abort(sequence)
+    if best_of is None:
+        return completions
+    completions.sort(key=lambda completion: -completion.mean_logprob)
+    return completions[:num_answers]
+
+
+def _encoded(
+    scheduler: Scheduler, tokenizer: Tokenizer, prompt: Prompt, watch: Stopwatch
+) -> list[int]:
+    """Ids of a prompt; loading the graphs that it needs is not on the watch."""
+    prompt_ids = encode_prompt(tokenizer, prompt, scheduler.engine.context_len)
+    watch.tokenized = now()
+    scheduler.engine.prepare(len(prompt_ids))
+    watch.leave_out(now() - watch.tokenized)
+    return prompt_ids

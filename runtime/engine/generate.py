@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from runtime.engine.scheduler import Scheduler
 from runtime.engine.sequence import Request, Sequence, Token
 
-__all__ = ["generate", "running"]
+__all__ = ["generate", "running", "tokens_of"]
 
 
 @contextmanager

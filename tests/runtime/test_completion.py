@@ -11,7 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.bundle.reader import TOKENIZER, load_bundle
-from runtime.completion import Completion, CompletionChunk, Prompt, complete, stream_completion
+from runtime.completion import (
+    Completion,
+    CompletionChunk,
+    Prompt,
+    complete,
+    complete_many,
+    stream_completion,
+)
 from runtime.engine.engine import Engine
 from runtime.engine.scheduler import Scheduler
 from runtime.errors import ParameterError, PromptError
@@ -237,3 +244,23 @@ def test_megabytes_are_refused_before_they_are_made_tokens(
 def test_no_text_has_fewer_tokens_than_the_bound(model: Model, text: str) -> None:
     tokenizer = model.tokenizer
     assert tokenizer.fewest_tokens(len(text)) <= len(tokenizer.encode(text))
+
+
+def test_several_answers_are_those_of_the_seeds_that_follow(model: Model) -> None:
+    params = SamplingParams(temperature=1.5, seed=7, max_tokens=12, stop_token_ids=(2,))
+    prompt = asked(CAPITAL[0])
+    many = complete_many(model.scheduler, model.tokenizer, prompt, params, num_answers=4)
+    for i, completion in enumerate(many):
+        alone = params.model_copy(update={"seed": 7 + i})
+        expected = complete(model.scheduler, model.tokenizer, prompt, alone)
+        assert (completion.text, completion.token_ids) == (expected.text, expected.token_ids)
+    assert len({completion.text for completion in many}) > 1
+
+
+def test_the_best_answers_are_those_with_the_likeliest_tokens(model: Model) -> None:
+    params = SamplingParams(temperature=1.5, seed=7, max_tokens=12, stop_token_ids=(2,), logprobs=0)
+    arguments = (model.scheduler, model.tokenizer, asked(CAPITAL[0]), params)
+    every = complete_many(*arguments, num_answers=5)
+    best = complete_many(*arguments, num_answers=2, best_of=5)
+    means = sorted((completion.mean_logprob for completion in every), reverse=True)
+    assert [completion.mean_logprob for completion in best] == pytest.approx(means[:2])
