@@ -80,6 +80,8 @@ class Calls:
                 for sequence, draft in zip(sequences, drafts, strict=True)
             ]
             rows = self._engine.verify(slots, inputs)
+            for slot, (last, *_) in zip(slots, inputs, strict=True):  # as decode does by itself
+                slot.append([last])
             self.counters.verify_calls += 1
             self.counters.drafted += sum(map(len, drafts))
         else:
@@ -93,8 +95,6 @@ class Calls:
     def _accept(self, sequence: Sequence, draft: list[int], logits: Logits) -> None:
         """Takes tokens as long as they are those of the draft, and one more."""
         slot = slot_of(sequence)
-        if draft:  # decode appends by itself, verify leaves it to us
-            slot.append(sequence.token_ids[-1:])
         for row, expected in zip(logits, [*draft, None], strict=True):
             token_id = sequence.accept(row, slot.room)
             if sequence.drafter is not None:

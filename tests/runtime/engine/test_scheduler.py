@@ -6,6 +6,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -175,6 +176,52 @@ def test_drafts_change_when_tokens_are_made_and_never_which(
     counters = scheduler.counters
     assert counters.accepted > 0
     assert counters.verify_calls + counters.decode_calls < 23, "fewer calls than tokens"
+
+
+class BatchedScores(Recorded):
+    """Has a score graph of three sequences too, as a chip may; each is run by itself."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        [self._one] = [g for g in session.manifest.graphs if g.spec.phase == "score"]
+        spec = self._one.spec.model_copy(update={"batch_size": 3})
+        batched = self._one.model_copy(update={"spec": spec})
+        graphs = (*session.manifest.graphs, batched)
+        self.manifest = session.manifest.model_copy(update={"graphs": graphs})
+
+    def run(self, graph: Graph, chunks: Sequence[Chunk]) -> Logits:
+        if graph.spec.name != "score_b3_s8":
+            return super().run(graph, chunks)
+        self._note(graph.spec.name, [chunk.slot for chunk in chunks])
+        logits = np.zeros((len(chunks), 8, VOCAB), np.float32)
+        for chunk, rows in zip(chunks, logits, strict=True):
+            assert chunk.slot < 3
+            rows[: len(chunk.token_ids)] = self._session.run(self._one, [chunk])[0]
+        return logits
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(mix=mixes(VOCAB, CACHE_LEN))
+def test_where_a_graph_checks_drafts_of_several_the_tokens_are_the_same(
+    mix: Mix, session: Session
+) -> None:
+    policy = replace(mix.policy, speculate=True)
+    check_mix(BatchedScores(session), replace(mix, policy=policy))
+
+
+def test_drafts_of_several_sequences_share_a_call(session: Session) -> None:
+    recorded = BatchedScores(session)
+    biased = SamplingParams(max_tokens=20, logit_bias={5: 30.0, 6: 30.0})
+    prompts = [[5, 6, 7, token_id] * 3 for token_id in (8, 9, 10)]
+    mix = Mix(
+        asked=asked(*prompts, params=biased),
+        policy=Policy(prefill_first=True),
+        reuse_prefix=False,
+    )
+    run_mix(recorded, mix)
+    names = [name for name, _ in recorded.calls]
+    assert names.count("score_b3_s8") > 0
+    assert names.count("score_b3_s8") + names.count("decode_b3") < 19, "fewer calls than tokens"
 
 
 def test_fault_at_any_call_ends_only_those_it_was_made_for(session: Session) -> None:
