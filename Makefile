@@ -46,7 +46,7 @@ bench: demo
 runtime-alone: .venv/installed
 	$(PYTHON) -m venv --clear --without-pip .venv-runtime
 	$(BIN)/pip --python $(RUNTIME_BIN)/python install --quiet '.[cpu]'
-	$(BIN)/pip --python $(RUNTIME_BIN)/python install --quiet pytest hypothesis
+	$(BIN)/pip --python $(RUNTIME_BIN)/python install --quiet pytest hypothesis pexpect
 	$(BIN)/python -m tests.bundles build/test-bundles
 	$(RUNTIME_BIN)/runtime generate build/test-bundles/talk-int4 "What is an edge box?"
 	TEST_BUNDLES=build/test-bundles $(RUNTIME_BIN)/pytest tests/runtime tests/box

@@ -15,7 +15,7 @@ from runtime.sampling.params import SamplingParams
 from runtime.sessions import SessionOptions, open_session
 from runtime.text.tokenizer import Tokenizer, open_tokenizer
 
-__all__ = ["load", "open_model", "print_answer", "summary"]
+__all__ = ["load", "merged", "open_model", "print_answer", "summary", "without_effect"]
 
 # Settings that choose among likely tokens, which greedy decoding does not do.
 OF_SAMPLING = ("top_k", "top_p", "min_p", "seed")
@@ -49,15 +49,22 @@ def open_model(
         SessionError: the backend cannot run it.
     """
     tokenizer = open_tokenizer(bundle)
-    defaults = default_params(bundle, tokenizer.eos_token_id)
-    stop_token_ids = (*defaults.stop_token_ids, *settings.get("stop_token_ids", ()))
-    merged = {**defaults.model_dump(), **settings, "stop_token_ids": stop_token_ids}
-    params = SamplingParams(**merged)
+    params = merged(default_params(bundle, tokenizer.eos_token_id), settings)
     note_without_effect(settings, params)
     with closing(open_session(bundle, options)) as session:
         # The times of a run are told per token, so that no call may bring several.
         policy = Policy(speculate=options.trace is None)
         yield Scheduler(Engine(session), policy), tokenizer, params
+
+
+def merged(defaults: SamplingParams, settings: Settings) -> SamplingParams:
+    """The model's own settings with those that were chosen; tokens to stop at add up.
+
+    Raises:
+        ParameterError: a setting is out of its range.
+    """
+    stop_token_ids = (*defaults.stop_token_ids, *settings.get("stop_token_ids", ()))
+    return SamplingParams(**{**defaults.model_dump(), **settings, "stop_token_ids": stop_token_ids})
 
 
 def print_answer(chunks: Iterator[CompletionChunk]) -> Completion:
@@ -72,10 +79,15 @@ def print_answer(chunks: Iterator[CompletionChunk]) -> Completion:
     return completion
 
 
+def without_effect(settings: Settings, params: SamplingParams) -> list[str]:
+    """Which of the given settings cannot act, since none of the others lets them."""
+    return [name for name in OF_SAMPLING if name in settings] if params.temperature == 0 else []
+
+
 def note_without_effect(settings: Settings, params: SamplingParams) -> None:
     """Says once which of the given settings cannot act."""
-    idle = [name for name in OF_SAMPLING if name in settings]
-    if params.temperature == 0 and idle:
+    idle = without_effect(settings, params)
+    if idle:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
         note(f"without effect at temperature 0, which takes the likeliest token: {options}")
 

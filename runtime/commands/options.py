@@ -22,6 +22,8 @@ __all__ = [
     "Stop",
     "System",
     "Threads",
+    "TokenBias",
+    "read_bias",
     "with_sampling_options",
 ]
 
@@ -47,10 +49,19 @@ class TokenBias(NamedTuple):
     bias: float
 
 
-def _read_bias(text: str) -> TokenBias:
+def read_bias(text: str) -> TokenBias:
+    """A bias as it is written: ID=VALUE.
+
+    Raises:
+        ValueError: it is written otherwise.
+    """
     token_id, _, bias = text.partition("=")
+    return TokenBias(int(token_id), float(bias))
+
+
+def _bias_option(text: str) -> TokenBias:
     try:
-        return TokenBias(int(token_id), float(bias))
+        return read_bias(text)
     except ValueError:
         raise typer.BadParameter(
             f"'{text}' is not a token id, = and a number.", param_hint="'--logit-bias'"
@@ -93,7 +104,7 @@ SAMPLING_OPTIONS = {
         list[TokenBias],
         "Add -100 to 100 to the logit of a token; repeatable.",
         metavar="ID=VALUE",
-        parser=_read_bias,
+        parser=_bias_option,
         collect=dict,
     ),
     "seed": SamplingOption(int, "The same seed, of 64 bits, gives the same answer."),

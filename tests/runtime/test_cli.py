@@ -227,7 +227,7 @@ def test_interrupting_a_chat_exits_with_130_and_no_traceback(bundle: Path) -> No
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as chat:
         assert chat.stderr is not None
-        assert chat.stderr.readline().startswith(b"/reset")  # now it waits for a question
+        assert chat.stderr.readline().startswith(b"/help")  # now it waits for a question
         chat.send_signal(signal.SIGINT)
         _, err = chat.communicate(timeout=60)
     assert chat.returncode == 130

@@ -108,9 +108,3 @@ def test_settings_that_cannot_act_are_told_once(bundle: Path, command: Command) 
     assert command(*asked, "--temp", "0").err.splitlines()[0] == said
     assert "without effect" not in command(*asked, "--temp", "1").err
     assert "without effect" not in command("generate", bundle, CAPITAL[0]).err
-
-
-def test_a_slash_word_that_is_no_command_is_told(bundle: Path, command: Command) -> None:
-    outcome = command("chat", bundle, typed=f"/rest\n{CAPITAL[0]}\n")
-    assert "no such command: /rest; there are /reset and /exit" in outcome.err
-    assert outcome.out == CAPITAL[1] + "\n"
