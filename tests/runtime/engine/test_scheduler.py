@@ -25,6 +25,7 @@ from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
 from runtime.sessions.base import Chunk, Logits, Session
 from tests.mixes import NEVER, Asked, Mix, alone, check_mix, mixes, run_mix
+from tests.recorded import BatchedScores, Recorded
 
 CACHE_LEN, VOCAB = 40, 640
 GREEDY = SamplingParams(max_tokens=8)
@@ -56,35 +57,6 @@ def test_every_request_of_any_mix_has_the_tokens_that_it_has_alone(
     mix: Mix, session: Session
 ) -> None:
     check_mix(session, mix)
-
-
-class Recorded:
-    """A session that notes its calls, and fails at one of them."""
-
-    def __init__(self, session: Session, fail_at: int = NEVER) -> None:
-        self.manifest, self.static_shapes = session.manifest, session.static_shapes
-        self.hidden = session.hidden
-        self.calls: list[tuple[str, list[int]]] = []
-        self._session, self._fail_at = session, fail_at
-
-    def _note(self, name: str, slots: list[int]) -> None:
-        self.calls.append((name, slots))
-        if len(self.calls) == self._fail_at:
-            raise SessionError("the device stumbled")
-
-    def prepare(self, graph: Graph) -> None:
-        self._session.prepare(graph)
-
-    def run(self, graph: Graph, chunks: Sequence[Chunk]) -> Logits:
-        self._note(graph.spec.name, [chunk.slot for chunk in chunks])
-        return self._session.run(graph, chunks)
-
-    def copy_rows(self, source: int, target: int, num_rows: int) -> None:
-        self._note("copy", [source, target])
-        self._session.copy_rows(source, target, num_rows)
-
-    def close(self) -> None:
-        self._session.close()
 
 
 def test_requests_that_arrive_together_share_the_decode_calls(session: Session) -> None:
@@ -176,28 +148,6 @@ def test_drafts_change_when_tokens_are_made_and_never_which(
     counters = scheduler.counters
     assert counters.accepted > 0
     assert counters.verify_calls + counters.decode_calls < 23, "fewer calls than tokens"
-
-
-class BatchedScores(Recorded):
-    """Has a score graph of three sequences too, as a chip may; each is run by itself."""
-
-    def __init__(self, session: Session) -> None:
-        super().__init__(session)
-        [self._one] = [g for g in session.manifest.graphs if g.spec.phase == "score"]
-        spec = self._one.spec.model_copy(update={"batch_size": 3})
-        batched = self._one.model_copy(update={"spec": spec})
-        graphs = (*session.manifest.graphs, batched)
-        self.manifest = session.manifest.model_copy(update={"graphs": graphs})
-
-    def run(self, graph: Graph, chunks: Sequence[Chunk]) -> Logits:
-        if graph.spec.name != "score_b3_s8":
-            return super().run(graph, chunks)
-        self._note(graph.spec.name, [chunk.slot for chunk in chunks])
-        logits = np.zeros((len(chunks), 8, VOCAB), np.float32)
-        for chunk, rows in zip(chunks, logits, strict=True):
-            assert chunk.slot < 3
-            rows[: len(chunk.token_ids)] = self._session.run(self._one, [chunk])[0]
-        return logits
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
