@@ -34,7 +34,6 @@ COMMANDS: tuple[Any, ...] = (
     compare,
     eval,
     inspect,
-    bundles,
     doctor,
     profiles,
 )

@@ -1,9 +1,10 @@
 """Options that several commands have, made once. A test holds that the choices are complete."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from runtime.commands.options import AsJson, JsonFile
 
 __all__ = [
     "AsJson",
@@ -43,8 +44,4 @@ CacheOption = Annotated[
 HostCPUOption = Annotated[
     Literal["x86_64", "aarch64"] | None,
     typer.Option(help="CPU of the box, if it is not this host's."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-JsonFile = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Write the JSON document to this file.")
 ]

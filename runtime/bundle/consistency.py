@@ -1,6 +1,6 @@
 """Whether the parts of a manifest fit each other: its hashes prove only that it was not altered."""
 
-from runtime.bundle.manifest import Graph, Manifest, ModelConfig, TensorSpec
+from runtime.bundle.manifest import Graph, GraphSpec, Manifest, ModelConfig, TensorSpec
 from runtime.bundle.tensor_names import LOGITS, past_key, past_value
 
 __all__ = ["contradiction"]
@@ -11,8 +11,10 @@ def contradiction(manifest: Manifest) -> str | None:
     specs = [graph.spec for graph in manifest.graphs]
     if len({spec.cache_len for spec in specs if spec.cache_len}) > 1:
         return "its graphs have caches of several lengths"
-    if not any(spec.batch_size == 1 and spec.cache_len and spec.phase != "score" for spec in specs):
-        return "it has no graph that answers one request"
+    if any(spec.phase == "decode" and (spec.seq_len != 1 or not spec.cache_len) for spec in specs):
+        return "it has a decode graph of several tokens or without a cache"
+    if not any(_answers(spec) for spec in specs):
+        return "it has no graph that answers one request token by token"
     if manifest.max_batch_size > manifest.num_slots:
         return f"a graph runs more sequences than there are slots, {manifest.num_slots}"
     for graph in manifest.graphs:
@@ -20,6 +22,10 @@ def contradiction(manifest: Manifest) -> str | None:
         if problem is not None:
             return f"graph {graph.spec.name}: {problem}"
     return None
+
+
+def _answers(spec: GraphSpec) -> bool:
+    return spec.phase != "score" and spec.batch_size == spec.seq_len == 1 and spec.cache_len > 0
 
 
 def _graph_problem(graph: Graph, model: ModelConfig) -> str | None:

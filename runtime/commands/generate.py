@@ -1,6 +1,5 @@
 """runtime generate COMPILED PROMPT."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,15 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime.commands.options import (
+    AsJson,
     BundlePath,
     DeviceIndex,
+    JsonFile,
     Settings,
     Stop,
     System,
     Threads,
     with_sampling_options,
 )
-from runtime.console import note, show, show_json
+from runtime.console import note, show
 
 if TYPE_CHECKING:
     from runtime.completion import Completion
@@ -47,10 +48,11 @@ def command(
     device: DeviceIndex = 0,
     threads: Threads = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text; no template.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
+    output: JsonFile = None,
     logprobs: Annotated[
         int | None,
-        typer.Option(help="With --json: log-probabilities, and the likeliest 0 to 20 tokens."),
+        typer.Option(help="In the document: log-probabilities, and the likeliest 0 to 20 tokens."),
     ] = None,
     answers: Annotated[
         int, typer.Option(min=1, max=64, help="Make this many answers, side by side.")
@@ -69,16 +71,21 @@ def command(
     from runtime.commands.model import load, open_model, print_answer
     from runtime.commands.prompt import read_prompt
     from runtime.completion import complete, complete_many, stream_completion
+    from runtime.documents import give_document
+    from runtime.result_files import require_file
     from runtime.sessions import SessionOptions
     from runtime.text.template import question
     from runtime.text.typed import from_argument
 
-    if logprobs is not None and not as_json:
-        raise typer.BadParameter("only --json shows them.", param_hint="'--logprobs'")
+    wants_document = as_json or output is not None
+    if logprobs is not None and not wants_document:
+        raise typer.BadParameter("only --json and -o show them.", param_hint="'--logprobs'")
     if best_of is not None and best_of < answers:
         raise typer.BadParameter(f"fewer than --answers {answers}.", param_hint="'--best-of'")
 
-    # What is wrong with the text is refused before gigabytes are hashed.
+    # What is wrong with the text or the place is refused before gigabytes are hashed.
+    if output is not None:
+        require_file(output)
     text = read_prompt(prompt, file)
     system = None if system is None else from_argument(system, "--system")
     asked = text if raw else question(system, text)
@@ -89,21 +96,18 @@ def command(
         options = SessionOptions(trace=trace, device=device, threads=threads)
         with open_model(loaded, settings, options) as (scheduler, tokenizer, params):
             arguments = (scheduler, tokenizer, asked, params, stops)
-            if answers > 1 or best_of is not None:
+            if is_many := answers > 1 or best_of is not None:
                 made = complete_many(*arguments, num_answers=answers, best_of=best_of)
-                completion = made[0]
-                _show_many(made, as_json, logprobs is not None)
-            elif as_json:
-                completion = complete(*arguments)
-                show_json(
-                    json.dumps(
-                        _document(completion, logprobs is not None), ensure_ascii=False, indent=2
-                    )
-                )
+            elif wants_document:
+                made = [complete(*arguments)]
             else:
-                completion = print_answer(stream_completion(*arguments))
+                made = [print_answer(stream_completion(*arguments))]
+        if wants_document:
+            give_document(_as_document(made, is_many, logprobs is not None), output)
+        elif is_many:
+            _show_many(made)
         if trace is not None:
-            _note_times(trace, completion)
+            _note_times(trace, made[0])
 
 
 @contextmanager
@@ -121,33 +125,35 @@ def _note_times(trace: Path, completion: "Completion") -> None:
     note("\n".join(describe(read_trace(trace), completion)))
 
 
-def _show_many(completions: "list[Completion]", as_json: bool, logprobs: bool) -> None:
+def _show_many(completions: "list[Completion]") -> None:
     from runtime.commands.model import summary
 
-    if as_json:
-        documents = [_document(completion, logprobs) for completion in completions]
-        _show_document({"completions": documents})
-        return
     for i, completion in enumerate(completions, 1):
         note(f"answer {i} of {len(completions)}:")
         show(completion.text)
         note(summary(completion))
 
 
-def _show_document(document: dict[str, object]) -> None:
-    show_json(json.dumps(document, ensure_ascii=False, indent=2))
+def _as_document(completions: "list[Completion]", is_many: bool, logprobs: bool) -> str:
+    """One answer as JSON, or a list of them."""
+    from runtime.documents import document
+
+    contents = [_content(completion, logprobs) for completion in completions]
+    if is_many:
+        return document("completions", {"completions": contents})
+    return document("completion", contents[0])
 
 
-def _document(completion: "Completion", logprobs: bool) -> dict[str, object]:
+def _content(completion: "Completion", logprobs: bool) -> dict[str, object]:
     """The completion as JSON; log-probabilities where they were asked for."""
-    document = asdict(completion)
-    del document["logprobs"]
+    content = asdict(completion)
+    del content["logprobs"]
     if completion.logprobs is not None:
-        document["mean_logprob"] = completion.mean_logprob
+        content["mean_logprob"] = completion.mean_logprob
         pairs = zip(completion.token_ids, completion.logprobs, strict=True)
         if logprobs:
-            document["logprobs"] = [_as_logprobs(*pair) for pair in pairs]
-    return document
+            content["logprobs"] = [_as_logprobs(*pair) for pair in pairs]
+    return content
 
 
 def _as_logprobs(token_id: int, logprobs: "Logprobs") -> dict[str, object]:

@@ -16,8 +16,10 @@ import typer
 __all__ = [
     "NOT_OPTIONS",
     "SAMPLING_OPTIONS",
+    "AsJson",
     "BundlePath",
     "DeviceIndex",
+    "JsonFile",
     "Settings",
     "Stop",
     "System",
@@ -33,6 +35,10 @@ Threads = Annotated[
     typer.Option(
         min=1, help="Threads that compute. Default: cores that this process may use and pay for."
     ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Write the JSON document to this file.")
 ]
 DeviceIndex = Annotated[int, typer.Option("--device", min=0, help="Which device of the box.")]
 Stop = Annotated[list[str] | None, typer.Option(help="End before this text; repeatable.")]

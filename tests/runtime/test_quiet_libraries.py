@@ -1,53 +1,125 @@
 """No library leaves a file, opens a socket or prints in our name."""
 
-import json
+import ctypes
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from runtime.cli import app
+from tests.dialogues import CAPITAL, LLAMA
+
 MAIN = "from runtime.cli import main; main()"
-# Ends the process where anything reaches for the network.
-NO_SOCKETS = """
-import os, sys
-def watch(event, arguments):
-    if event.startswith("socket."):
-        os.write(2, f"{event} {arguments}".encode())
-        os._exit(99)
-sys.addaudithook(watch)
-"""
-QUESTION = "What is an edge box?"
+SOCKET = {"x86_64": 41, "aarch64": 198}  # number of the system call
+# What is done -> arguments, and what is typed; {} is the bundle.
+RUNS = {
+    "generate": (["generate", "{}", CAPITAL[0]], ""),
+    "generate-json": (["generate", "{}", CAPITAL[0], "--json", "--logprobs", "2"], ""),
+    "generate-file": (["generate", "{}", CAPITAL[0], "-o", "/dev/stdout"], ""),
+    "generate-profile": (["generate", "{}", CAPITAL[0], "--profile-run", "-n", "2"], ""),
+    "generate-help": (["generate", "--help"], ""),
+    "chat": (["chat", "{}"], f"{CAPITAL[0]}\n/reset\n{LLAMA[0]}\n/exit\n"),
+    "chat-help": (["chat", "--help"], ""),
+    "version": (["--version"], ""),
+    "help": (["--help"], ""),
+}
 
 
-@pytest.mark.parametrize("name", ["talk-int4", "talk-exported"])
-@pytest.mark.parametrize("telemetry", [None, "0"])
-def test_a_run_leaves_no_file_in_home_or_tmpdir_and_opens_no_socket(
-    name: str, telemetry: str | None, bundles: Path, tmp_path: Path
-) -> None:
-    """ONNX Runtime writes a device id and a database into a home that it is not told to spare.
+class _Step(ctypes.Structure):
+    """struct sock_filter."""
 
-    Who asks for it with ORT_DISABLE_TELEMETRY=0 has it.
+    _fields_ = (
+        ("code", ctypes.c_ushort),
+        ("if_true", ctypes.c_ubyte),
+        ("if_false", ctypes.c_ubyte),
+        ("value", ctypes.c_uint),
+    )
+
+
+class _Program(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.POINTER(_Step)))
+
+
+def forbid_sockets() -> None:
+    """In the child: the kernel kills a process that asks for a socket, be it Python or a library.
+
+    More than an empty network namespace does, in which a socket can be opened.
     """
-    home, scratch = tmp_path / "home", tmp_path / "tmp"
-    home.mkdir()
-    scratch.mkdir()
-    environment = {**os.environ, "HOME": str(home), "TMPDIR": str(scratch)}
-    for variable in ("ORT_DISABLE_TELEMETRY", "CI"):  # it keeps quiet in a CI by itself
-        environment.pop(variable, None)
+    steps = (_Step * 4)(
+        _Step(0x20, 0, 0, 0),  # load the number of the system call
+        _Step(0x15, 0, 1, SOCKET[platform.machine()]),  # equal: go on, else skip one
+        _Step(0x06, 0, 0, 0x80000000),  # SECCOMP_RET_KILL_PROCESS
+        _Step(0x06, 0, 0, 0x7FFF0000),  # SECCOMP_RET_ALLOW
+    )
+    program = _Program(len(steps), steps)
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    for arguments in ((38, 1, 0, 0, 0), (22, 2, ctypes.byref(program), 0, 0)):
+        if prctl(*arguments) != 0:  # PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP
+            raise OSError(ctypes.get_errno(), "prctl")
+
+
+def run_alone(
+    script: str, arguments: list[str], typed: str, directory: Path, telemetry: str | None = None
+) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Runs in a fresh home, TMPDIR and working directory; tells what is left in them."""
+    places = {name: directory / name for name in ("HOME", "TMPDIR", "work")}
+    for place in places.values():
+        place.mkdir()
+    environment = {**os.environ, **{name: str(place) for name, place in places.items()}}
+    for variable in [name for name in environment if name.startswith("XDG_")] + ["CI"]:
+        environment.pop(variable, None)  # ONNX Runtime keeps quiet in a CI by itself
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
     if telemetry is not None:
         environment["ORT_DISABLE_TELEMETRY"] = telemetry
     done = subprocess.run(
-        [sys.executable, "-c", NO_SOCKETS + MAIN, "generate", bundles / name, QUESTION, "--json"],
+        [sys.executable, "-c", script, *arguments],
+        input=typed,
         env=environment,
+        cwd=places["work"],
+        preexec_fn=forbid_sockets,
         capture_output=True,
+        text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr.decode()
-    assert json.loads(done.stdout)["text"]
-    left = [path for folder in (home, scratch) for path in folder.rglob("*") if path.is_file()]
-    assert bool(left) == (telemetry == "0")
+    return done, [path.name for place in places.values() for path in place.rglob("*")]
+
+
+def test_every_command_of_the_runtime_is_run_below() -> None:
+    registered = {command.name for command in app.registered_commands}
+    assert registered == {arguments[0] for arguments, _ in RUNS.values() if "{}" in arguments}
+
+
+@pytest.mark.parametrize("name", ["talk-int4", "talk-exported"])
+@pytest.mark.parametrize("run", RUNS)
+def test_a_run_leaves_no_file_and_opens_no_socket(
+    run: str, name: str, bundles: Path, tmp_path: Path
+) -> None:
+    """ONNX Runtime writes a device id and a database into a home that it is not told to spare."""
+    arguments, typed = RUNS[run]
+    filled = [part.format(bundles / name) for part in arguments]
+    done, left = run_alone(MAIN, filled, typed, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert left == []
+
+
+def test_who_asks_for_telemetry_has_it(bundles: Path, tmp_path: Path) -> None:
+    """Otherwise the files above could be missing for another reason."""
+    arguments = ["generate", str(bundles / "talk-int4"), CAPITAL[0]]
+    done, left = run_alone(MAIN, arguments, "", tmp_path, telemetry="0")
+    assert done.returncode == 0, done.stderr
+    assert left
+
+
+@pytest.mark.parametrize("family", ["AF_INET", "AF_INET6", "AF_UNIX"])
+def test_a_socket_would_be_seen(family: str, tmp_path: Path) -> None:
+    done, _ = run_alone(f"import socket; socket.socket(socket.{family})", [], "", tmp_path)
+    assert done.returncode == -31  # SIGSYS
 
 
 def test_onnx_runtime_is_imported_in_one_place() -> None:

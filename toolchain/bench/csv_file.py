@@ -7,8 +7,8 @@ from io import StringIO
 from pathlib import Path
 
 from runtime.errors import ParameterError
+from runtime.result_files import write_file, write_named
 from toolchain.bench.result import BenchResult, Row
-from toolchain.result_files import write_file, write_named
 
 __all__ = ["COLUMNS", "check_names", "write_csv"]
 

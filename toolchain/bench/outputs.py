@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from runtime.errors import UserError
 from runtime.json_file import read_object
+from runtime.result_files import require_directory, require_file, write_named
 from toolchain.bench.csv_file import write_csv
 from toolchain.bench.grid import Case
 from toolchain.bench.result import BenchResult, Setup
 from toolchain.bench.tables import results_json
-from toolchain.result_files import require_directory, require_file, write_named
 
 __all__ = ["Outputs"]
 

@@ -6,12 +6,12 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from runtime.result_files import write_file
 from toolchain.bench.csv_file import write_csv
 from toolchain.bench.curves import CURVES, Label
 from toolchain.bench.plots import Plot, chinese_font, draw
 from toolchain.bench.result import BenchResult
 from toolchain.bench.tables import facts, markdown, result_tables, results_json
-from toolchain.result_files import write_file
 from toolchain.table import Table
 
 __all__ = ["RESULT", "page", "write_data", "write_report"]

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from runtime.console import show, show_json
+from runtime.documents import document
 from toolchain.bench.llama_bench import COLUMNS as SPEED_COLUMNS
 from toolchain.bench.llama_bench import speed_tests
 from toolchain.bench.result import BenchResult, Row, Spread
 from toolchain.console import print_table
-from toolchain.documents import document
 from toolchain.table import Table, markdown_table
 
 __all__ = ["facts", "markdown", "print_results", "result_tables", "results_json"]

@@ -19,9 +19,9 @@ def command(
 ) -> None:
     """List the bundles of a directory by their manifests; `inspect` checks one."""
     from runtime.console import note
+    from runtime.documents import document, give_document
     from toolchain.bundle_list import find_bundles, summary
     from toolchain.console import print_table
-    from toolchain.documents import document, give_document
 
     bundles, unreadable = find_bundles(directory)
     rows = [summary(bundle, directory) for bundle in bundles]

@@ -26,11 +26,11 @@ def command(
     performance test.
     """
     from runtime.console import show
+    from runtime.documents import give_document
     from toolchain.compare.comparison import compare
     from toolchain.compare.read import read_side
     from toolchain.compare.tables import comparison_json, comparison_tables
     from toolchain.console import print_table
-    from toolchain.documents import give_document
     from toolchain.table import markdown_table
 
     comparison = compare(read_side(ours), read_side(theirs))

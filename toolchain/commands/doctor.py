@@ -37,10 +37,10 @@ def report(
     Raises:
         UserError: something that the profile needs is not there.
     """
+    from runtime.documents import document, give_document
     from runtime.errors import UserError
     from toolchain.console import print_table
     from toolchain.doctor import diagnose, is_lacking
-    from toolchain.documents import document, give_document
 
     items = diagnose(system, profile)
     if as_json or output is not None:

@@ -21,8 +21,8 @@ def command(
 ) -> None:
     """Check a bundle and show what is in it."""
     from runtime.bundle.reader import load_bundle
+    from runtime.documents import document, give_document
     from toolchain.console import human_bytes, print_table
-    from toolchain.documents import document, give_document
 
     loaded = load_bundle(bundle)
     manifest = loaded.manifest

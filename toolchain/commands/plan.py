@@ -42,10 +42,10 @@ def command(
     from export.config import load_config
     from profiles import load_profile
     from runtime.console import show
+    from runtime.documents import document, give_document
     from toolchain.choices import Choices
     from toolchain.console import human_bytes, print_table
     from toolchain.costs.quantity import total
-    from toolchain.documents import document, give_document
     from toolchain.errors import PlanError
     from toolchain.host.machine import total_memory
     from toolchain.plan.planner import make_plan

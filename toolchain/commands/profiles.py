@@ -10,8 +10,8 @@ COLUMNS = ("name", "target", "weights", "context", "graphs", "for")
 def command(as_json: AsJson = False, output: JsonFile = None) -> None:
     """List the profiles that ship with the toolchain."""
     from profiles import load_profile, profile_names
+    from runtime.documents import document, give_document
     from toolchain.console import print_table
-    from toolchain.documents import document, give_document
 
     profiles = [load_profile(name) for name in profile_names()]
     if as_json or output is not None:

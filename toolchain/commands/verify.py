@@ -36,9 +36,9 @@ def command(
     from profiles import exported_profile
     from runtime.bundle.reader import load_bundle
     from runtime.console import note, show
+    from runtime.documents import give_document
+    from runtime.result_files import require_file
     from toolchain.console import ConsoleProgress, print_table
-    from toolchain.documents import give_document
-    from toolchain.result_files import require_file
     from toolchain.verify.report import report_json
     from toolchain.verify.sequences import default_sequences, read_ids
     from toolchain.verify.stages import verify

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from runtime.documents import document
 from toolchain.bench.llama_bench import COLUMNS
 from toolchain.compare.comparison import Comparison, Performance
 from toolchain.compare.side import CATEGORIES, CaseTimes
-from toolchain.documents import document
 from toolchain.table import Table, four_digits
 
 __all__ = ["comparison_json", "comparison_tables"]

@@ -18,7 +18,7 @@ from pydantic import JsonValue, NonNegativeInt, ValidationError
 
 from runtime.errors import EvalError
 from runtime.record import Record, first_problem
-from toolchain.result_files import refused, require_directory
+from runtime.result_files import refused, require_directory
 
 __all__ = ["Answered", "Log"]
 

@@ -22,11 +22,11 @@ from pydantic import JsonValue, NonNegativeInt
 
 from runtime.errors import UserError
 from runtime.record import Record
+from runtime.result_files import require_directory, write_file
 from toolchain.evals.evaluation import Evaluation
 from toolchain.evals.log import Answered
 from toolchain.evals.scores import Tally, by_group
 from toolchain.evals.styles import NO_CHOICE
-from toolchain.result_files import require_directory, write_file
 
 __all__ = [
     "RESULT",

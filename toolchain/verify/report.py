@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Literal
 
 from profiles import Limits
-from toolchain.documents import document
+from runtime.documents import document
 from toolchain.verify.layers import Parts
 from toolchain.verify.parity import Agreement
 

@@ -48,6 +48,20 @@ EDITS: dict[str, tuple[Edit, str]] = {
         "the model's heads do not have",
     ),
     "no graphs": (lambda m: m.update(graphs=[]), "no graph that answers one request"),
+    "no decode graph": (
+        lambda m: m.update(graphs=[g for g in m["graphs"] if g["spec"]["phase"] == "prefill"]),
+        "no graph that answers one request token by token",
+    ),
+    "a decode graph of two tokens": (
+        lambda m: [g["spec"].update(seq_len=2) for g in m["graphs"]],
+        "a decode graph of several tokens",
+    ),
+    "a decode graph without a cache": (
+        lambda m: [
+            g["spec"].update(cache_len=0) for g in m["graphs"] if g["spec"]["phase"] == "decode"
+        ],
+        "or without a cache",
+    ),
     "only scores": (
         lambda m: m.update(graphs=[g for g in m["graphs"] if g["spec"]["phase"] == "score"]),
         "no graph that answers one request",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runtime.console import show_json
-from toolchain.result_files import write_named
+from runtime.result_files import write_named
 
 __all__ = ["document", "give_document"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import UserError
-from toolchain.result_files import require_directory, require_file, write_file, write_named
+from runtime.result_files import require_directory, require_file, write_file, write_named
 
 
 def test_a_file_is_written_and_nothing_else_stays(tmp_path: Path) -> None:
