@@ -31,17 +31,17 @@ def find_bundles(directory: Path) -> tuple[list[Bundle], list[BundleError]]:
     return found, unreadable
 
 
-def summary(bundle: Bundle, directory: Path) -> tuple[str, ...]:
-    """One row of a table."""
+def summary(bundle: Bundle, directory: Path) -> dict[str, str]:
+    """What tells a bundle from others."""
     manifest = bundle.manifest
-    return (
-        bundle.path.relative_to(directory).as_posix(),
-        manifest.stage,
-        manifest.target,
-        manifest.weights,
-        manifest.cache_dtype,
-        str(manifest.cache_len),
-        str(manifest.num_slots),
-        human_bytes(sum(entry.size for entry in manifest.files.values())),
-        manifest.provenance.source_files.get("config.json", "")[:12],
-    )
+    return {
+        "bundle": bundle.path.relative_to(directory).as_posix(),
+        "stage": manifest.stage,
+        "target": manifest.target,
+        "weights": manifest.weights,
+        "cache": manifest.cache_dtype,
+        "context": str(manifest.cache_len),
+        "slots": str(manifest.num_slots),
+        "size": human_bytes(sum(entry.size for entry in manifest.files.values())),
+        "made from": manifest.provenance.source_files.get("config.json", "")[:12],
+    }

@@ -31,8 +31,10 @@ from runtime.timing import now
 __all__ = ["ConsoleProgress", "FractionProgress", "human_bytes", "print_table"]
 
 PLAIN_WIDTH = 120  # of a file or a pipe
-LEAST_REST = 40  # columns for what stands beside the names
-NUMBER = re.compile(r"[-+]?\d[\d,.e+-]*( |%|$)")
+LEAST_REST = 40  # columns for what stands beside long names
+BETWEEN = 2  # columns of blank between two cells, and 1 at the left edge
+NUMBER = re.compile(r"[-+]?\d[\d,.e+-]*( (±|to) [\d.]+)?( ?[%A-Za-z/]+)?")
+WORD = re.compile(r"[!-~]+")  # Chinese may be parted anywhere
 
 
 class ConsoleProgress:
@@ -132,19 +134,24 @@ class _Counted(ProgressColumn):
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table: text left, numbers right; names in the first column are never split."""
-    name_width = max(cell_len(printable(cell)) for cell in [columns[0], *(row[0] for row in rows)])
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    console.width = max(console.width, name_width + LEAST_REST)
+    """Prints a table: text left, numbers right.
+
+    What may be copied is never split: names in the first column, and words. A table that needs more
+    columns for them than the terminal has is as wide as it needs.
+    """
+    cells = [list(map(printable, column)) for column in zip(columns, *rows, strict=True)]
+    room = Console().width if sys.stdout.isatty() else PLAIN_WIDTH
+    blanks = BETWEEN * len(columns) + 1
+    widths = _widths(cells, room - blanks)
+    # Without a height, rich takes 80 columns of a terminal that is dumb.
+    console = Console(width=max(room, sum(widths) + blanks), height=len(rows))
     console.print(_text(title, "bold"), soft_wrap=True)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for i, column in enumerate(columns):
-        cells = [row[i] for row in rows]
         table.add_column(
             _text(column),
-            justify="right" if i > 0 and _is_numeric(cells) else "left",
-            min_width=name_width if i == 0 else None,
-            no_wrap=i == 0,  # else rich makes the others as wide as if the first could shrink
+            justify="right" if i > 0 and _is_numeric(cells[i][1:]) else "left",
+            width=widths[i],
             overflow="fold",
         )
     for row in rows:
@@ -160,7 +167,22 @@ def _text(text: str, style: str = "") -> Text:
 def _is_numeric(cells: Sequence[str]) -> bool:
     """Whether every cell that says something is a number, perhaps with its unit."""
     said = [cell for cell in cells if cell not in ("", "-")]
-    return bool(said) and all(NUMBER.match(cell) for cell in said)
+    return bool(said) and all(NUMBER.fullmatch(cell) for cell in said)
+
+
+def _widths(cells: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Of the columns: the widest are folded until all fit, or have but one word in a line."""
+    widths = [max(map(cell_len, column)) for column in cells]
+    least = [widths[0], *(max(map(_longest_word, column)) for column in cells[1:])]
+    room = max(room, least[0] + LEAST_REST)
+    while sum(widths) > room and widths != least:
+        _, widest = max((widths[i], i) for i in range(len(cells)) if widths[i] > least[i])
+        widths[widest] -= 1
+    return widths
+
+
+def _longest_word(text: str) -> int:
+    return max(map(len, WORD.findall(text)), default=1)
 
 
 def human_bytes(size: int) -> str:

@@ -26,6 +26,13 @@ def test_every_bundle_is_listed_with_what_tells_it_apart(bundles: Path, tmp_path
     assert result.stderr.startswith(f"left out: {tmp_path / 'b/c/manifest.json'} was altered")
 
 
+def test_the_table_of_bundles_fits_80_columns(bundles: Path) -> None:
+    lines = toolchain("bundles", bundles).stdout.splitlines()
+    [row] = [line.split() for line in lines if line.startswith(" talk-int4 ")]
+    assert row[:5] == ["talk-int4", "cpu", "int4", "float32", "384"]
+    assert max(map(len, map(str.rstrip, lines[1:]))) <= 80
+
+
 def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "no directory" in one_line_error(toolchain("bundles", tmp_path / "nowhere"))
 

@@ -38,13 +38,49 @@ def test_numbers_end_and_texts_begin_at_one_column(lines: list[str]) -> None:
     assert first.index("x[/y]") == second.index("\\x1b[2Jboo")
 
 
+def narrow_terminal(patch: pytest.MonkeyPatch) -> None:
+    """Of 80 columns, without colours."""
+    patch.setattr("sys.stdout.isatty", lambda: True)
+    patch.setenv("COLUMNS", "80")
+    patch.setenv("TERM", "dumb")
+
+
+@pytest.mark.parametrize("num_columns", range(1, 12))
+def test_a_word_is_never_split_though_the_table_is_wider_than_the_terminal(
+    num_columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow_terminal(monkeypatch)
+    columns = [f"heading{i}" for i in range(num_columns)]
+    row = [f"{'005f01621ac1'[i:]}{i}" for i in range(num_columns)]
+    print_table("bundles", columns, [row])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert columns in lines
+    assert row in lines
+
+
+def test_a_formula_that_begins_with_a_number_is_a_text(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow_terminal(monkeypatch)
+    formulas = ("315 MB + 4 layers x 1.2 MB", "3 s + 2 cores")
+    measured = ("14.8 ± 6.5", "-1.34 ± 1.68 %")
+    ranges = ("8 to 90.25 %", "12.0 to 13 %")
+    print_table(
+        "",
+        ("name", "formula", "time", "range"),
+        list(zip("ab", formulas, measured, ranges, strict=True)),
+    )
+    first, second = capsys.readouterr().out.splitlines()[-3:-1]
+    assert first.index(formulas[0]) == second.index(formulas[1])
+    for one, other in (measured, ranges):
+        assert first.index(one) + len(one) == second.index(other) + len(other)
+
+
 def test_a_table_that_is_too_wide_folds_its_cells_and_loses_none(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As bench has it on a terminal of 80 columns."""
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("TERM", "dumb")  # no colours
+    narrow_terminal(monkeypatch)
     columns = ("case", "first token ms", "ms/token", "gap p99 ms", "response s", "tok/s")
     row = ("1 x 128 in, 32 out", "14.8 ± 6.5", "0.43 ± 0.04", "4.53", "0.028 ± 0.005", "2563.5")
     print_table("latency", columns, [row])

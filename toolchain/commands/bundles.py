@@ -9,7 +9,8 @@ from toolchain.options import AsJson, JsonFile
 
 __all__ = ["command"]
 
-COLUMNS = ("bundle", "stage", "target", "weights", "cache", "context", "slots", "size", "made from")
+# Of a summary, as many as 80 columns hold; an exported bundle is one for the target portable.
+COLUMNS = ("bundle", "target", "weights", "cache", "context", "size", "made from")
 
 
 def command(
@@ -24,11 +25,11 @@ def command(
     from toolchain.console import print_table
 
     bundles, unreadable = find_bundles(directory)
-    rows = [summary(bundle, directory) for bundle in bundles]
+    entries = [summary(bundle, directory) for bundle in bundles]
     if as_json or output is not None:
-        entries = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
         give_document(document("bundles", {"bundles": entries}), output)
     else:
+        rows = [[entry[column] for column in COLUMNS] for entry in entries]
         print_table(str(directory), COLUMNS, rows)
     for error in unreadable:
         note(f"left out: {error}")
