@@ -28,12 +28,15 @@ from runtime.console import note
 from runtime.printable import printable
 from runtime.timing import now
 
-__all__ = ["ConsoleProgress", "FractionProgress", "human_bytes", "print_table"]
+__all__ = ["ConsoleProgress", "FractionProgress", "about", "human_bytes", "print_table"]
 
 PLAIN_WIDTH = 120  # of a file or a pipe
 LEAST_REST = 40  # columns for what stands beside long names
 BETWEEN = 2  # columns of blank between two cells, and 1 at the left edge
 NUMBER = re.compile(r"[-+]?\d[\d,.e+-]*( (±|to) [\d.]+)?( ?[%A-Za-z/]+)?")
+NUMBERED = re.compile(
+    r"(?:\w+ )?([1-9]\d*)/([1-9]\d*)\b"
+)  # of a step, as in "graph 2/4: decode_b1"
 WORD = re.compile(r"[!-~]+")  # Chinese may be parted anywhere
 
 
@@ -41,8 +44,8 @@ class ConsoleProgress:
     """Shows a long command's steps on stderr: a line that moves on a terminal, else plain lines.
 
     While bytes are counted the line has a bar of them and the time that is left; when they are
-    done, or none are counted, it has the time since the step began. Use as a context manager
-    around the work.
+    done, or none are counted, it has the time since the step began. From the second of numbered
+    steps on, it says about how long the rest takes. Use as a context manager around the work.
     """
 
     def __init__(self) -> None:
@@ -55,7 +58,8 @@ class ConsoleProgress:
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=None)
+        self._task = self._bar.add_task("starting", total=None, step_began=now())
+        self._first_began = now()
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -66,6 +70,7 @@ class ConsoleProgress:
 
     def step(self, text: str) -> None:
         """See Progress."""
+        text += self._rest(text)
         if self._console.is_terminal:
             self._bar.update(self._task, description=printable(text), step_began=now())
         else:
@@ -78,6 +83,18 @@ class ConsoleProgress:
     def advance(self, num_bytes: int) -> None:
         """See Progress."""
         self._bar.advance(self._task, num_bytes)
+
+    def _rest(self, text: str) -> str:
+        """About how long a numbered step and those after it take, if like those before it."""
+        numbered = NUMBERED.match(text)
+        if numbered is None:
+            return ""
+        number, last = map(int, numbered.groups())
+        if number == 1:
+            self._first_began = now()
+            return ""
+        each = (now() - self._first_began) / (number - 1)
+        return f", about {about(each * (last - number + 1))} left"
 
     def done(self, text: str) -> None:
         """Ends with a line that stays."""
@@ -100,7 +117,7 @@ class FractionProgress:
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=1.0)
+        self._task = self._bar.add_task("starting", total=1.0)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -129,7 +146,7 @@ class _Counted(ProgressColumn):
     def render(self, task: Task) -> RenderableType:
         """One cell for all."""
         if task.total is None or task.finished:
-            return Text(f"{now() - task.fields.get('step_began', now()):.0f} s")
+            return Text(f"{now() - task.fields['step_began']:.0f} s so far")
         return Columns([column(task) for column in self._columns], padding=(0, 1))
 
 
@@ -183,6 +200,13 @@ def _widths(cells: Sequence[Sequence[str]], room: int) -> list[int]:
 
 def _longest_word(text: str) -> int:
     return max(map(len, WORD.findall(text)), default=1)
+
+
+def about(seconds: float) -> str:
+    """A time as a person would say it."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def human_bytes(size: int) -> str:

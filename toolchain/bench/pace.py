@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from toolchain.bench.grid import Case
 from toolchain.bench.measure import TimedRun
 from toolchain.bench.result import Mode
+from toolchain.console import about
 
-__all__ = ["Pace", "about"]
+__all__ = ["Pace"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +77,3 @@ class Pace:
     def _fraction(self) -> float:
         left = self._seconds_left()
         return self._spent / (self._spent + left) if left else 0.0
-
-
-def about(seconds: float) -> str:
-    """A time as a person would say it."""
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -57,7 +57,7 @@ def command(
     Files are written after every case. An interrupted run goes on when it is started again.
     """
     from runtime.bundle.reader import load_bundle
-    from runtime.console import note
+    from runtime.console import LongWork, note
     from toolchain.bench.csv_file import check_names
     from toolchain.bench.outputs import Outputs
     from toolchain.bench.tables import print_results
@@ -70,7 +70,7 @@ def command(
     check_names(names, csv)
     outputs = Outputs(json_file=output, csv=csv, report=report)
     outputs.require()
-    opened = [load_bundle(path) for path in bundles]
+    opened = [load_bundle(path, LongWork()) for path in bundles]
     plans = [_cases(grid, bundle) for bundle in opened]
     wanted = Wanted(names=names, bundles=opened, plans=plans, mode=mode, repeats=repeats)
     results = run_all(wanted, outputs)

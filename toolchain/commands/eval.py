@@ -80,7 +80,7 @@ def _examine(
     from contextlib import closing
 
     from runtime.bundle.reader import load_bundle
-    from runtime.console import note
+    from runtime.console import LongWork, note
     from runtime.engine.engine import Engine
     from runtime.engine.scheduler import Scheduler
     from runtime.sessions import open_session
@@ -89,7 +89,7 @@ def _examine(
     from toolchain.evals.evaluation import describe_bundle
     from toolchain.evals.examine import examine
 
-    loaded = load_bundle(bundle)
+    loaded = load_bundle(bundle, LongWork())
     tokenizer = open_tokenizer(loaded)
     with closing(open_session(loaded)) as session, ConsoleProgress() as progress:
         scheduler = Scheduler(Engine(session, reuse_prefix=evaluation.prefix_reuse))

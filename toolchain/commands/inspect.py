@@ -21,10 +21,11 @@ def command(
 ) -> None:
     """Check a bundle and show what is in it."""
     from runtime.bundle.reader import load_bundle
+    from runtime.console import LongWork
     from runtime.documents import document, give_document
     from toolchain.console import human_bytes, print_table
 
-    loaded = load_bundle(bundle)
+    loaded = load_bundle(bundle, LongWork())
     manifest = loaded.manifest
     if as_json or output is not None:
         found = {"sha256": loaded.digest, **manifest.model_dump(mode="json")}

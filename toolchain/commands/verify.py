@@ -35,7 +35,7 @@ def command(
     """
     from profiles import exported_profile
     from runtime.bundle.reader import load_bundle
-    from runtime.console import note, show
+    from runtime.console import LongWork, note, show
     from runtime.documents import give_document
     from runtime.result_files import require_file
     from toolchain.console import ConsoleProgress, print_table
@@ -47,7 +47,7 @@ def command(
         require_file(output)
     sequences = read_ids(ids) if ids else None
     progress = ConsoleProgress()
-    loaded = [load_bundle(path) for path in bundles]
+    loaded = [load_bundle(path, LongWork()) for path in bundles]
     context = min(bundle.manifest.cache_len for bundle in loaded)
     sequences = [taken[:context] for taken in sequences or default_sequences(loaded[0])]
     profile = exported_profile(loaded[0])

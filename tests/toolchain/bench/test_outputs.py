@@ -15,11 +15,12 @@ from runtime.errors import ParameterError, UserError
 from toolchain.bench.grid import Case, case_pairs, power_pairs
 from toolchain.bench.measure import TimedRun
 from toolchain.bench.outputs import Outputs
-from toolchain.bench.pace import Pace, about
+from toolchain.bench.pace import Pace
 from toolchain.bench.result import BenchResult
 from toolchain.bench.run import measure
 from toolchain.bench.setup import setup_of
 from toolchain.bench.tables import results_json
+from toolchain.console import about
 
 COMMAND = (sys.executable, "-c", "from toolchain.cli import main; main()", "bench")
 CASES = [Case(batch_size=1, input_tokens=n, output_tokens=4) for n in (4, 6, 8)]
