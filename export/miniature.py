@@ -254,7 +254,9 @@ def write_checkpoint(directory: Path, model: Decoder, tokenizer_model: bytes) ->
     }
     weight_map = {name: SHARDS[name.startswith(SECOND_SHARD)] for name in weights}
     for shard in SHARDS:
-        torch.save({n: w for n, w in weights.items() if weight_map[n] == shard}, directory / shard)
+        data = BytesIO()  # torch names no full disk
+        torch.save({n: w for n, w in weights.items() if weight_map[n] == shard}, data)
+        (directory / shard).write_bytes(data.getbuffer())
     metadata = {"total_size": sum(weight.nbytes for weight in weights.values())}
     index = {"metadata": metadata, "weight_map": weight_map}
     for name, content in {**CONFIG_FILES, "pytorch_model.bin.index.json": index}.items():

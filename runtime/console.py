@@ -7,12 +7,13 @@ Typer itself ends with 130 on Ctrl-C and quietly when the reader of a pipe has l
 
 import errno
 import io
+import os
 import signal
 import sys
 from collections.abc import Callable
 from functools import cache
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TextIO, cast
 
 import typer
 
@@ -47,6 +48,7 @@ EXTRAS = {
 REMEDIES = {
     errno.EACCES: "give this user the right to it, or choose another place",
     errno.EAGAIN: "close other programs, or raise ulimit -u",
+    errno.EFBIG: "raise the limit with ulimit -f, or choose a file system for large files",
     errno.EDQUOT: "the quota of this user is used up: free some room",
     errno.EMFILE: "raise the limit with ulimit -n",
     errno.ENFILE: "close other programs: the system has too many files open",
@@ -134,6 +136,24 @@ def note_once(text: str) -> None:
     note(text)
 
 
+class _ClosedOutput(io.TextIOBase):
+    """Stands for a closed standard output: who writes to it is told, who does not may go on."""
+
+    def write(self, _: str) -> int:
+        raise OSError(errno.EBADF, "standard output is closed; send it to a file, or to /dev/null")
+
+
+def _fill_closed_streams() -> None:
+    """Lets no file that is opened later become a standard stream that was closed."""
+    while True:
+        fd = os.open(os.devnull, os.O_RDWR)
+        if fd > 2:
+            os.close(fd)
+            break
+    if sys.stdout is None:
+        sys.stdout = cast(TextIO, _ClosedOutput())
+
+
 def _terminate(signum: int, _: FrameType | None) -> NoReturn:
     """Leaves through every `finally`, so that nothing half-written stays."""
     sys.exit(128 + signum)
@@ -151,6 +171,7 @@ def run_app(app: Callable[[], None]) -> None:
     """Runs a command line and exits."""
     for signum in (signal.SIGTERM, signal.SIGHUP):  # asked to end; the terminal is gone
         signal.signal(signum, _terminate)
+    _fill_closed_streams()
     if isinstance(sys.stdin, io.TextIOWrapper):  # what it cannot read comes in as from argv
         sys.stdin.reconfigure(errors="surrogateescape")
     for stream in (sys.stdout, sys.stderr):

@@ -37,7 +37,7 @@ def read_file(file: Path, error: type[UserError], max_bytes: int = MAX_BYTES) ->
         error: no such file, a link to nowhere, too large, unreadable, or only a git-lfs pointer.
     """
     if not file.is_file():
-        if file.is_symlink():
+        if file.is_symlink() and not file.exists():
             raise error(f"{file} is a link to nowhere", next_step="mend or remove it")
         raise error(f"{file} is missing or no regular file", next_step="put the file there")
     try:

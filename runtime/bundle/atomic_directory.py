@@ -64,8 +64,8 @@ class AtomicDirectory:
         if free < num_bytes:
             raise UserError(
                 f"the disk of {self.path.parent} is too full",
-                got=f"{free / 1e9:.1f} GB free",
-                allowed=f"{num_bytes / 1e9:.1f} GB or more",
+                got=f"{free / 1e6:.1f} MB free",
+                allowed=f"{num_bytes / 1e6:.1f} MB or more",
                 next_step="free some or choose another -o",
             )
 

@@ -33,7 +33,9 @@ BundlePath = Annotated[Path, typer.Argument(metavar="COMPILED", help="Directory 
 Threads = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Threads that compute. Default: cores that this process may use and pay for."
+        min=1,
+        max=1024,
+        help="Threads that compute. Default: cores that this process may use and pay for.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

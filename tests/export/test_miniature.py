@@ -2,6 +2,7 @@
 
 import copy
 import json
+import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -243,4 +244,15 @@ def test_a_directory_with_something_in_it_is_refused_and_left_alone(tmp_path: Pa
 def test_answers_not_learnt_are_never_written(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="an answer is wrong"):
         make_miniature(tmp_path / "miniature", steps=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_grow_is_an_error_of_the_system(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            make_miniature(tmp_path / "miniature", steps=FEWEST_STEPS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []

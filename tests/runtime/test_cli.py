@@ -195,6 +195,7 @@ def test_a_setting_out_of_its_range_is_refused_by_name(
     "arguments",
     [
         *[["--colour", "red"], ["--temperature", "warm"], ["more"], ["--logprobs", "1"]],
+        *[["--threads", number] for number in ("0", "1025", "9" * 30)],
         *[["--logit-bias", bias] for bias in ("5", "5=", "=1", "a=1", "5=1=1")],
     ],
 )

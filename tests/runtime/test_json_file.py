@@ -88,12 +88,14 @@ def test_depth_is_counted_and_not_the_number_of_values() -> None:
 def test_a_file_that_cannot_be_read_is_named_with_what_it_is(tmp_path: Path) -> None:
     missing, link, pipe, large = (tmp_path / name for name in ("missing", "link", "pipe", "large"))
     link.symlink_to("nowhere")
+    (device := tmp_path / "device").symlink_to("/dev/zero")
     os.mkfifo(pipe)  # reading it would wait for ever
     large.write_bytes(b" " * 11)
     said = {
         missing: "is missing or no regular file",
         link: "is a link to nowhere",
         pipe: "is missing or no regular file",
+        device: "is missing or no regular file",
         tmp_path: "is missing or no regular file",
         large: "is too large; allowed: up to 10 bytes",
     }

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,8 +56,66 @@ def test_the_cause_is_read_from_what_onnx_runtime_says(said: str, says: str, bun
         (errno.ENOSPC, "no space left on device: out/x; free some room"),
         (errno.EACCES, "permission denied: out/x; give this user the right"),
         (errno.EMFILE, "too many open files: out/x; raise the limit with ulimit -n"),
+        (errno.EFBIG, "file too large: out/x; raise the limit with ulimit -f"),
         (errno.EISDIR, "is a directory: out/x"),
     ],
 )
 def test_an_error_of_the_system_names_the_file_and_what_to_do(number: int, says: str) -> None:
     assert system_error(OSError(number, os.strerror(number), "out/x")).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [
+        *[("runtime", ["generate", "{}", "Hello", *more]) for more in ([], ["--json"])],
+        *[("runtime", ["--help"]), ("runtime", ["--version"])],
+        *[("toolchain", ["inspect", "{}", *more]) for more in ([], ["--json"])],
+        ("toolchain", ["profiles"]),
+    ],
+)
+def test_a_result_that_has_nowhere_to_go_is_told(
+    main: str, arguments: list[str], bundles: Path
+) -> None:
+    done = _without_stdout(main, [part.format(bundles / "talk-int4") for part in arguments])
+    assert done.returncode == 1
+    said = "error: standard output is closed; send it to a file, or to /dev/null"
+    assert done.stderr.splitlines()[-1] == said
+
+
+def test_what_prints_no_result_needs_no_stdout_and_leaves_its_number_free_for_no_file(
+    tmp_path: Path,
+) -> None:
+    """Else the first file that is opened is what libraries print into."""
+    assert _without_stdout("toolchain", ["profiles", "-o", str(tmp_path / "x")]).returncode == 0
+    script = (
+        "import os; from runtime.console import run_app; "
+        "run_app(lambda: os.write(2, str(os.open('/', os.O_RDONLY)).encode()))"
+    )
+    assert _run_without_stdout([sys.executable, "-c", script]).stderr == "3"
+
+
+def test_a_path_that_onnx_runtime_does_not_take_is_told(bundles: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(bundles / "talk-int4", tmp_path / "b\udcff")
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, "generate", bundle, "Hello"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: ONNX Runtime opens no file of ")
+    assert "b\\udcff; got a path that is not UTF-8; rename it" in done.stderr
+
+
+def _without_stdout(main: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    script = f"from {main}.cli import main; main()"
+    return _run_without_stdout([sys.executable, "-c", script, *arguments])
+
+
+def _run_without_stdout(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )

@@ -1,7 +1,10 @@
 """Opens the ONNX graphs of a bundle with ONNX Runtime; used by the cpu and portable sessions."""
 
+from pathlib import Path
+
 from runtime.bundle.manifest import Graph
 from runtime.bundle.reader import Bundle
+from runtime.errors import SessionError
 from runtime.sessions.base import SessionOptions
 from runtime.sessions.onnx.failures import named_failures
 from runtime.sessions.onnx.library import FATAL_ONLY, ort
@@ -34,7 +37,7 @@ class OnnxGraphs:
         """The session of a graph; weights are mapped from their files.
 
         Raises:
-            SessionError: ONNX Runtime cannot load the graph.
+            SessionError: ONNX Runtime cannot load the graph, or takes no such path.
         """
         if graph.path not in self._opened:
             self._opened[graph.path] = self._load(graph)
@@ -49,6 +52,12 @@ class OnnxGraphs:
 
     def _load(self, graph: Graph) -> ort.InferenceSession:
         file = self._bundle.file(graph.path)
+        if not _is_text(file):
+            raise SessionError(
+                f"ONNX Runtime opens no file of {self._bundle.path}",
+                got="a path that is not UTF-8",
+                next_step="rename it",
+            )
         if self._trace is not None:
             self._options.enable_profiling = True
             self._options.profile_file_prefix = str(self._trace / file.stem)
@@ -58,3 +67,12 @@ class OnnxGraphs:
             return ort.InferenceSession(
                 file, self._options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a path has none of the bytes that Python keeps as lone surrogates."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,21 @@ def test_without_standard_input_a_question_is_refused_and_a_chat_is_over(bundle:
         assert (done.returncode, done.stdout) == (code, "")
         assert says in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [("-",), ("--file", "/dev/zero")])
+def test_a_question_without_end_is_refused(arguments: tuple[str, ...], bundle: Path) -> None:
+    with open("/dev/zero", "rb") as endless:
+        done = subprocess.run(
+            [sys.executable, "-c", MAIN, "generate", bundle, *arguments],
+            stdin=endless,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert " is too long; allowed: up to 67108864 bytes; shorten it" in done.stderr
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8", "en_US"])
