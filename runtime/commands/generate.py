@@ -29,43 +29,48 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
+Prompt = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="PROMPT",
+        help="The question; - reads standard input. Put -- before one that begins with -.",
+    ),
+]
+File = Annotated[
+    Path | None, typer.Option("--file", "-f", help="Read the question from this file.")
+]
+Raw = Annotated[bool, typer.Option("--raw", help="Continue the text; no template.")]
+NumLogprobs = Annotated[
+    int | None,
+    typer.Option(help="In the document: log-probabilities, and the likeliest 0 to 20 tokens."),
+]
+Answers = Annotated[int, typer.Option(min=1, max=64, help="Make this many answers, side by side.")]
+BestOf = Annotated[
+    int | None,
+    typer.Option(min=1, max=64, help="Make this many and keep those with the likeliest tokens."),
+]
+ProfileRun = Annotated[
+    bool, typer.Option("--profile-run", help="Tell where the time went; for short answers.")
+]
+
+
 @with_sampling_options
 def command(
     bundle: BundlePath,
     settings: Settings,
-    prompt: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="PROMPT",
-            help="The question; - reads standard input. Put -- before one that begins with -.",
-        ),
-    ] = None,
-    file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="Read the question from this file.")
-    ] = None,
+    prompt: Prompt = None,
+    file: File = None,
     stop: Stop = None,
     system: System = None,
     device: DeviceIndex = 0,
     threads: Threads = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Continue the text; no template.")] = False,
+    raw: Raw = False,
     as_json: AsJson = False,
     output: JsonFile = None,
-    logprobs: Annotated[
-        int | None,
-        typer.Option(help="In the document: log-probabilities, and the likeliest 0 to 20 tokens."),
-    ] = None,
-    answers: Annotated[
-        int, typer.Option(min=1, max=64, help="Make this many answers, side by side.")
-    ] = 1,
-    best_of: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=64, help="Make this many and keep those with the likeliest tokens."
-        ),
-    ] = None,
-    profile_run: Annotated[
-        bool, typer.Option("--profile-run", help="Tell where the time went; for short answers.")
-    ] = False,
+    logprobs: NumLogprobs = None,
+    answers: Answers = 1,
+    best_of: BestOf = None,
+    profile_run: ProfileRun = False,
 ) -> None:
     """Answer one prompt; the answer goes to stdout as it is made."""
     from runtime.commands.model import load, open_model, print_answer

@@ -120,6 +120,13 @@ def test_a_document_says_what_it_is_also_in_a_file(
     assert (document["text"], len(document["logprobs"])) == (LLAMA[1], len(document["token_ids"]))
 
 
+def test_several_answers_are_one_document(bundle: Path, command: Command) -> None:
+    outcome = command("generate", bundle, LLAMA[0], "--answers", "2", "--json")
+    document = json.loads(outcome.out)
+    assert (document["format"], document["version"]) == ("alpaca2-completions", 1)
+    assert [each["text"] for each in document["completions"]] == [LLAMA[1]] * 2
+
+
 def test_a_place_that_cannot_be_written_is_refused_before_the_bundle_is_read(
     tmp_path: Path, command: Command
 ) -> None:
