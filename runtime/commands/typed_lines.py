@@ -17,10 +17,12 @@ from runtime.commands.chat_history import History, open_history
 from runtime.commands.prompt import typed_line
 from runtime.console import note
 from runtime.encodings import can_write_chinese
+from runtime.errors import UserError
 
 __all__ = ["Lines", "PipedLines", "TerminalLines", "Typed", "open_lines", "read_typed"]
 
 PROMPT, GOES_ON = "> ", "... "
+MOST_CHARACTERS = 1 << 22  # more than the longest context
 PASTE_SECONDS = 0.02  # within which the next line of a paste is there
 QUOTES = '"""'
 COMMAND = re.compile(r"/[a-z]+(\s|$)")  # which is a line by itself
@@ -87,16 +89,23 @@ def _rest(lines: Lines) -> str:
 
 
 class PipedLines:
-    """Lines of a file or a pipe."""
+    """Lines of a file or a pipe; `read_line` takes how many characters to read at most."""
 
-    def __init__(self, read_line: Callable[[], str]) -> None:
+    def __init__(self, read_line: Callable[[int], str]) -> None:
         self._read_line = read_line
 
     def read(self, prompt: str) -> str:
         """See Lines.read; a pipe is not prompted."""
-        line = self._read_line()
+        line = self._read_line(MOST_CHARACTERS + 1)
         if not line:
             raise EOFError
+        if len(line) > MOST_CHARACTERS:  # and perhaps without an end: nothing after it is a text
+            raise UserError(
+                "a line of standard input is too long",
+                allowed=f"up to {MOST_CHARACTERS} characters",
+                next_step="shorten it",
+                code="invalid_prompt",
+            )
         return typed_line(line).removesuffix("\n")
 
     def remember(self, typed: Typed) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from runtime.commands.typed_lines import PipedLines, Typed, open_lines, read_typed
+from runtime.errors import UserError
 
 
 class Script:
@@ -100,3 +101,11 @@ def test_a_closed_standard_input_is_at_its_end(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(EOFError):
         open_lines().read("> ")
+
+
+def test_a_line_without_end_is_refused_after_so_many_characters() -> None:
+    """As `runtime chat < /dev/zero` gives: it took all memory."""
+    lines = PipedLines(lambda most: "\0" * most)
+    with pytest.raises(UserError, match="too long; allowed: up to 4194304 characters") as refusal:
+        read_typed(lines)
+    assert refusal.value.code == "invalid_prompt"
