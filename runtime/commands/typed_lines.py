@@ -17,7 +17,7 @@ from runtime.commands.chat_history import History, open_history
 from runtime.commands.prompt import typed_line
 from runtime.console import note
 from runtime.encodings import can_write_chinese
-from runtime.errors import UserError
+from runtime.errors import PromptError
 
 __all__ = ["Lines", "PipedLines", "TerminalLines", "Typed", "open_lines", "read_typed"]
 
@@ -93,18 +93,19 @@ class PipedLines:
 
     def __init__(self, read_line: Callable[[int], str]) -> None:
         self._read_line = read_line
+        self._ended = False
 
     def read(self, prompt: str) -> str:
         """See Lines.read; a pipe is not prompted."""
         line = self._read_line(MOST_CHARACTERS + 1)
-        if not line:
+        if not line or self._ended:
             raise EOFError
-        if len(line) > MOST_CHARACTERS:  # and perhaps without an end: nothing after it is a text
-            raise UserError(
+        if len(line) > MOST_CHARACTERS:  # perhaps without an end: what follows is no text
+            self._ended = True
+            raise PromptError(
                 "a line of standard input is too long",
                 allowed=f"up to {MOST_CHARACTERS} characters",
                 next_step="shorten it",
-                code="invalid_prompt",
             )
         return typed_line(line).removesuffix("\n")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from runtime.commands.typed_lines import PipedLines, Typed, open_lines, read_typed
-from runtime.errors import UserError
+from runtime.errors import PromptError
 
 
 class Script:
@@ -106,6 +106,7 @@ def test_a_closed_standard_input_is_at_its_end(monkeypatch: pytest.MonkeyPatch) 
 def test_a_line_without_end_is_refused_after_so_many_characters() -> None:
     """As `runtime chat < /dev/zero` gives: it took all memory."""
     lines = PipedLines(lambda most: "\0" * most)
-    with pytest.raises(UserError, match="too long; allowed: up to 4194304 characters") as refusal:
+    with pytest.raises(PromptError, match="too long; allowed: up to 4194304 characters"):
         read_typed(lines)
-    assert refusal.value.code == "invalid_prompt"
+    with pytest.raises(EOFError):
+        read_typed(lines)
