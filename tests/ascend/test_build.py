@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runtime.bundle.reader import Bundle, load_bundle
-from runtime.progress import SILENT, Silent
+from runtime.progress import SILENT
 from tests.ascend.conftest import Toolkit
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle, dry_run
@@ -169,71 +169,6 @@ def test_logs_stay_beside_a_bundle_that_succeeded(
     build(exported, tmp_path / "om")
     assert sorted(os.listdir(tmp_path)) == ["om", "om.logs"]
     assert "ATC run success" in (tmp_path / "om.logs" / "prefill_s64.log").read_text()
-
-
-def test_what_the_graphs_do_not_share_is_counted(
-    exported: Bundle, toolkit: Toolkit, tmp_path: Path
-) -> None:
-    """A layout per graph: a card with room takes both copies, and the manifest says so."""
-    toolkit(layout_per_graph=True)
-    bundle = build(exported, tmp_path / "om")
-    device = bundle.manifest.device
-    assert device is not None
-    assert device.shared_bytes < 0.5 * device.weight_bytes
-    assert f"share {device.shared_bytes / device.weight_bytes:.1%} of" in device.verdict
-    assert len({graph.path for graph in bundle.manifest.graphs}) == 3
-
-
-def test_where_the_card_cannot_hold_both_copies_one_om_in_gears_is_made(
-    exported: Bundle, toolkit: Toolkit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    toolkit(layout_per_graph=True)
-    unshared = build(exported, tmp_path / "probe").manifest.device
-    assert unshared is not None
-    small = _with_memory(exported, unshared.needed_bytes - 1_000_000)
-    told: list[str] = []
-
-    class Listener(Silent):
-        def step(self, text: str) -> None:
-            told.append(text)
-
-    bundle = compile_bundle(small, tmp_path / "om", progress=Listener())
-    assert {graph.path for graph in bundle.manifest.graphs} == {"graphs/decoder.om"}
-    assert any("does not fit; compiling one OM in gears" in text for text in told)
-    assert bundle.manifest.device is not None
-    verdict = "one OM in gears, without score_s64, share 100.0% of "
-    assert bundle.manifest.device.verdict.startswith(verdict)
-    assert bundle.manifest.device.verdict.endswith(": fits")
-    assert load_bundle(bundle.path).manifest == bundle.manifest  # no stray file of the first try
-
-
-def test_gears_are_not_tried_where_they_cannot_help(
-    exported: Bundle, toolkit: Toolkit, tmp_path: Path
-) -> None:
-    """All is shared already, and still too large: the bundle says so, and the loader will."""
-    toolkit()
-    bundle = compile_bundle(_with_memory(exported, 1_000_000), tmp_path / "om", progress=SILENT)
-    assert len({graph.path for graph in bundle.manifest.graphs}) == 3
-    assert bundle.manifest.device is not None
-    assert bundle.manifest.device.verdict.endswith(": does not fit")
-
-
-def _with_memory(exported: Bundle, size: int) -> Bundle:
-    """The bundle as exported for a card that has so much free."""
-    from profiles import load_profile
-
-    chip = load_profile("310p3").chip
-    assert chip is not None
-    memory = chip.memory.model_copy(update={"value": float(size) + 1})
-    reserved = chip.reserved.model_copy(update={"value": 1.0})
-    small = chip.model_copy(update={"memory": memory, "reserved": reserved})
-    profile = {
-        **exported.manifest.profile,
-        "target": "310p3",
-        "weights": "fp16",
-        "chip": small.model_dump(mode="json"),
-    }
-    return Bundle(exported.path, exported.manifest.model_copy(update={"profile": profile}))
 
 
 def test_an_environment_that_is_set_is_left_alone(

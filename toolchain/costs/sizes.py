@@ -3,8 +3,7 @@
 import math
 
 from export.parameters import LM_HEAD, parameter_shape, parameters
-from profiles import Profile
-from runtime.bundle.manifest import GraphSpec, ModelConfig
+from runtime.bundle.manifest import ModelConfig
 
 __all__ = [
     "cache_elements",
@@ -12,7 +11,6 @@ __all__ = [
     "linear_shapes",
     "norm_elements",
     "num_parameters",
-    "serving_graphs",
 ]
 
 
@@ -43,8 +41,3 @@ def num_parameters(config: ModelConfig) -> int:
 def cache_elements(config: ModelConfig, rows: int) -> int:
     """Keys and values of so many tokens in every layer."""
     return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * rows
-
-
-def serving_graphs(profile: Profile) -> list[GraphSpec]:
-    """The graphs that answer requests; score graphs serve `verify` alone."""
-    return [spec for spec in profile.graphs if spec.phase != "score"]

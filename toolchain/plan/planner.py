@@ -86,10 +86,22 @@ def make_plan(
         speed=[
             *(roofline.first_token(length) for length in _up_to(PROMPTS, context)),
             *(roofline.per_token(length) for length in _up_to(CONTEXTS, context)),
+            *_calls_of_many(roofline),
         ],
         fits=fits,
         remedy=None if fits else remedy(request, available),
     )
+
+
+def _calls_of_many(roofline: Roofline) -> list[Quantity]:
+    """Calls of several sequences, and where shapes are fixed, of the graphs that check drafts."""
+    graphs = roofline.profile.graphs
+    batches = [spec.batch_size for spec in graphs if spec.phase == "decode" and spec.batch_size > 1]
+    checks = [spec.seq_len for spec in graphs if spec.phase == "score" and spec.batch_size == 1]
+    return [
+        *map(roofline.step, batches),
+        *(map(roofline.check, checks) if roofline.footprint.static_shapes else ()),
+    ]
 
 
 def _up_to(lengths: tuple[int, ...], context: int) -> list[int]:

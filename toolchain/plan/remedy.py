@@ -54,15 +54,21 @@ def _changes(request: PlanRequest) -> dict[str, Change]:
     for kv_cache in request.target.kv_caches:
         if kv_cache != request.profile.kv_cache:
             changes[f"--kv-cache {kv_cache}"] = _with_profile(kv_cache=kv_cache)
-    if any(spec.batch_size > 1 for spec in request.profile.graphs):
-        changes["batch_size 1 in the profile"] = _with_graphs(
-            lambda graphs: [spec for spec in graphs if spec.batch_size == 1]
-        )
+    largest = max(spec.batch_size for spec in request.profile.graphs)
+    if request.profile.num_slots > largest:
+        changes[f"slots {largest} in the profile"] = _with_profile(slots=largest)
+    if largest > 1:
+        changes["batch_size 1 and 1 slot in the profile"] = _of_one_sequence
     return changes
 
 
 def _with_profile(**changes: object) -> Change:
     return lambda request: replace(request, profile=request.profile.model_copy(update=changes))
+
+
+def _of_one_sequence(request: PlanRequest) -> PlanRequest:
+    graphs = tuple(spec for spec in request.profile.graphs if spec.batch_size == 1)
+    return _with_profile(graphs=graphs, slots=None)(request)
 
 
 def _with_cache(length: int) -> Change:

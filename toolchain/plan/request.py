@@ -7,7 +7,6 @@ from profiles import Profile
 from runtime.bundle.manifest import ModelConfig
 from toolchain.choices import Choices
 from toolchain.costs.quantity import Quantity
-from toolchain.costs.sizes import serving_graphs
 from toolchain.errors import TargetError
 from toolchain.targets import TARGETS, Target, find_target
 
@@ -63,7 +62,7 @@ def device_parts(request: PlanRequest) -> list[Quantity]:
     footprint = request.target.footprint
     weights = footprint.weights(request.config, request.profile)
     if not request.share_weights:
-        graphs = len(serving_graphs(request.profile))
+        graphs = len(request.profile.graphs)
         weights = replace(
             weights,
             value=graphs * weights.value,

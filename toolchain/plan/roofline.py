@@ -9,7 +9,7 @@ from profiles import Chip, Profile
 from runtime.bundle.manifest import ModelConfig
 from runtime.engine.chunks import plan_chunks
 from toolchain.costs.quantity import Quantity
-from toolchain.costs.sizes import cache_elements, linear_shapes, serving_graphs
+from toolchain.costs.sizes import cache_elements, linear_shapes
 from toolchain.host.machine import multiply_rate, read_bandwidth
 from toolchain.targets.base import Footprint
 
@@ -90,8 +90,11 @@ class Roofline:
 
     def prompt_calls(self, num_tokens: int) -> list[tuple[float, float]]:
         """Bytes and operations of every call of a prompt, of the lengths that the engine takes."""
-        graphs = serving_graphs(self.profile)
-        lengths = {spec.seq_len for spec in graphs if spec.batch_size == 1}
+        lengths = {
+            spec.seq_len
+            for spec in self.profile.graphs
+            if spec.batch_size == 1 and spec.phase != "score"
+        }
         calls, done = [], 0
         for seq_len in plan_chunks(num_tokens, sorted(lengths), self.footprint.static_shapes):
             rows = seq_len if self.footprint.static_shapes else min(seq_len, num_tokens - done)
@@ -114,3 +117,17 @@ class Roofline:
         """Time of each further token at a context of this length."""
         calls = [self.step_call(num_tokens)]
         return self._quantity(f"per token, {num_tokens} tokens of context", calls)
+
+    def step(self, batch_size: int) -> Quantity:
+        """Time of a token of each of several sequences, at the longest context."""
+        context = self.profile.cache_len
+        calls = [self.step_call(context, batch_size)]
+        name = f"per step of {batch_size} sequences, {context} tokens of context"
+        return self._quantity(name, calls)
+
+    def check(self, rows: int) -> Quantity:
+        """Time of a call that gives the logits of all its rows, at the longest context."""
+        num_bytes, operations = self.call(rows, self.profile.cache_len)
+        head = 2 * self.config.vocab_size * self.config.hidden_size
+        calls = [(num_bytes, operations + (rows - 1) * head)]
+        return self._quantity(f"per check of {rows} rows", calls)

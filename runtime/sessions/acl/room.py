@@ -31,7 +31,7 @@ def require_room(
     """
     parts = {
         "weights": weight_bytes(bundle, graphs, shared),
-        "KV cache": cache_size(bundle.manifest),
+        f"KV cache (slots {bundle.manifest.num_slots})": cache_size(bundle.manifest),
         "workspace": charged(workspace),
         "inputs and outputs": sum(_bytes(graph) for graph in graphs),
     }
@@ -44,7 +44,8 @@ def require_room(
         f"the bundle does not fit the memory of the device ({device.soc_name})",
         got=f"{need / 1e9:.2f} GB ({said}{copies})",
         allowed=f"{free / 1e9:.2f} GB that are free",
-        next_step="compile with --weights int8 or a profile with a shorter cache_len"
+        next_step="compile with --weights int8, or export with a profile of fewer slots or a "
+        "shorter cache_len"
         if shared
         else "install CANN 8.5 or newer on the box, whose loader shares weights between graphs, "
         "or compile with the CANN of the box, which then makes one model in gears",

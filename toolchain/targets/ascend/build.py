@@ -8,14 +8,12 @@ import onnx_ir as ir
 
 from profiles import Profile
 from runtime.bundle.hashing_writer import HashingWriter
-from runtime.bundle.manifest import Device, Graph
+from runtime.bundle.manifest import Graph
 from runtime.bundle.reader import GRAPHS_DIR, WEIGHTS_DIR, Bundle
 from runtime.bundle.writer import BundleWriter
 from runtime.errors import UserError
 from runtime.progress import Progress
 from runtime.threads import usable_threads
-from toolchain.console import human_bytes
-from toolchain.costs.quantity import total
 from toolchain.host.machine import available_memory
 from toolchain.targets.ascend.atc import find_om, run_atc
 from toolchain.targets.ascend.atc_command import (
@@ -27,9 +25,9 @@ from toolchain.targets.ascend.atc_command import (
 from toolchain.targets.ascend.atc_options import require_plain
 from toolchain.targets.ascend.cann import Toolkit, find_cann
 from toolchain.targets.ascend.chips import CHIPS, AscendChip
-from toolchain.targets.ascend.footprint import ASCEND_FOOTPRINT
 from toolchain.targets.ascend.lower import Lowered, in_gears, lower
-from toolchain.targets.ascend.sharing import shared_bytes, weight_files
+from toolchain.targets.ascend.sharing import weight_files
+from toolchain.targets.ascend.verdict import SHARES_ALL, device_of, too_large
 from toolchain.targets.base import Compiled
 from toolchain.targets.weights import StreamedTensor, weight_job
 
@@ -37,7 +35,6 @@ __all__ = ["STAGING", "atc_job", "compile_for_ascend", "join", "needs_gears"]
 
 STAGING = "onnx"  # where the lowered graphs lie while ATC reads them
 MAX_PROTOBUF = 2**31 - 1  # of an ONNX file without its weights
-SHARES_ALL = 0.99  # of the weight bytes; with less, one OM in gears may be smaller
 
 
 def compile_for_ascend(
@@ -62,15 +59,15 @@ def compile_for_ascend(
 
         # 3. ATC, one graph after the other.
         compiled = _compile_all(lowered, profile, chip, cann, stage.directory, writer)
-        device = _device(bundle, profile, chip, cann, lowered, compiled)
-        if _too_large(device) and device.shared_bytes < SHARES_ALL * device.weight_bytes:
+        device = device_of(bundle, profile, chip, cann, lowered, compiled)
+        if too_large(device) and device.shared_bytes < SHARES_ALL * device.weight_bytes:
             # 4. Where the card cannot hold what the graphs do not share: one OM in gears.
             writer.progress.step(f"{device.verdict}; compiling one OM in gears")
             _discard_all_but(set(), directory)
             lowered = _join(bundle, lowered, writer.progress)
             _write_graphs(lowered, stage)
             compiled = _compile_all(lowered, profile, chip, cann, stage.directory, writer)
-            device = _device(bundle, profile, chip, cann, lowered, compiled)
+            device = device_of(bundle, profile, chip, cann, lowered, compiled)
 
     # 5. The OMs and their weights become files of the bundle.
     writer.progress.step(device.verdict)
@@ -190,45 +187,6 @@ def _discard_all_but(kept: set[Path], directory: Path) -> None:
     for file in (directory / GRAPHS_DIR).rglob("*"):
         if file.is_file() and file not in kept:
             file.unlink()
-
-
-def _device(
-    bundle: Bundle,
-    profile: Profile,
-    chip: AscendChip,
-    cann: Toolkit,
-    lowered: Sequence[Lowered],
-    compiled: dict[Path, tuple[Path, ...]],
-) -> Device:
-    """What the card is asked to hold, with the weights as they were really written."""
-    all_bytes, shared = shared_bytes({om.name: files for om, files in compiled.items()})
-    specs = tuple(member.spec for one in lowered for member in one.members)
-    served = profile.model_copy(update={"graphs": specs})
-    state = total(ASCEND_FOOTPRINT.state(bundle.manifest.model, served))
-    needed, available = int(all_bytes + state), None
-    if profile.chip is not None:
-        available = int(profile.chip.memory.value - profile.chip.reserved.value)
-    form = "one OM in gears" if len(compiled) < len(specs) else f"{len(compiled)} OMs"
-    left_out = [g.spec.name for g in bundle.manifest.graphs if g.spec not in specs]
-    without = f", without {', '.join(left_out)}," if left_out else ""
-    room = f" of {human_bytes(available)}" if available else ", room unknown"
-    fits = "" if available is None else ": fits" if needed <= available else ": does not fit"
-    return Device(
-        soc_name=chip.soc_name,
-        memory=chip.memory,
-        cann=cann.version,
-        cache_layout=lowered[0].layout,
-        weight_bytes=all_bytes,
-        shared_bytes=shared,
-        needed_bytes=needed,
-        available_bytes=available,
-        verdict=f"{form}{without} share {shared / all_bytes:.1%} of {human_bytes(all_bytes)} of "
-        f"weights; needs about {human_bytes(needed)}{room}{fits}",
-    )
-
-
-def _too_large(device: Device) -> bool:
-    return device.available_bytes is not None and device.needed_bytes > device.available_bytes
 
 
 def _graphs(

@@ -12,7 +12,6 @@ from toolchain.costs.sizes import (
     embedding_elements,
     linear_shapes,
     norm_elements,
-    serving_graphs,
 )
 from toolchain.targets.base import Footprint
 
@@ -20,6 +19,8 @@ __all__ = ["ASCEND_FOOTPRINT"]
 
 FLOAT16, FLOAT32, INT64 = 2, 4, 8
 GRAPH_BYTES_PER_LAYER = 300_000  # of an OM without its weights
+# What a loaded OM takes besides weights, workspace and buffers: kernels, their arguments, streams.
+LOADED_BYTES_PER_LAYER = 1_000_000  # a guess
 # ATC holds all weights as constants while it optimises, and again in the chip's own layout
 # (hicann/ge, docs/zh/design/features/external_weight.md); the kernels' compilers come on top.
 ATC_COPIES, ATC_BYTES = 2, 4e9
@@ -95,22 +96,26 @@ def _io(config: ModelConfig, spec: GraphSpec) -> int:
     return rows * 2 * INT64 + FLOAT16 * cache_elements(config, rows)
 
 
+def _logit_rows(spec: GraphSpec) -> int:
+    return spec.batch_size * (spec.seq_len if spec.phase == "score" else 1)
+
+
 def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
     """See Footprint.state."""
-    graphs = serving_graphs(profile)
+    graphs, layers = profile.graphs, config.num_hidden_layers  # all of them are loaded at once
     slots, rows = profile.num_slots, profile.cache_len
     workspace, largest = max((_workspace(config, spec), spec.name) for spec in graphs)
     masks = sum(
         FLOAT32 * spec.batch_size * spec.seq_len * (spec.cache_len + spec.seq_len)
         for spec in graphs
     )
-    logits = FLOAT32 * config.vocab_size * sum(spec.batch_size for spec in graphs)
+    logits = FLOAT32 * config.vocab_size * sum(map(_logit_rows, graphs))
     return [
         Quantity(
             name="KV cache",
             value=FLOAT16 * slots * cache_elements(config, rows),
             unit="B",
-            formula=f"{slots} slots x {rows} rows x {config.num_hidden_layers} layers x 2 x "
+            formula=f"{slots} slots x {rows} rows x {layers} layers x 2 x "
             f"{config.num_key_value_heads * config.head_dim} x 2 B",
         ),
         Quantity(
@@ -137,7 +142,16 @@ def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
             name="logits",
             value=logits,
             unit="B",
-            formula=f"4 B x {config.vocab_size} pieces x batch size of every graph",
+            formula=f"4 B x {config.vocab_size} pieces x batch size of every graph, and x rows of "
+            "a score graph",
+        ),
+        Quantity(
+            name="loaded graphs",
+            value=len(graphs) * layers * LOADED_BYTES_PER_LAYER,
+            unit="B",
+            formula=f"{len(graphs)} graphs x {layers} layers x "
+            f"{LOADED_BYTES_PER_LAYER / 1e6:.0f} MB of kernels and their arguments; a guess",
+            estimate=True,
         ),
     ]
 

@@ -12,7 +12,6 @@ from toolchain.costs.sizes import (
     linear_shapes,
     norm_elements,
     num_parameters,
-    serving_graphs,
 )
 from toolchain.targets.base import Footprint
 from toolchain.targets.cpu.precisions import BITS, CALIBRATION_TOKENS
@@ -125,7 +124,7 @@ def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
     """See Footprint.state."""
     slots = profile.num_slots
     rows = cache_rows(profile.cache_len)
-    longest = max(spec.seq_len for spec in serving_graphs(profile))
+    longest = max(spec.seq_len for spec in profile.graphs)
     cache = cache_bytes(profile) * slots * cache_elements(config, rows)
     batch_size = max(spec.batch_size for spec in profile.graphs)
     logits = FLOAT32 * batch_size * config.vocab_size
