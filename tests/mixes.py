@@ -12,7 +12,7 @@ from runtime.engine.scheduler import Policy, Scheduler
 from runtime.engine.sequence import Request, Sequence
 from runtime.sampling.params import SamplingParams
 from runtime.sampling.sampler import Sampler, make_rng
-from runtime.sessions.base import Session
+from runtime.sessions.base import Logits, Session
 
 NEVER = 10_000  # a step that no mix reaches
 
@@ -38,6 +38,7 @@ class Outcome:
     """What became of a request of a mix."""
 
     ids: list[int] = field(default_factory=list)
+    logits: list[Logits] = field(default_factory=list)  # of requests that keep them
     error: Exception | None = None
 
 
@@ -92,6 +93,9 @@ def run_mix(session: Session, mix: Mix) -> list[Outcome]:
             made = [token.id for token in sequence.tokens]
             if made:
                 assert sequence in changed, "who made tokens is named"
+            outcomes[i].logits += [
+                token.logits for token in sequence.tokens if token.logits is not None
+            ]
             sequence.tokens.clear()
             outcomes[i].ids += made
             outcomes[i].error = sequence.error

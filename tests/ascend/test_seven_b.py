@@ -26,7 +26,12 @@ from toolchain.plan.planner import make_plan
 
 pytestmark = pytest.mark.slow
 
-PROFILE = load_profile("310p3")
+SHIPPED = load_profile("310p3")
+# Of each kind of graph one: the compiler imitated here writes 14 GB for every one.
+GRAPHS = ("prefill_s512", "decode_b1", "decode_b4")
+PROFILE = SHIPPED.model_copy(
+    update={"graphs": tuple(spec for spec in SHIPPED.graphs if spec.name in GRAPHS)}
+)
 
 
 def write_exported(output: Path) -> Bundle:
@@ -110,7 +115,7 @@ def test_the_loader_refuses_a_copy_for_each_graph(
     emulator.install(monkeypatch)
     with pytest.raises(SessionError, match="does not fit the memory of the device") as caught:
         open_session(seven_b)
-    assert "weights 69.3" in str(caught.value)
+    assert "weights 41.57" in str(caught.value)
     assert "KV cache (slots 4) 4.29" in str(caught.value)
     assert "one copy per graph" in str(caught.value)
     assert "20.63 GB that are free" in str(caught.value)
