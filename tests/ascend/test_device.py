@@ -64,6 +64,23 @@ def test_a_token_sends_ids_positions_and_mask_and_fetches_logits(talk: Bundle, c
                 }
 
 
+def test_a_check_of_drafts_fetches_the_logits_of_every_row(talk: Bundle, card: Card) -> None:
+    emulator = card()
+    cache_len, vocab_size = talk.manifest.cache_len, talk.manifest.model.vocab_size
+    with closing(open_session(talk)) as session:
+        engine = Engine(session)
+        with engine.slot(PROMPT) as slot:
+            engine.prefill(slot, PROMPT)
+            emulator.reset_counters()
+            [rows] = engine.verify([slot], [[7, 8, 9]])
+            assert rows.shape == (3, vocab_size)
+            assert emulator.transfers == {
+                "H2D": 64 * (8 + 8) + 64 * 4 * (cache_len + 64),
+                "D2H": 64 * 4 * vocab_size,
+                "D2D": 3 * row_bytes(talk),
+            }
+
+
 def test_in_gears_a_token_runs_in_the_gear_of_one_row(
     bundles: Path, toolkit: Toolkit, card: Card, tmp_path: Path
 ) -> None:
@@ -152,7 +169,8 @@ def test_a_card_that_is_too_small_is_refused_before_anything_is_put_on_it(
     with pytest.raises(SessionError, match="does not fit the memory of the device") as caught:
         open_session(talk)
     assert "weights" in str(caught.value)
-    assert "--weights int8" in str(caught.value)
+    assert "KV cache (slots 1) 0.00" in str(caught.value)
+    assert "--weights int8, or export with a profile of fewer slots" in str(caught.value)
     assert emulator.calls["rt.malloc_align32"] == 0
 
 
