@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 
 from export.exporter import export_bundle
 from profiles import Profile, load_profile
-from runtime.bundle.manifest import GraphSpec
+from runtime.bundle.manifest import GraphSpec, Phase
 from runtime.bundle.reader import Bundle
 from runtime.engine.engine import Engine
 from runtime.engine.generate import generate
@@ -43,13 +43,15 @@ from toolchain.compiler import compile_bundle
 CACHE_LEN, VOCAB = 40, 640
 SPACINGS = 8  # of float16 at the largest logit; 2.5 were seen in 500 mixes
 
+BATCHES: tuple[tuple[Phase, int, int], ...] = (("decode", 2, 1), ("decode", 4, 1), ("score", 4, 8))
+
 
 def profile() -> Profile:
-    """The graphs of 310p3 in small: batches of 1, 2 and 4, a score graph, more slots."""
+    """The graphs of 310p3 in small, more slots, and drafts of four sequences in one call."""
     small = load_profile(str(DATA / "small.toml"))
     batches = [
-        GraphSpec(phase="decode", batch_size=size, seq_len=1, cache_len=CACHE_LEN)
-        for size in (2, 4)
+        GraphSpec(phase=phase, batch_size=size, seq_len=rows, cache_len=CACHE_LEN)
+        for phase, size, rows in BATCHES
     ]
     graphs = (*(spec for spec in small.graphs if spec.batch_size == 1), *batches)
     chip = load_profile("310p3").chip
@@ -150,6 +152,12 @@ def test_a_batch_and_a_check_of_drafts_give_the_logits_of_one_row(session: Sessi
             )
             assert checked.shape == (1, 8, VOCAB)
             assert_close(checked[0, 0], expected)
+        longer = [
+            replace(chunk, token_ids=ids[length : length + 3])
+            for chunk, ids in zip(chunks, prompts, strict=True)
+        ]
+        for rows, expected in zip(session.run(graphs["score_b4_s8"], longer), alone, strict=True):
+            assert_close(rows[0], expected)
 
 
 def test_drafts_are_checked_in_fewer_calls_and_change_no_token(session: Session) -> None:
