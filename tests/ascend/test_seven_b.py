@@ -115,7 +115,7 @@ def test_the_loader_refuses_a_copy_for_each_graph(
     emulator.install(monkeypatch)
     with pytest.raises(SessionError, match="does not fit the memory of the device") as caught:
         open_session(seven_b)
-    assert "weights 41.57" in str(caught.value)
+    assert "weights 41.58" in str(caught.value)
     assert "KV cache (slots 4) 4.29" in str(caught.value)
     assert "one copy per graph" in str(caught.value)
     assert "20.63 GB that are free" in str(caught.value)

@@ -4,6 +4,8 @@ Sizes follow from the graphs' shapes. What ATC and the chip need besides has nev
 here and is an estimate throughout.
 """
 
+from collections.abc import Sequence
+
 from profiles import Profile
 from runtime.bundle.manifest import GraphSpec, ModelConfig
 from toolchain.costs.quantity import BuildCosts, Quantity
@@ -102,27 +104,15 @@ def _logit_rows(spec: GraphSpec) -> int:
 
 def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
     """See Footprint.state."""
-    graphs, layers = profile.graphs, config.num_hidden_layers  # all of them are loaded at once
     slots, rows = profile.num_slots, profile.cache_len
-    workspace, largest = max((_workspace(config, spec), spec.name) for spec in graphs)
-    masks = sum(
-        FLOAT32 * spec.batch_size * spec.seq_len * (spec.cache_len + spec.seq_len)
-        for spec in graphs
-    )
-    logits = FLOAT32 * config.vocab_size * sum(map(_logit_rows, graphs))
+    workspace, largest = max((_workspace(config, spec), spec.name) for spec in profile.graphs)
     return [
         Quantity(
             name="KV cache",
             value=FLOAT16 * slots * cache_elements(config, rows),
             unit="B",
-            formula=f"{slots} slots x {rows} rows x {layers} layers x 2 x "
+            formula=f"{slots} slots x {rows} rows x {config.num_hidden_layers} layers x 2 x "
             f"{config.num_key_value_heads * config.head_dim} x 2 B",
-        ),
-        Quantity(
-            name="masks",
-            value=masks,
-            unit="B",
-            formula="4 B x batch size x rows x (cached + rows) of every graph",
         ),
         Quantity(
             name="workspace",
@@ -132,6 +122,24 @@ def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
             f"twice in fp32, joined keys and values of a layer, two fp32 residual streams",
             estimate=True,
         ),
+        *_parts_of_graphs(config, profile.graphs),
+    ]
+
+
+def _parts_of_graphs(config: ModelConfig, graphs: Sequence[GraphSpec]) -> list[Quantity]:
+    """What each graph has of its own; all of them are loaded at once."""
+    masks = sum(
+        FLOAT32 * spec.batch_size * spec.seq_len * (spec.cache_len + spec.seq_len)
+        for spec in graphs
+    )
+    layers = config.num_hidden_layers
+    return [
+        Quantity(
+            name="masks",
+            value=masks,
+            unit="B",
+            formula="4 B x batch size x rows x (cached + rows) of every graph",
+        ),
         Quantity(
             name="ids and new rows",
             value=sum(_io(config, spec) for spec in graphs),
@@ -140,7 +148,7 @@ def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
         ),
         Quantity(
             name="logits",
-            value=logits,
+            value=FLOAT32 * config.vocab_size * sum(map(_logit_rows, graphs)),
             unit="B",
             formula=f"4 B x {config.vocab_size} pieces x batch size of every graph, and x rows of "
             "a score graph",
