@@ -93,9 +93,10 @@ def load_settings(file: Path | None, given: dict[str, Any]) -> Settings:
     try:
         settings = source(**given)
     except ValidationError as error:
-        raise ParameterError(first_problem(error)) from error
+        names = [str(part) for part in error.errors()[0]["loc"]]
+        raise ParameterError(first_problem(error), param=names[0] if names else None) from error
     except (SettingsError, ValueError) as error:  # of the environment, or of the TOML
-        raise ParameterError(f"the settings cannot be read: {error}") from error
+        raise ParameterError(f"the settings cannot be read: {error}", param="config") from error
     _check_openness(settings)
     return settings
 
