@@ -5,7 +5,7 @@ is the pieces put together, so both say the same.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -126,24 +126,22 @@ class Answers:
             except TimeoutError:
                 yield None
 
-    def _take(self, choice: Choice) -> list[Piece]:
+    def _take(self, choice: Choice) -> Iterator[Piece]:
         if choice.ended:
-            return []
+            return
         try:
             tokens, _ = choice.stream.take()
-        except UserError as error:
+        except Exception as error:
             choice.ended = True
-            if error.code == "unusable_logits":
+            if isinstance(error, UserError) and error.code == "unusable_logits":
                 self._metrics.nonfinite_logits.inc()
             raise
-        pieces = []
         for token in tokens:
             piece = self._read(choice, token)
             if piece is not None:
-                pieces.append(piece)
+                yield piece
             if choice.ended:
-                break
-        return pieces
+                return
 
     def _read(self, choice: Choice, token: Token) -> Piece | None:
         """The piece that a token makes complete."""

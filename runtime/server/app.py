@@ -17,7 +17,12 @@ from runtime.server.errors import ClientGoneError, HttpError, error_body, header
 from runtime.server.guard import Guard
 from runtime.server.keys import read_keys
 from runtime.server.replies import ErrorBody
-from runtime.server.routes import completion_routes, model_routes, state_routes
+from runtime.server.routes import (
+    completion_routes,
+    model_routes,
+    state_routes,
+    tokenizer_routes,
+)
 from runtime.server.service import Service
 
 __all__ = ["create_app"]
@@ -51,7 +56,7 @@ def create_app(service: Service) -> ASGIApp:
         responses=ERRORS,
         lifespan=lifespan,
     )
-    for routes in (completion_routes, model_routes, state_routes):
+    for routes in (completion_routes, model_routes, tokenizer_routes, state_routes):
         app.include_router(routes(service))
     _handle_errors(app, service)
     return Guard(

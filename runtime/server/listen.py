@@ -18,7 +18,7 @@ from runtime.server.connection import connection_class
 from runtime.server.service import Load, Service
 from runtime.server.settings import Settings
 
-__all__ = ["Server", "serve"]
+__all__ = ["Server", "listening", "serve"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LAST_WORDS = 2  # seconds in which clients are told that the time for draining is over
@@ -101,7 +101,7 @@ def serve(settings: Settings, load: Load) -> None:
 
     service = Service(settings, load, give_up)
     servers.append(Server(service))
-    with _listening(settings) as sockets:
+    with listening(settings) as sockets:
         host, port, *_ = sockets[0].getsockname()
         log.info("listening", extra={"fields": {"host": host, "port": port}})
         servers[0].run(sockets)
@@ -110,7 +110,7 @@ def serve(settings: Settings, load: Load) -> None:
 
 
 @contextmanager
-def _listening(settings: Settings) -> Iterator[list[socket.socket]]:
+def listening(settings: Settings) -> Iterator[list[socket.socket]]:
     """The sockets of all addresses of a host.
 
     Raises:

@@ -20,7 +20,7 @@ from runtime.server.stream import events
 from runtime.server.wording import ChatWording, TextWording, Wording
 from runtime.timing import now
 
-__all__ = ["completion_routes", "model_routes", "state_routes"]
+__all__ = ["completion_routes", "model_routes", "state_routes", "tokenizer_routes"]
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 STREAM: Responses = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
@@ -86,7 +86,7 @@ async def _answer(
 
 
 def model_routes(service: Service) -> APIRouter:
-    """What there is to say about the model, and its tokenizer."""
+    """What there is to say about the model."""
     routes = APIRouter()
 
     def card(model: ServedModel, name: str) -> replies.ModelCard:
@@ -109,6 +109,13 @@ def model_routes(service: Service) -> APIRouter:
         model = service.model()
         model.check_name(name)
         return card(model, name)
+
+    return routes
+
+
+def tokenizer_routes(service: Service) -> APIRouter:
+    """Its tokenizer."""
+    routes = APIRouter()
 
     @routes.post("/tokenize")
     async def tokenize(body: protocol.TokenizeBody) -> replies.Tokenized:
