@@ -18,6 +18,7 @@ from runtime.server.service import Service
 from runtime.server.settings import Settings
 from runtime.sessions import open_session
 from runtime.sessions.base import Chunk, Logits, Session
+from runtime.timing import now
 
 PATIENCE = 60.0  # seconds; a test that waits so long fails
 Wrap = Callable[[Session], Session]
@@ -122,3 +123,23 @@ def ready(service: Service) -> Iterator[Serving]:
             while client.get("/health/ready").status_code != 200:
                 assert service.failure is None
         yield running
+
+
+def eventually(server: Serving, condition: Callable[[], bool]) -> None:
+    """Waits, by asking the server for its health, until something holds."""
+    until = now() + PATIENCE
+    with server.http() as http:
+        while not condition():
+            assert now() < until
+            assert http.get("/health/live").status_code == 200
+
+
+def is_idle(server: Serving) -> bool:
+    """Whether nothing is left of any request: no slot, no place, no answer."""
+    model = server.service.model()
+    return (
+        model.loop.num_open == 0
+        and model.scheduler.is_idle
+        and model.scheduler.engine.cache.num_free == len(model.scheduler.engine.cache.slots)
+        and server.metric("queue_depth") == 0
+    )
