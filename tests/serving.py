@@ -1,5 +1,6 @@
 """A real server in a thread, for tests that talk to it over sockets."""
 
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,9 +101,11 @@ def make_service(bundle: Path, wrap: Wrap = lambda session: session, **given: An
 
 
 @contextmanager
-def serving(service: Service) -> Iterator[Serving]:
+def serving(service: Service, send_buffer: int | None = None) -> Iterator[Serving]:
     """A server from its first byte of listening to the end of its draining."""
     with listening(service.settings) as sockets:
+        if send_buffer is not None:  # of the system, for each connection
+            sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         server = Server(service)
         thread = Thread(target=server.run, args=(sockets,), name="server")
         thread.start()
@@ -116,9 +119,9 @@ def serving(service: Service) -> Iterator[Serving]:
 
 
 @contextmanager
-def ready(service: Service) -> Iterator[Serving]:
+def ready(service: Service, send_buffer: int | None = None) -> Iterator[Serving]:
     """A server whose model is loaded."""
-    with serving(service) as running:
+    with serving(service, send_buffer) as running:
         with running.http() as client:
             while client.get("/health/ready").status_code != 200:
                 assert service.failure is None

@@ -66,7 +66,10 @@ class EventStream(Response):
         """Sends all events."""
         with self._held:
             async with aclosing(self._events):
-                await while_connected(receive, self._send(send))
+                try:
+                    await while_connected(receive, self._send(send))
+                except ClientGoneError:  # too late for any status but the log's
+                    scope["state"]["gone"] = True
 
     async def _send(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}

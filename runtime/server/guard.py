@@ -133,14 +133,15 @@ class Guard:
 
     def _tell(self, scope: Scope, seen: "_Seen") -> None:
         route = getattr(scope.get("route"), "path", "other")
-        self._metrics.responses.labels(route, str(seen.status)).inc()
         state = scope["state"]
+        status = 499 if "gone" in state else seen.status
+        self._metrics.responses.labels(route, str(status)).inc()
         fields = {
             "request_id": state["request_id"],
             "client": (scope.get("client") or ("",))[0],
             "method": scope["method"],
             "path": scope["path"][:200],
-            "status": seen.status,
+            "status": status,
             "duration_ms": round(1e3 * (now() - state["arrived"]), 1),
             **state.get("answered", {}),
         }
