@@ -79,7 +79,8 @@ class Serving:
         return f"http://{self.host}:{self.port}"
 
     def http(self, **options: Any) -> httpx2.Client:
-        return httpx2.Client(base_url=self.url, timeout=PATIENCE, trust_env=False, **options)
+        options = {"timeout": PATIENCE, "trust_env": False, "verify": False} | options
+        return httpx2.Client(base_url=self.url, **options)
 
     def openai(self) -> OpenAI:
         return OpenAI(
