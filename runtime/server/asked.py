@@ -59,6 +59,13 @@ class Asked:
         """Answers that it takes."""
         return len(self.prompts) * self.n
 
+    @property
+    def num_characters(self) -> int:
+        """Of the texts that are to be made tokens."""
+        texts = (each for each in self.prompts if isinstance(each, str))
+        messages = (each for prompt in self.prompts for each in prompt if isinstance(each, Message))
+        return sum(map(len, texts)) + sum(len(message.content) for message in messages)
+
 
 def asked_completion(body: CompletionBody) -> Asked:
     """What a text completion asks for.
