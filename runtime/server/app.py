@@ -9,10 +9,11 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp
 
 from runtime.errors import UserError
+from runtime.server.description import HEADERS, page
 from runtime.server.errors import ClientGoneError, HttpError, error_body, headers_of, status_of
 from runtime.server.guard import Guard
 from runtime.server.keys import read_keys
@@ -58,6 +59,7 @@ def create_app(service: Service) -> ASGIApp:
     )
     for routes in (completion_routes, model_routes, tokenizer_routes, state_routes):
         app.include_router(routes(service))
+    _describe(app)
     _handle_errors(app, service)
     return Guard(
         app,
@@ -66,6 +68,12 @@ def create_app(service: Service) -> ASGIApp:
         max_body_bytes=service.settings.max_body_bytes,
         metrics=service.metrics,
     )
+
+
+def _describe(app: FastAPI) -> None:
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return HTMLResponse(page(app.openapi()), headers=HEADERS)
 
 
 def _handle_errors(app: FastAPI, service: Service) -> None:

@@ -20,7 +20,7 @@ from runtime.timing import now
 
 __all__ = ["OPEN", "Guard"]
 
-OPEN = frozenset(("/health", "/health/live", "/health/ready"))
+OPEN = frozenset(("/docs", "/health", "/health/live", "/health/ready"))
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 LINGER = 8  # times max_body_bytes that are thrown away before a refusal, so that it is read
 log = logging.getLogger("runtime.server.access")

@@ -12,6 +12,7 @@ from threading import Event, Thread
 
 import pytest
 
+from runtime.server.connection import Connection
 from tests.serving import PATIENCE, Serving, eventually, is_idle, make_service, ready
 
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -47,7 +48,8 @@ def to_the_end(connection: socket.socket) -> bytes:
 def ports(server: Serving) -> set[int]:
     """Of the clients that are connected."""
     connections = list(server.server.server_state.connections)
-    return {each.client[1] for each in connections if each.client is not None}
+    peers = [each.client for each in connections if isinstance(each, Connection)]
+    return {peer[1] for peer in peers if peer is not None}
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from tests.serving import Serving, make_service, ready
 
 KEY, OTHER = "Correct-Horse-Battery-Staple", "another-key-of-this-server"
 ROUTES = [
+    ("GET", "/docs"),
     ("GET", "/health"),
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
@@ -51,7 +52,7 @@ def test_the_matrix_of_keys_has_every_route(locked: Serving) -> None:
     with locked.http(headers={"Authorization": f"Bearer {KEY}"}) as http:
         paths = http.get("/openapi.json").json()["paths"]
     listed = [(m.upper(), path) for path, methods in paths.items() for m in methods]
-    assert sorted([*listed, ("GET", "/openapi.json")]) == ROUTES
+    assert sorted([*listed, ("GET", "/openapi.json"), ("GET", "/docs")]) == ROUTES
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_the_matrix_of_keys_has_every_route(locked: Serving) -> None:
     ],
 )
 @pytest.mark.parametrize(("method", "path"), [*ROUTES, ("GET", "/nowhere"), ("PUT", "/metrics")])
-def test_every_address_but_health_asks_for_a_key(
+def test_every_address_but_the_open_ones_asks_for_a_key(
     method: str, path: str, header: str | None, good: bool, locked: Serving
 ) -> None:
     headers = {} if header is None else {"Authorization": header}
