@@ -26,12 +26,21 @@ class Connection(H11Protocol):
     _sending: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begins to wait for a request, unless too many connections are open."""
+        """Begins to wait for a request; where too many are open, one that only waits is closed."""
         super().connection_made(transport)
-        if len(self.connections) > self.max_connections:
-            transport.abort()
-            return
         self._watch(begun=True)
+        if len(self.connections) > self.max_connections:
+            others = (each for each in self.connections if isinstance(each, Connection))
+            waiting = {each: each.waits_until for each in others if each.waits_until}
+            first = min(waiting, key=waiting.__getitem__)  # at the latest this one, the newest
+            self.connections.discard(first)  # or the next newcomer would choose it again
+            first.transport.abort()
+
+    @property
+    def waits_until(self) -> float | None:
+        """When it is closed if its client sends no more; None while an answer is made."""
+        timer = self._receiving or self.timeout_keep_alive_task
+        return None if timer is None else timer.when()
 
     def data_received(self, data: bytes) -> None:
         """Waits on, or for the next request."""

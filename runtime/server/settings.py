@@ -39,7 +39,8 @@ class Settings(BaseSettings):
     drain_timeout: how long answers may go on after SIGTERM.
     ping_interval: after which a stream that has no text yet gets a comment.
     max_body_bytes: of a request.
-    max_connections: open at once.
+    max_connections: open at once; beyond them, the one that has waited longest for its client to
+        send a request is closed.
     """
 
     model_config = SettingsConfigDict(

@@ -13,7 +13,8 @@ from threading import Event, Thread
 import pytest
 
 from runtime.server.connection import Connection
-from tests.serving import PATIENCE, Serving, eventually, is_idle, make_service, ready
+from runtime.sessions import Session
+from tests.serving import PATIENCE, Gate, Serving, eventually, is_idle, make_service, ready
 
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 GOOD = {"prompt": "An edge", "max_tokens": 20, "ignore_eos": True}
@@ -119,13 +120,27 @@ def test_a_good_client_is_served_beside_hundreds_of_half_open_sockets(hasty: Ser
             assert not any(pool.map(to_the_end, sockets))
 
 
-def test_more_connections_than_allowed_are_closed_at_once(bundles: Path) -> None:
-    service = make_service(bundles / "talk-int4", max_connections=5)
-    with ready(service) as server, ExitStack() as stack:
-        kept = [stack.enter_context(connect(server)) for _ in range(5)]
-        with connect(server) as beyond:
-            assert to_the_end(beyond) == b""
-        assert ports(server) == {each.getsockname()[1] for each in kept}
+def test_beyond_the_most_connections_those_go_that_have_waited_longest(bundles: Path) -> None:
+    """So a thousand silent sockets shut nobody out; who is being answered stays."""
+    gates: list[Gate] = []
+
+    def wrap(session: Session) -> Session:
+        gates.append(Gate(session))
+        return gates[0]
+
+    service = make_service(bundles / "talk-int4", wrap, max_connections=4)
+    with ready(service) as server, ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+        gates[0].shut()
+        http = stack.enter_context(server.http())
+        answered = pool.submit(http.post, "/v1/completions", json=GOOD)
+        assert gates[0].knocked.wait(PATIENCE)
+        silent = [stack.enter_context(connect(server)) for _ in range(6)]
+        assert [to_the_end(each) for each in silent[:3]] == [b""] * 3
+        last = silent[-1]
+        last.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert to_the_end(last).startswith(b"HTTP/1.1 200")
+        gates[0].open.set()
+        assert answered.result(PATIENCE).status_code == 200
 
 
 def test_a_client_that_does_not_read_is_let_go_and_its_place_is_free(bundles: Path) -> None:
