@@ -12,6 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 __all__ = ["Connection", "connection_class"]
 
+GRACE = 1.0  # seconds in which a new connection may send its request whatever the crowd
 TOO_SLOW = b'{"error": {"message": "the request took too long to arrive", '
 TOO_SLOW += b'"type": "invalid_request_error", "param": null, "code": "request_timeout"}}'
 
@@ -22,6 +23,7 @@ class Connection(H11Protocol):
     receive_timeout: ClassVar[float]
     send_timeout: ClassVar[float]
     max_connections: ClassVar[int]
+    grace: ClassVar[float] = GRACE
     _receiving: asyncio.TimerHandle | None = None
     _sending: asyncio.TimerHandle | None = None
 
@@ -29,18 +31,29 @@ class Connection(H11Protocol):
         """Begins to wait for a request; where too many are open, one that only waits is closed."""
         super().connection_made(transport)
         self._watch(begun=True)
-        if len(self.connections) > self.max_connections:
-            others = (each for each in self.connections if isinstance(each, Connection))
-            waiting = {each: each.waits_until for each in others if each.waits_until}
-            first = min(waiting, key=waiting.__getitem__)  # at the latest this one, the newest
-            self.connections.discard(first)  # or the next newcomer would choose it again
-            first.transport.abort()
+        num_beyond = len(self.connections) - self.max_connections
+        if num_beyond <= 0:
+            return
+        others = (each for each in self.connections if isinstance(each, Connection))
+        waiting = {each: each.waits_since for each in others if each.waits_since is not None}
+        first = min(waiting, key=waiting.__getitem__)
+        if (
+            waiting[first] > self.loop.time() - self.grace
+        ):  # its request may be here, and not read yet
+            if num_beyond <= self.max_connections:
+                return
+            first = self
+        self.connections.discard(first)  # or the next newcomer would choose it again
+        first.transport.abort()
 
     @property
-    def waits_until(self) -> float | None:
-        """When it is closed if its client sends no more; None while an answer is made."""
-        timer = self._receiving or self.timeout_keep_alive_task
-        return None if timer is None else timer.when()
+    def waits_since(self) -> float | None:
+        """Since when its client has sent nothing to answer; None while an answer is made."""
+        if self._receiving is not None:
+            return self._receiving.when() - self.receive_timeout
+        if self.timeout_keep_alive_task is not None:
+            return self.timeout_keep_alive_task.when() - self.timeout_keep_alive
+        return None
 
     def data_received(self, data: bytes) -> None:
         """Waits on, or for the next request."""

@@ -34,7 +34,7 @@ class Server(uvicorn.Server):
         connections = connection_class(
             receive_timeout=settings.receive_timeout,
             send_timeout=settings.send_timeout,
-            max_connections=min(settings.max_connections, _most_files() - SPARE_FILES),
+            max_connections=min(settings.max_connections, _most_files() // 2 - SPARE_FILES),
         )
         config = uvicorn.Config(
             create_app(service),

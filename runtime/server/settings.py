@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     ping_interval: after which a stream that has no text yet gets a comment.
     max_body_bytes: of a request.
     max_connections: open at once; beyond them, the one that has waited longest for its client to
-        send a request is closed.
+        send a request is closed. A burst may go to twice as many for a second.
     """
 
     model_config = SettingsConfigDict(

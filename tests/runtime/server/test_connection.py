@@ -120,7 +120,9 @@ def test_a_good_client_is_served_beside_hundreds_of_half_open_sockets(hasty: Ser
             assert not any(pool.map(to_the_end, sockets))
 
 
-def test_beyond_the_most_connections_those_go_that_have_waited_longest(bundles: Path) -> None:
+def test_beyond_the_most_connections_those_go_that_have_waited_longest(
+    bundles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So a thousand silent sockets shut nobody out; who is being answered stays."""
     gates: list[Gate] = []
 
@@ -129,6 +131,7 @@ def test_beyond_the_most_connections_those_go_that_have_waited_longest(bundles: 
         return gates[0]
 
     service = make_service(bundles / "talk-int4", wrap, max_connections=4)
+    monkeypatch.setattr(Connection, "grace", -1.0)  # as if all had waited for long
     with ready(service) as server, ExitStack() as stack, ThreadPoolExecutor(1) as pool:
         gates[0].shut()
         http = stack.enter_context(server.http())
@@ -141,6 +144,21 @@ def test_beyond_the_most_connections_those_go_that_have_waited_longest(bundles: 
         assert to_the_end(last).startswith(b"HTTP/1.1 200")
         gates[0].open.set()
         assert answered.result(PATIENCE).status_code == 200
+
+
+def test_a_burst_of_connections_goes_to_twice_as_many(
+    bundles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose request has arrived and was not read yet is not taken for a silent one."""
+    monkeypatch.setattr(Connection, "grace", 1000.0)
+    service = make_service(bundles / "talk-int4", max_connections=3)
+    with ready(service) as server, ExitStack() as stack:
+        eventually(server, lambda: len(ports(server)) == 1)
+        sockets = [stack.enter_context(connect(server)) for _ in range(7)]
+        assert to_the_end(sockets[6]) == b""
+        for each in sockets[:6]:
+            each.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert to_the_end(each).startswith(b"HTTP/1.1 200")
 
 
 def test_a_client_that_does_not_read_is_let_go_and_its_place_is_free(bundles: Path) -> None:
