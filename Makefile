@@ -41,19 +41,19 @@ check: .venv/installed
 bench: demo
 	$(BIN)/toolchain bench $(DEMO)/int4
 
-# The runtime as a box installs it: base and the cpu extra, nothing else. It runs its own tests
+# The runtime as a box installs it: base, the cpu and the serve extra, nothing else. It runs its own tests
 # and the commands of a box on bundles that the full environment made.
 runtime-alone: .venv/installed
 	$(PYTHON) -m venv --clear --without-pip .venv-runtime
-	$(BIN)/pip --python $(RUNTIME_BIN)/python install --quiet '.[cpu]'
-	$(BIN)/pip --python $(RUNTIME_BIN)/python install --quiet pytest hypothesis pexpect
+	$(BIN)/pip --python $(RUNTIME_BIN)/python install --quiet '.[cpu,serve]'
+	$(BIN)/pip --python $(RUNTIME_BIN)/python install --quiet pytest hypothesis pexpect openai schemathesis
 	$(BIN)/python -m tests.bundles build/test-bundles
 	$(RUNTIME_BIN)/runtime generate build/test-bundles/talk-int4 "What is an edge box?"
 	TEST_BUNDLES=build/test-bundles $(RUNTIME_BIN)/pytest tests/runtime tests/box
 
 # Megabytes of each kind of install, in an environment of its own.
 sizes: .venv/installed
-	@for extra in "" "[cpu]" "[compile]" "[cpu,compile]" "[report]"; do \
+	@for extra in "" "[cpu]" "[serve]" "[cpu,serve]" "[compile]" "[cpu,compile]" "[report]"; do \
 	  $(PYTHON) -m venv --clear --without-pip .venv-runtime && \
 	  $(BIN)/pip --python $(RUNTIME_BIN)/python install --quiet ".$$extra" && \
 	  printf '%-15s %4s MB\n' "base$$extra" "$$(du -sm --apparent-size .venv-runtime | cut -f1)"; \

@@ -4,7 +4,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from runtime.commands import chat, generate
+from runtime.commands import chat, generate, serve
 from runtime.commands.dashed_prompt import DashedPromptCommand
 from runtime.console import make_app, run_app
 
@@ -14,6 +14,7 @@ app = make_app("Run a compiled bundle.")
 COMMANDS: tuple[tuple[Any, type[TyperCommand]], ...] = (
     (generate, DashedPromptCommand),
     (chat, TyperCommand),
+    (serve, TyperCommand),
 )
 for module, kind in COMMANDS:
     app.command(name=module.__name__.rpartition(".")[-1], cls=kind)(module.command)

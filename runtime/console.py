@@ -36,13 +36,17 @@ PACKAGE = "alpaca2-toolchain"
 LONG_BYTES = 250e6  # that take a person's patience to read and hash
 # Package that may be absent -> extra of alpaca2-toolchain that brings it.
 EXTRAS = {
+    "fastapi": "[serve]",
     "matplotlib": "[report]",
     "onnx": "[compile]",
     "onnx_ir": "[compile] (to export: [export])",
     "onnxruntime": "[cpu]",
+    "prometheus_client": "[serve]",
+    "pydantic_settings": "[serve]",
     "onnxscript": "[export]",
     "safetensors": "[export]",
     "torch": "[export]",
+    "uvicorn": "[serve]",
 }
 
 REMEDIES = {

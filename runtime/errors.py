@@ -6,6 +6,7 @@ UserError                what, got, allowed, next step (exit code 1); a code and
 |- ParameterError        a setting is out of its range
 |- PromptError           the prompt is empty, too long or not valid text
 |- SessionError          the backend cannot run the bundle, or gave unusable numbers
+|- runtime.server.errors HttpError
 |- export.errors.*       ConfigError, CheckpointError, TraceError
 |- profiles.ProfileError
 `- toolchain.errors.*    CompareError, PlanError, TargetError
@@ -30,6 +31,7 @@ CODES = {
     "invalid_checkpoint": "a tensor or a file of the checkpoint is missing or wrong",
     "invalid_config": "config.json is missing or describes another kind of model",
     "invalid_profile": "the profile is missing or contradicts itself",
+    "invalid_request": "the server cannot take the request as it is",
     "invalid_prompt": "the prompt is empty, out of order or not valid text",
     "invalid_target": "the target does not exist or cannot take what it was given",
     "invalid_value": "a setting is of the wrong type or out of its range",
@@ -42,6 +44,13 @@ CODES = {
     "busy": "something else has it in use: try again later",
     "context_length_exceeded": "the prompt is longer than the cache",
     "deadline_exceeded": "it waited or ran longer than its request allows",
+    "invalid_api_key": "the server asks for a key, and this is none of its keys",
+    "invalid_host": "the Host header names another computer",
+    "method_not_allowed": "the address takes other methods",
+    "model_not_found": "the server has no model of this name",
+    "no_such_route": "the server has nothing at this address",
+    "not_ready": "the server loads its model, or is about to stop",
+    "request_too_large": "the body of the request is larger than the server takes",
     "unknown_parameter": "no setting has this name",
     "unsupported_parameter": "this bundle or its backend cannot do what is asked",
     "unusable_logits": "the model gave NaN, infinity or no choice at all",

@@ -12,7 +12,6 @@ from runtime.engine.engine import Engine
 from runtime.engine.kv_cache import Slot
 from runtime.engine.sequence import Sequence
 from runtime.engine.speculation import CallCosts, Drafter
-from runtime.errors import UserError
 from runtime.sessions.base import Logits
 from runtime.timing import now
 
@@ -122,7 +121,7 @@ class Calls:
         slots = [slot_of(sequence) for sequence in sequences]
         try:
             moved = self._engine.cache.compact(slots)
-        except UserError:  # nothing was lost; if the device is gone, the next call says so
+        except Exception:  # nothing was lost; if the device is gone, the next call says so
             return
         for sequence, slot in zip(sequences, moved, strict=True):
             self.counters.moves += slot is not sequence.slot

@@ -14,7 +14,7 @@ from runtime.sampling.sampler import Sampler, make_rng, top_logprobs
 from runtime.sessions.base import Logits
 from runtime.timing import now
 
-__all__ = ["FinishReason", "Logprobs", "Request", "Sequence", "Token"]
+__all__ = ["FinishReason", "Logprobs", "PromptLogprobs", "Request", "Sequence", "Token"]
 
 FinishReason = Literal["stop", "length"]
 

@@ -141,6 +141,17 @@ class Tokenizer:
             piece = piece.removeprefix(SPACE_MARK)
         return piece.replace(SPACE_MARK, " ").encode()
 
+    def name(self, token_id: int) -> str:
+        """How the vocabulary writes a token, control tokens too: `</s>`.
+
+        Raises:
+            PromptError: the id is not in the vocabulary.
+        """
+        self._check_id(token_id)
+        if token_id in self._added:
+            return self._added[token_id].content
+        return str(self._processor.id_to_piece(token_id)) if token_id < self.num_pieces else ""
+
     def _check_id(self, token_id: int) -> None:
         if not 0 <= token_id < self.vocab_size:
             raise PromptError(

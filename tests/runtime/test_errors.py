@@ -8,6 +8,7 @@ import pytest
 
 import export.errors
 import profiles
+import runtime.server.errors
 import toolchain.errors
 from runtime.errors import CODES, ParameterError, PromptError, UserError, one_line
 from runtime.sampling.params import SamplingParams, check_vocab
@@ -16,7 +17,12 @@ from runtime.text.template import Message, render
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("toolchain", "export", "runtime", "profiles")
-ELSEWHERE = (export.errors.ConfigError, profiles.ProfileError, toolchain.errors.TargetError)
+ELSEWHERE = (
+    export.errors.ConfigError,
+    profiles.ProfileError,
+    runtime.server.errors.HttpError,
+    toolchain.errors.TargetError,
+)
 
 
 def classes(base: type[UserError] = UserError) -> Iterator[type[UserError]]:

@@ -1,0 +1,1 @@
+"""OpenAI's API around one engine. FastAPI and uvicorn are imported here alone."""

@@ -1,0 +1,147 @@
+"""The application: routes, guard and errors put together."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.types import ASGIApp
+
+from runtime.errors import UserError
+from runtime.server.description import HEADERS, page
+from runtime.server.errors import ClientGoneError, HttpError, error_body, headers_of, status_of
+from runtime.server.guard import Guard
+from runtime.server.keys import read_keys
+from runtime.server.replies import ErrorBody
+from runtime.server.routes import (
+    completion_routes,
+    model_routes,
+    state_routes,
+    tokenizer_routes,
+)
+from runtime.server.service import Service
+
+__all__ = ["create_app"]
+
+ABOUT = "OpenAI's API for one model on one box. Docs: docs/serve.md."
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorBody, "description": "The request cannot be answered"},
+    "5XX": {"model": ErrorBody, "description": "The server cannot answer, now or at all"},
+}
+
+
+def create_app(service: Service) -> ASGIApp:
+    """The ASGI application of a service, which begins to load with it.
+
+    Raises:
+        ParameterError: the file of keys cannot be used.
+    """
+    keys = read_keys(service.settings.api_key_file)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+
+    app = FastAPI(
+        title="alpaca2-toolchain",
+        description=ABOUT,
+        version=version("alpaca2-toolchain"),
+        docs_url=None,  # they load scripts from elsewhere, which a box cannot reach
+        redoc_url=None,
+        responses=ERRORS,
+        lifespan=lifespan,
+    )
+    for routes in (completion_routes, model_routes, tokenizer_routes, state_routes):
+        app.include_router(routes(service))
+    _describe(app)
+    _handle_errors(app, service)
+    return Guard(
+        app,
+        keys=keys,
+        allowed_hosts=service.settings.allowed_hosts,
+        max_body_bytes=service.settings.max_body_bytes,
+        metrics=service.metrics,
+    )
+
+
+def _describe(app: FastAPI) -> None:
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return HTMLResponse(page(app.openapi()), headers=HEADERS)
+
+
+def _handle_errors(app: FastAPI, service: Service) -> None:
+    """Gives every error the body of OpenAI's."""
+
+    def reply(request: Request, error: Exception) -> Response:
+        body = error_body(error, request.state.request_id)
+        service.metrics.rejected.labels(body["error"]["code"]).inc()
+        return ErrorResponse(body, status_code=status_of(error), headers=headers_of(error))
+
+    async def user_error(request: Request, error: Exception) -> Response:
+        return reply(request, error)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return reply(request, _first_problem(error))
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return reply(request, _of_starlette(error))
+
+    async def gone(_: Request, __: Exception) -> Response:
+        return Response(status_code=499)  # nobody reads it but the log
+
+    app.add_exception_handler(UserError, user_error)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(ClientGoneError, gone)
+    app.add_exception_handler(Exception, user_error)
+
+
+class ErrorResponse(JSONResponse):
+    """JSON that any text of a client can be put into."""
+
+    def render(self, content: Any) -> bytes:
+        """See Response; a lone surrogate is written as JSON escapes it."""
+        return json.dumps(content, ensure_ascii=False).encode(errors="backslashreplace")
+
+
+def _first_problem(error: RequestValidationError) -> HttpError:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"] if part != "body"]
+    if first["type"] == "json_invalid":
+        return HttpError(
+            "the body is no JSON",
+            got=first["ctx"]["error"],
+            next_step="send application/json",
+            code="invalid_value",
+        )
+    shown = repr(first["input"])[:100]
+    return HttpError(
+        ": ".join(filter(None, (".".join(path[:4]), first["msg"]))),
+        got=None if first["type"] == "missing" else shown,
+        next_step="send a JSON object with Content-Type: application/json" if not path else None,
+        code="invalid_value",
+        param=path[0] if path else None,
+    )
+
+
+def _of_starlette(error: HTTPException) -> HttpError:
+    headers = dict(error.headers or {})
+    if error.status_code == 404:
+        return HttpError("there is nothing at this address", code="no_such_route", headers=headers)
+    if error.status_code == 405:
+        return HttpError(
+            "not with this method",
+            allowed=headers.get("Allow"),
+            code="method_not_allowed",
+            headers=headers,
+        )
+    return HttpError("the body is no JSON", got=error.detail, code="invalid_value", headers=headers)

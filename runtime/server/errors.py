@@ -1,0 +1,104 @@
+"""Errors as HTTP says them: the status, and the body that OpenAI's clients read.
+
+{"error": {"message", "type", "param", "code"}}, and for a prompt that is too long also
+n_prompt_tokens and n_ctx, as llama.cpp has them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from runtime.errors import UserError, one_line
+
+__all__ = ["ClientGoneError", "HttpError", "error_body", "headers_of", "status_of"]
+
+MAX_MESSAGE = 500  # characters: what a client sent may be long
+
+# What is in neither table is the client's mistake: 400.
+STATUS = {
+    "invalid_api_key": 401,
+    "no_such_route": 404,
+    "model_not_found": 404,
+    "method_not_allowed": 405,
+    "request_too_large": 413,
+    "does_not_fit": 500,
+    "internal_error": 500,
+    "invalid_bundle": 500,
+    "session_failed": 500,
+    "unusable_logits": 500,
+    "busy": 503,
+    "deadline_exceeded": 503,
+    "not_ready": 503,
+}
+TYPES = {401: "authentication_error", 500: "internal_error", 503: "unavailable_error"}
+# What other servers call it.
+NAMES = {"busy": "server_overloaded", "session_failed": "internal_error"}
+RETRY_AFTER = 1  # seconds; a slot is often free sooner
+
+
+class HttpError(UserError):
+    """A request that is refused before the engine sees it.
+
+    Args:
+        what, got, allowed, next_step, code, param: as UserError has them.
+        headers: of the answer.
+        details: that the body has besides.
+    """
+
+    code = "invalid_request"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        got: object = None,
+        allowed: str | None = None,
+        next_step: str | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        details: Mapping[str, int] | None = None,
+    ) -> None:
+        super().__init__(
+            what, got=got, allowed=allowed, next_step=next_step, code=code, param=param
+        )
+        self.headers = dict(headers or {})
+        self.details = dict(details or {})
+
+
+class ClientGoneError(Exception):
+    """The client has closed its connection; nobody reads an answer."""
+
+
+def status_of(error: Exception) -> int:
+    """The status of an error; a bug of ours is 500."""
+    return STATUS.get(error.code, 400) if isinstance(error, UserError) else 500
+
+
+def headers_of(error: Exception) -> dict[str, str]:
+    """The headers of an error: when to try again, or that it would be in vain."""
+    headers = error.headers if isinstance(error, HttpError) else {}
+    status = status_of(error)
+    if status == 503:
+        return {"Retry-After": str(RETRY_AFTER), **headers}
+    if status == 401:
+        return {"WWW-Authenticate": "Bearer", **headers}
+    if status == 500:  # the same request would fail the same way
+        return {"X-Should-Retry": "false", **headers}
+    return headers
+
+
+def error_body(error: Exception, request_id: str) -> dict[str, Any]:
+    """The body of an error; of a bug of ours it says nothing but the id to look for in the log."""
+    if not isinstance(error, UserError):
+        message = f"an error of the server; its log has it under request id {request_id}"
+        return _body(message, 500, None, "internal_error")
+    details = error.details if isinstance(error, HttpError) else {}
+    code = NAMES.get(error.code, error.code)
+    body = _body(one_line(error)[:MAX_MESSAGE], status_of(error), error.param, code)
+    body["error"] |= details
+    return body
+
+
+def _body(message: str, status: int, param: str | None, code: str) -> dict[str, Any]:
+    kind = TYPES.get(status, "invalid_request_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
