@@ -11,6 +11,7 @@ from runtime.engine.generate import generate, running, tokens_of
 from runtime.engine.scheduler import Scheduler
 from runtime.engine.sequence import FinishReason, Logprobs, Request, Token
 from runtime.errors import PromptError
+from runtime.sampling.constraint import StartConstraint
 from runtime.sampling.params import SamplingParams
 from runtime.text.stop_strings import StopStrings
 from runtime.text.template import Message, encode_chat
@@ -119,8 +120,8 @@ class AnswerText:
     def add(self, token: Token) -> str:
         """The text that a token makes certain; sets finish_reason where it is the last one."""
         # A model padded to a round vocabulary may choose an id that stands for no text; a token
-        # that ends the answer is no part of it, even where it has one.
-        shown = token.id < self._num_texts and token.finish_reason != "stop"
+        # that stops the answer is no part of it, even where it has one.
+        shown = token.id < self._num_texts and token.stop_reason is None
         text = self._stop_strings.add(self._detokenizer.add(token.id) if shown else "")
         self.finish_reason, self.stop_reason = token.finish_reason, token.stop_reason
         if token.finish_reason is not None:
@@ -189,17 +190,22 @@ def stream_completion(
     prompt: Prompt,
     params: SamplingParams,
     stop: Sequence[str] = (),
+    start_constraint: StartConstraint | None = None,
 ) -> Generator[CompletionChunk, None, None]:
     """Yields one chunk per token; the last one carries the `Completion`.
+
+    A constraint must know whether the answer begins a text, which one to messages does.
 
     Raises:
         PromptError: the prompt is empty, too long or not valid text.
         ParameterError: a token id in the parameters is not in the vocabulary, or an empty stop.
+        SessionError: as generate.
     """
     watch = Stopwatch()
     prompt_ids = _encoded(scheduler, tokenizer, prompt, watch)
     builder = CompletionBuilder(tokenizer, prompt, prompt_ids, stop, watch)
-    with closing(generate(scheduler, Request(prompt_ids=prompt_ids, params=params))) as tokens:
+    request = Request(prompt_ids=prompt_ids, params=params, start_constraint=start_constraint)
+    with closing(generate(scheduler, request)) as tokens:
         for token in tokens:
             chunk = builder.add(token)
             yield chunk
@@ -213,9 +219,10 @@ def complete(
     prompt: Prompt,
     params: SamplingParams,
     stop: Sequence[str] = (),
+    start_constraint: StartConstraint | None = None,
 ) -> Completion:
     """Runs `stream_completion` to its end."""
-    *_, last = stream_completion(scheduler, tokenizer, prompt, params, stop)
+    *_, last = stream_completion(scheduler, tokenizer, prompt, params, stop, start_constraint)
     assert last.completion is not None, "the last chunk sums up"
     return last.completion
 
@@ -226,6 +233,7 @@ def complete_many(
     prompt: Prompt,
     params: SamplingParams,
     stop: Sequence[str] = (),
+    start_constraint: StartConstraint | None = None,
     *,
     num_answers: int,
     best_of: int | None = None,
@@ -247,7 +255,9 @@ def complete_many(
         for i in range(best_of or num_answers):
             seed = None if params.seed is None else params.seed + i
             seeded = params.model_copy(update={"seed": seed})
-            request = Request(prompt_ids=prompt_ids, params=seeded)
+            request = Request(
+                prompt_ids=prompt_ids, params=seeded, start_constraint=start_constraint
+            )
             sequence = stack.enter_context(running(scheduler, request))
             answers.append((sequence, replace(watch)))
         completions = []

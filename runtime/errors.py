@@ -4,6 +4,7 @@ UserError                what, got, allowed, next step (exit code 1); a code and
 |- BundleError           the bundle is missing, altered or of another format
 |- EvalError             questions or earlier results cannot be used
 |- ParameterError        a setting is out of its range
+|  `- JsonSchemaError    a JSON schema is wrong, too large, or asks what cannot be followed
 |- PromptError           the prompt is empty, too long or not valid text
 |- SessionError          the backend cannot run the bundle, or gave unusable numbers
 |- runtime.server.errors HttpError
@@ -16,6 +17,7 @@ __all__ = [
     "CODES",
     "BundleError",
     "EvalError",
+    "JsonSchemaError",
     "ParameterError",
     "PromptError",
     "SessionError",
@@ -30,6 +32,7 @@ CODES = {
     "invalid_bundle": "the bundle is missing, altered or of another format",
     "invalid_checkpoint": "a tensor or a file of the checkpoint is missing or wrong",
     "invalid_config": "config.json is missing or describes another kind of model",
+    "invalid_json_schema": "a JSON schema is wrong, too large, or asks what cannot be followed",
     "invalid_profile": "the profile is missing or contradicts itself",
     "invalid_request": "the server cannot take the request as it is",
     "invalid_prompt": "the prompt is empty, out of order or not valid text",
@@ -42,6 +45,7 @@ CODES = {
     "user_error": "anything else that the message says how to mend",
     # what some places say, since a program would act differently
     "busy": "something else has it in use: try again later",
+    "constraint_dead_end": "the constraint of the answer allows no further token",
     "context_length_exceeded": "the prompt is longer than the cache",
     "deadline_exceeded": "it waited or ran longer than its request allows",
     "invalid_api_key": "the server asks for a key, and this is none of its keys",
@@ -66,10 +70,11 @@ class UserError(Exception):
         allowed: what would have been accepted.
         next_step: what to do now.
         code: one of CODES; the class has one, and a place that raises it may have another.
-        param: the setting or field at fault, where it has a name.
+        param: the setting or field at fault, where it has a name; as with the code.
     """
 
     code = "user_error"
+    param: str | None = None
 
     def __init__(
         self,
@@ -87,7 +92,7 @@ class UserError(Exception):
         self.allowed = allowed
         self.next_step = next_step
         self.code = code or self.code
-        self.param = param
+        self.param = param or self.param
 
     def __str__(self) -> str:
         return one_line(self)
@@ -121,6 +126,13 @@ class ParameterError(UserError):
     """A setting is out of its range; `param` is its name."""
 
     code = "invalid_value"
+
+
+class JsonSchemaError(ParameterError):
+    """A JSON schema is wrong, too large, or asks what cannot be followed."""
+
+    code = "invalid_json_schema"
+    param = "json_schema"
 
 
 class PromptError(UserError):

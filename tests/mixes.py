@@ -3,6 +3,7 @@
 Alone is a plain loop of prefill, sampling and decode on an engine that reuses nothing.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from runtime.engine.engine import Engine
 from runtime.engine.scheduler import Policy, Scheduler
 from runtime.engine.sequence import Request, Sequence
+from runtime.sampling.constraint import StartConstraint
 from runtime.sampling.params import SamplingParams
 from runtime.sampling.sampler import Sampler, make_rng
 from runtime.sessions.base import Logits, Session
@@ -42,8 +44,13 @@ class Outcome:
     error: Exception | None = None
 
 
-def mixes(vocab: int, context_len: int) -> st.SearchStrategy[Mix]:
-    """Prompts share beginnings and repeat themselves, so that rows are reused and drafts found."""
+def mixes(
+    vocab: int, context_len: int, constraints: Iterable[StartConstraint] = ()
+) -> st.SearchStrategy[Mix]:
+    """Prompts share beginnings and repeat themselves, so that rows are reused and drafts found.
+
+    Some requests are bound to one of the constraints.
+    """
     few_ids = st.lists(st.sampled_from(range(5, 8)), min_size=1, max_size=context_len)
     params = st.builds(
         SamplingParams,
@@ -59,7 +66,12 @@ def mixes(vocab: int, context_len: int) -> st.SearchStrategy[Mix]:
     )
     asked = st.builds(
         Asked,
-        request=st.builds(Request, prompt_ids=few_ids, params=params),
+        request=st.builds(
+            Request,
+            prompt_ids=few_ids,
+            params=params,
+            start_constraint=st.sampled_from([None, *constraints]),
+        ),
         arrives=st.integers(0, 30),
         aborted=st.sampled_from([NEVER, NEVER, NEVER, 0, 3, 10, 30]),
     )
@@ -110,14 +122,16 @@ def run_mix(session: Session, mix: Mix) -> list[Outcome]:
 def alone(session: Session, request: Request) -> list[int]:
     """The ids of a request that nobody runs beside."""
     engine, params = Engine(session, reuse_prefix=False), request.params
-    sampler = Sampler(params, request.prompt_ids, engine.vocab_size, make_rng(params.seed))
+    constraint = request.start_constraint() if request.start_constraint else None
+    rng = make_rng(params.seed)
+    sampler = Sampler(params, request.prompt_ids, engine.vocab_size, rng, constraint)
     ids: list[int] = []
     with engine.slot(request.prompt_ids) as slot:
         logits = engine.prefill(slot, request.prompt_ids)
         while True:
             ids.append(sampler.sample(logits))
-            ended = ids[-1] in params.stop_token_ids or len(ids) == params.max_tokens
-            if ended or slot.room == 0:
+            ended = ids[-1] in params.stop_token_ids or sampler.ended
+            if ended or len(ids) == params.max_tokens or slot.room == 0:
                 return ids
             logits = engine.decode([slot], ids[-1:])[0]
 

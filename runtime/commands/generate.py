@@ -12,8 +12,12 @@ import typer
 from runtime.commands.options import (
     AsJson,
     BundlePath,
+    Choices,
     DeviceIndex,
     JsonFile,
+    JsonSchemaFile,
+    LarkFile,
+    Regex,
     Settings,
     Stop,
     System,
@@ -62,6 +66,10 @@ def command(
     file: File = None,
     stop: Stop = None,
     system: System = None,
+    json_schema: JsonSchemaFile = None,
+    regex: Regex = None,
+    choice: Choices = None,
+    lark: LarkFile = None,
     device: DeviceIndex = 0,
     threads: Threads = None,
     raw: Raw = False,
@@ -73,6 +81,7 @@ def command(
     profile_run: ProfileRun = False,
 ) -> None:
     """Answer one prompt; the answer goes to stdout as it is made."""
+    from runtime.commands.constraint import read_constraint, starter
     from runtime.commands.model import load, open_model, print_answer
     from runtime.commands.prompt import read_prompt
     from runtime.completion import complete, complete_many, stream_completion
@@ -83,24 +92,22 @@ def command(
     from runtime.text.typed import from_argument
 
     wants_document = as_json or output is not None
-    if logprobs is not None and not wants_document:
-        raise typer.BadParameter("only --json and -o show them.", param_hint="'--logprobs'")
-    if best_of is not None and best_of < answers:
-        raise typer.BadParameter(f"fewer than --answers {answers}.", param_hint="'--best-of'")
-
-    # What is wrong with the text or the place is refused before gigabytes are hashed.
+    _check_usage(answers, best_of, logprobs, wants_document)
+    # What is wrong with texts, files or the place is refused before gigabytes are hashed.
     if output is not None:
         require_file(output)
+    bound = read_constraint(json_schema, regex, choice, lark)
     text = read_prompt(prompt, file)
     system = None if system is None else from_argument(system, "--system")
     asked = text if raw else question(system, text)
     stops = [from_argument(each, "--stop") for each in stop or ()]
-    settings = {**settings, "logprobs": logprobs}
+    settings = {**settings, "logprobs": logprobs, "constraint": bound}
     loaded = load(bundle, settings)
     with _trace_directory(profile_run) as trace:
         options = SessionOptions(trace=trace, device=device, threads=threads)
         with open_model(loaded, settings, options) as (scheduler, tokenizer, params):
-            arguments = (scheduler, tokenizer, asked, params, stops)
+            start = starter(params, tokenizer, scheduler.engine.vocab_size, at_start=not raw)
+            arguments = (scheduler, tokenizer, asked, params, stops, start)
             if is_many := answers > 1 or best_of is not None:
                 made = complete_many(*arguments, num_answers=answers, best_of=best_of)
             elif wants_document:
@@ -113,6 +120,15 @@ def command(
             _show_many(made)
         if trace is not None:
             _note_times(trace, made[0])
+
+
+def _check_usage(
+    answers: int, best_of: int | None, logprobs: int | None, wants_document: bool
+) -> None:
+    if logprobs is not None and not wants_document:
+        raise typer.BadParameter("only --json and -o show them.", param_hint="'--logprobs'")
+    if best_of is not None and best_of < answers:
+        raise typer.BadParameter(f"fewer than --answers {answers}.", param_hint="'--best-of'")
 
 
 @contextmanager

@@ -18,8 +18,12 @@ __all__ = [
     "SAMPLING_OPTIONS",
     "AsJson",
     "BundlePath",
+    "Choices",
     "DeviceIndex",
     "JsonFile",
+    "JsonSchemaFile",
+    "LarkFile",
+    "Regex",
     "Settings",
     "Stop",
     "System",
@@ -45,6 +49,31 @@ JsonFile = Annotated[
 DeviceIndex = Annotated[int, typer.Option("--device", min=0, help="Which device of the box.")]
 Stop = Annotated[list[str] | None, typer.Option(help="End before this text; repeatable.")]
 System = Annotated[str | None, typer.Option(help="System prompt; empty for none.")]
+
+BOUND = "What the answer must be (one of these)"
+JsonSchemaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--json-schema",
+        metavar="FILE",
+        help="JSON that fulfils the schema in this file.",
+        rich_help_panel=BOUND,
+    ),
+]
+Regex = Annotated[
+    str | None,
+    typer.Option(help="A text that this expression matches to both ends.", rich_help_panel=BOUND),
+]
+Choices = Annotated[
+    list[str] | None,
+    typer.Option("--choice", help="One of these texts; repeatable.", rich_help_panel=BOUND),
+]
+LarkFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--lark", metavar="FILE", help="A text of the grammar in this file.", rich_help_panel=BOUND
+    ),
+]
 
 # The sampling options that were given, under the names of SamplingParams' fields.
 Settings: TypeAlias = Mapping[str, Any]
@@ -126,6 +155,7 @@ SAMPLING_OPTIONS = {
     "ignore_eos": SamplingOption(bool, "Do not stop at any token."),
 }
 NOT_OPTIONS = {
+    "constraint": "options of generate alone: --json-schema, --regex, --choice and --lark",
     "logprobs": "an option of generate alone: only its --json can show them",
     "max_length": "a default of generation_config.json; --max-tokens says the same of the answer",
 }

@@ -112,7 +112,9 @@ class Calls:
             if sequence.drafter is None:
                 sequence.drafter = Drafter(sequence.token_ids)
         return [
-            sequence.drafter.propose(min(most, sequence.most_drafts), self._costs)
+            sequence.sampler.possible(
+                sequence.drafter.propose(min(most, sequence.most_drafts), self._costs)
+            )
             for sequence in sequences
             if sequence.drafter is not None
         ]

@@ -9,6 +9,7 @@ from runtime.engine.engine import Part
 from runtime.engine.kv_cache import Slot
 from runtime.engine.speculation import Drafter
 from runtime.errors import PromptError
+from runtime.sampling.constraint import StartConstraint
 from runtime.sampling.params import SamplingParams
 from runtime.sampling.sampler import Sampler, make_rng, top_logprobs
 from runtime.sessions.base import Logits
@@ -35,7 +36,8 @@ class Token:
     """One generated token.
 
     finish_reason and stop_reason are those of the last token only; stop_reason is the id that
-    ended the answer. logits_at and sampled_at are moments of the process's clock, in seconds.
+    stopped the answer, None where a constraint left nothing to follow. logits_at and sampled_at
+    are moments of the process's clock, in seconds.
     logits: float32 (V,), where the request asked for them.
     """
 
@@ -56,6 +58,9 @@ class Request:
     prompt_logprobs: likeliest ids to report beside each prompt token; None for no report. Such a
         prompt reuses no rows, since it needs the logits of all.
     keep_logits: whether each Token brings its logits.
+    start_constraint: makes the constraint of params, compiled, for one answer. The answer ends
+        where nothing can follow, and tokens to stop at stop it even with ignore_eos: they are
+        allowed only where it may end.
     start_by, finish_by: moments of the process's clock after which it is refused, or ended.
     """
 
@@ -64,6 +69,7 @@ class Request:
     shared: int = 0
     prompt_logprobs: int | None = None
     keep_logits: bool = False
+    start_constraint: StartConstraint | None = None
     start_by: float = float("inf")
     finish_by: float = float("inf")
 
@@ -100,11 +106,13 @@ class Sequence:
             ParameterError: a token id in the parameters is not in the vocabulary.
         """
         params, prompt_ids = request.params, request.prompt_ids
+        constraint = request.start_constraint() if request.start_constraint else None
+        ignores_stops = params.ignore_eos and constraint is None
         return cls(
             request=request,
-            sampler=Sampler(params, prompt_ids, vocab_size, make_rng(params.seed)),
+            sampler=Sampler(params, prompt_ids, vocab_size, make_rng(params.seed), constraint),
             max_tokens=_max_tokens(params, len(prompt_ids)),
-            stop_ids=frozenset() if params.ignore_eos else frozenset(params.stop_token_ids),
+            stop_ids=frozenset() if ignores_stops else frozenset(params.stop_token_ids),
             token_ids=list(prompt_ids),
         )
 
@@ -144,13 +152,14 @@ class Sequence:
             Its id.
 
         Raises:
-            SessionError: the logits are not usable.
+            SessionError: the logits are not usable, or the constraint is at a dead end.
         """
         params, logits_at = self.request.params, now()
         token_id = self.sampler.sample(logits)
         self.token_ids.append(token_id)
         finish_reason: FinishReason | None = None
-        if token_id in self.stop_ids:
+        stops = token_id in self.stop_ids
+        if stops or self.sampler.ended:
             finish_reason = "stop"
         elif self.num_tokens == self.max_tokens or rows_left == 0:
             finish_reason = "length"
@@ -160,7 +169,7 @@ class Sequence:
         token = Token(
             id=token_id,
             finish_reason=finish_reason,
-            stop_reason=token_id if finish_reason == "stop" else None,
+            stop_reason=token_id if stops else None,
             logprobs=logprobs,
             logits_at=logits_at,
             sampled_at=now(),

@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationErr
 
 from runtime.errors import ParameterError
 from runtime.record import Record
+from runtime.sampling.constraint import ConstraintSpec
 
 __all__ = ["BOUNDS", "SamplingParams", "check_vocab"]
 
@@ -34,6 +35,7 @@ class SamplingParams(Record):
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     logprobs: int | None = Field(default=None, ge=0, le=20)  # number of top alternatives to report
+    constraint: ConstraintSpec | None = None  # what the answer is bound to
 
     @property
     def has_penalties(self) -> bool:
@@ -64,6 +66,8 @@ class SamplingParams(Record):
 def _describe(schema: dict[str, Any]) -> str:
     """A JSON schema in words, such as: number >= 0 and <= 100."""
     schema = schema.get("anyOf", [schema])[0]  # the other alternative is null
+    if "$ref" in schema:
+        return f"a {schema['$ref'].rpartition('/')[2]}"
     inner = schema.get("items") or schema.get("additionalProperties")
     if inner:
         return f"{schema['type']} of {_describe(inner)}"

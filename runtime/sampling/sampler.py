@@ -1,6 +1,7 @@
 """Chooses the next token id: takes a row of logits, settings and an explicit rng; gives an id.
 
 Pure numpy; knows nothing of engines or text. The steps come in vLLM's order (vllm.v1.sample):
+0. A constraint leaves the ids that it allows; all others count as -inf.
 1. logit_bias is added (OpenAI).
 2. repetition_penalty divides positive logits and multiplies the others, for prompt and output
    ids (CTRL, arXiv:1909.05858, as in transformers).
@@ -21,6 +22,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from runtime.errors import SessionError
+from runtime.sampling.constraint import Constraint
 from runtime.sampling.params import SamplingParams, check_vocab
 
 __all__ = ["Sampler", "make_rng", "top_logprobs"]
@@ -37,13 +39,30 @@ def make_rng(seed: int | None) -> Generator:
 
 
 class Sampler:
-    """Chooses the ids of one sequence and remembers them for the penalties."""
+    """Chooses the ids of one sequence and remembers them, for the penalties and the constraint.
+
+    Args:
+        params: the settings.
+        prompt_ids: what the sequence begins with.
+        vocab_size: length of a row of logits.
+        rng: where chance comes from.
+        constraint: that of params, compiled; at the start of the answer.
+
+    Raises:
+        ParameterError: a token id in the parameters is not in the vocabulary.
+    """
 
     def __init__(
-        self, params: SamplingParams, prompt_ids: Sequence[int], vocab_size: int, rng: Generator
+        self,
+        params: SamplingParams,
+        prompt_ids: Sequence[int],
+        vocab_size: int,
+        rng: Generator,
+        constraint: Constraint | None = None,
     ) -> None:
+        assert params.constraint is None or constraint is not None, "a constraint is compiled first"
         check_vocab(params, vocab_size)
-        self._params, self._rng = params, rng
+        self._params, self._rng, self._constraint = params, rng, constraint
         self._bias_ids = np.array(list(params.logit_bias), np.intp)
         self._bias = np.array(list(params.logit_bias.values()), np.float64)
         if params.has_penalties:
@@ -55,13 +74,36 @@ class Sampler:
         """The next id for a row of logits, (vocab,), which is not changed.
 
         Raises:
-            SessionError: NaN or +inf somewhere, or -inf everywhere.
+            SessionError: NaN or +inf somewhere, -inf everywhere, or no id that the constraint
+                allows.
         """
         check_logits(logits)
-        token_id = choose(self._adjust(logits), self._params, self._rng)
+        token_id = self._choose(self._adjust(logits))
         if self._params.has_penalties:
             self._seen[token_id] = True
             self._counts[token_id] += 1
+        return token_id
+
+    @property
+    def ended(self) -> bool:
+        """Whether the constraint has ended the answer with the last id."""
+        return self._constraint is not None and self._constraint.ended
+
+    def possible(self, token_ids: list[int]) -> list[int]:
+        """Drafts as far as the constraint lets them follow one another."""
+        if self._constraint is None:
+            return token_ids
+        return token_ids[: self._constraint.valid_prefix(token_ids)]
+
+    def _choose(self, logits: Row) -> int:
+        """Step 0, and 4 to 8 on what it leaves: a short row is chosen from faster."""
+        if self._constraint is None:
+            return choose(logits, self._params, self._rng)
+        ids = np.flatnonzero(self._constraint.allowed())
+        row = logits[ids]
+        check_any_left(row)
+        token_id = int(ids[choose(row, self._params, self._rng)])
+        self._constraint.accept(token_id)
         return token_id
 
     def _adjust(self, logits: Row) -> Row:
@@ -84,6 +126,17 @@ def check_logits(logits: Row) -> None:
             allowed="finite numbers, and -inf for some",
             next_step="verify the bundle, or compare with another backend",
             code="unusable_logits",
+        )
+
+
+def check_any_left(row: Row) -> None:
+    """Refuses a row of allowed ids none of which the model can choose."""
+    if row.max() == -np.inf:
+        raise SessionError(
+            "the model rules out every token that the constraint allows",
+            got=f"-inf for {row.size} of them",
+            next_step="loosen the constraint, or verify the bundle",
+            code="constraint_dead_end",
         )
 
 

@@ -1,0 +1,80 @@
+"""Tokenizers to write answers with: small ones that are trained here, and the real one."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from sentencepiece import SentencePieceTrainer
+
+from runtime.text.added_tokens import AddedToken, AddedTokens
+from runtime.text.tokenizer import Tokenizer
+from tests.paths import SHARED
+
+if TYPE_CHECKING:
+    from tests.runtime.constrain.answers import Writer
+
+# The environment of a box has neither; there nothing of this folder runs.
+if find_spec("llguidance") is None or find_spec("jsonschema") is None:
+    collect_ignore_glob = ["test_*.py"]
+
+REAL_MODEL = SHARED / "tokenizer/tokenizer.model"
+LINES = [
+    '{"name": "北京", "n": [1, 2.5, -3], "ok": true, "no": null, "城市": false}',
+    "yes or no, 是 or 否: 2026-11-27, the quick brown fox jumps over the lazy dog.",
+    "  return [  {\n    x: 'A1'  }  ]",
+]
+
+
+def train(folder: Path, *, add_dummy_prefix: bool) -> Path:
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(LINES),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=380,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        add_dummy_prefix=add_dummy_prefix,
+        minloglevel=2,
+    )
+    return folder / "tokenizer.model"
+
+
+def writer_of(tokenizer: Tokenizer) -> "Writer":
+    from tests.runtime.constrain.answers import make_writer
+
+    return make_writer(tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> "Writer":
+    """Bytes spell what its pieces do not; two tokens were added, one of them without a text."""
+    model = train(tmp_path_factory.mktemp("tiny"), add_dummy_prefix=True)
+    added = AddedTokens(
+        tokens=(
+            AddedToken(id=380, content="<pad>", special=True),
+            AddedToken(id=381, content='"}', special=False),
+        )
+    )
+    return writer_of(Tokenizer(model, added))
+
+
+@pytest.fixture(scope="session")
+def unprefixed(tmp_path_factory: pytest.TempPathFactory) -> "Writer":
+    """Its texts begin without a space, so that none is dropped."""
+    model = train(tmp_path_factory.mktemp("unprefixed"), add_dummy_prefix=False)
+    return writer_of(Tokenizer(model))
+
+
+@pytest.fixture(scope="session")
+def real() -> "Writer":
+    if not REAL_MODEL.exists():
+        pytest.skip(f"the real tokenizer is not at {REAL_MODEL}")
+    return writer_of(Tokenizer(REAL_MODEL))
+
+
+@pytest.fixture(params=["tiny", "unprefixed", "real"])
+def writer(request: pytest.FixtureRequest) -> "Writer":
+    made: Writer = request.getfixturevalue(request.param)
+    return made
