@@ -9,10 +9,11 @@ from typing import Any, TypeAlias
 
 from runtime.sampling.params import SamplingParams
 from runtime.server.errors import HttpError
+from runtime.server.formats import constraint_of
 from runtime.server.protocol import ChatBody, ChatMessage, CompletionBody, GenerationBody
 from runtime.text.template import Message
 
-__all__ = ["Asked", "Prompt", "asked_chat", "asked_completion", "check_format", "messages_of"]
+__all__ = ["Asked", "Prompt", "asked_chat", "asked_completion", "messages_of"]
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's, of text completions
 ROLES = {"developer": "system"}
@@ -132,6 +133,9 @@ def _settings(body: GenerationBody) -> dict[str, Any]:
         settings["top_k"] = max(0, body.top_k)
     if body.logit_bias is not None:
         settings["logit_bias"] = {int(key): value for key, value in body.logit_bias.items()}
+    constraint = constraint_of(body.response_format)
+    if constraint is not None:
+        settings["constraint"] = constraint
     if body.stop_token_ids is not None:
         settings["stop_token_ids"] = tuple(body.stop_token_ids)
     return settings
@@ -139,7 +143,6 @@ def _settings(body: GenerationBody) -> dict[str, Any]:
 
 def _common(body: GenerationBody) -> dict[str, Any]:
     """The fields of Asked that both kinds have."""
-    check_format(body.response_format)
     stops = [body.stop] if isinstance(body.stop, str) else body.stop or []
     options = body.stream_options
     if options is not None and not body.stream:
@@ -157,23 +160,6 @@ def _common(body: GenerationBody) -> dict[str, Any]:
         "usage": options is not None and bool(options.include_usage),
         "usage_always": always,
     }
-
-
-def check_format(response_format: dict[str, Any] | None) -> None:
-    """Refuses answers bound to a format.
-
-    Raises:
-        HttpError: any but plain text.
-    """
-    if response_format is None or response_format.get("type") == "text":
-        return
-    raise HttpError(
-        "answers bound to a format are not built yet",
-        allowed='{"type": "text"}',
-        next_step="leave response_format out",
-        code="unsupported_parameter",
-        param="response_format",
-    )
 
 
 def messages_of(messages: Sequence[ChatMessage]) -> list[Message]:

@@ -10,6 +10,7 @@ from runtime.engine.sequence import Request
 from runtime.progress import Progress
 from runtime.sampling.defaults import default_params
 from runtime.sampling.params import SamplingParams
+from runtime.server.formats import cached_compiler
 from runtime.server.served_model import ServedModel
 from runtime.server.settings import Settings
 from runtime.sessions import Session, SessionOptions, open_session
@@ -62,4 +63,5 @@ def served(bundle: Bundle, session: Session, settings: Settings) -> ServedModel:
         scheduler=scheduler,
         loop=loop,
         session=session,
+        compile_format=cached_compiler(tokenizer, scheduler.engine.vocab_size),
     )

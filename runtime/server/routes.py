@@ -72,7 +72,7 @@ async def _answer(
     """The answer; of a stream, once its first event is there, so that errors have a status."""
     settings, arrived = service.settings, request.state.arrived
     start_by = now() + settings.queue_timeout
-    if asked.num_characters <= SHORT:
+    if asked.num_characters <= SHORT and "constraint" not in asked.settings:
         prepared = model.prepare(asked, start_by)
     else:
         prepared = await asyncio.to_thread(model.prepare, asked, start_by)

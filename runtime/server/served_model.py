@@ -1,6 +1,7 @@
 """The model that is served: its names, its tokenizer, its settings and the engine's thread."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from runtime.completion import encode_prompt
@@ -10,6 +11,7 @@ from runtime.engine.sequence import Request
 from runtime.sampling.params import SamplingParams, check_vocab
 from runtime.server.asked import Asked, Prompt
 from runtime.server.errors import HttpError
+from runtime.server.formats import Compile
 from runtime.sessions import Session
 from runtime.text.template import Message
 from runtime.text.tokenizer import Tokenizer
@@ -40,6 +42,7 @@ class ServedModel:
     digest: of the bundle.
     defaults: its makers' settings.
     scheduler: to be read only; the loop's thread drives it.
+    compile_format: makes the grammar that an answer is bound to.
     """
 
     names: tuple[str, ...]
@@ -51,6 +54,7 @@ class ServedModel:
     scheduler: Scheduler
     loop: EngineLoop
     session: Session
+    compile_format: Compile
 
     @property
     def name(self) -> str:
@@ -122,11 +126,20 @@ class ServedModel:
         settings = merged
         if asked.capped:
             settings = {**merged, "max_tokens": min(room, merged["max_tokens"])}
+        is_chat = not isinstance(prompt, str) and isinstance(prompt[0], Message)
+        start_constraint = None
+        if settings.get("constraint") is not None:
+            start_constraint = partial(
+                self.compile_format(settings["constraint"]).start,
+                at_start=is_chat,
+                stop_token_ids=settings["stop_token_ids"],
+            )
         requests = [
             Request(
                 prompt_ids=token_ids,
                 params=SamplingParams(**{**settings, "seed": _seed(merged["seed"], i)}),
                 prompt_logprobs=asked.num_prompt_logprobs,
+                start_constraint=start_constraint,
                 start_by=start_by,
             )
             for i in range(asked.n)
@@ -134,7 +147,6 @@ class ServedModel:
         text = None
         if asked.echo:
             text = prompt if isinstance(prompt, str) else self.tokenizer.decode(token_ids)
-        is_chat = not isinstance(prompt, str) and isinstance(prompt[0], Message)
         return Prepared(prompt_ids=token_ids, text=text, at_start=is_chat, requests=requests)
 
     def _check_room(self, num_tokens: int, settings: dict[str, Any], *, capped: bool) -> None:

@@ -23,7 +23,7 @@ from tests.serving import Serving
         ({"logit_bias": {"1": 101}}, "logit_bias"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"temperature": "0.5"}, "temperature"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
         ({"stop_token_ids": [640]}, "stop_token_ids"),
         ({"seed": 2**63}, "seed"),
     ],
