@@ -1,5 +1,6 @@
 """What the server takes at once, what it refuses and how, and what happens before it is ready."""
 
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from runtime.bundle.reader import load_bundle
 from runtime.errors import BundleError
 from runtime.progress import Progress
+from runtime.server.connection import Connection
 from runtime.server.listen import serve
 from runtime.server.loading import open_model
 from runtime.server.served_model import ServedModel
@@ -143,6 +145,32 @@ def test_a_model_that_cannot_be_loaded_ends_the_server_with_its_error() -> None:
 
     with pytest.raises(BundleError, match="the weights are altered"):
         serve(Settings(port=0), load)
+
+
+def begun(server: Serving) -> set[int]:
+    """Ports of the clients whose headers have been read."""
+    connections = list(server.server.server_state.connections)
+    ours = [each for each in connections if isinstance(each, Connection)]
+    return {each.client[1] for each in ours if each.client and each.cycle is not None}
+
+
+def test_a_request_that_is_complete_after_sigterm_is_refused(bundles: Path) -> None:
+    """Its connection is there, so it is told; one that comes later finds nobody."""
+    body = b'{"prompt": "An"}'
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with ready(make_service(bundles / "talk-int4")) as server:
+        connection = socket.create_connection((server.host, server.port), PATIENCE)
+        with connection:
+            connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body))
+            own = connection.getsockname()[1]
+            eventually(server, lambda: own in begun(server))
+            server.server.should_exit = True
+            while server.service.state != "draining":
+                pass
+            connection.sendall(body)
+            said = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert said.startswith(b"HTTP/1.1 503")
+    assert b'"not_ready"' in said
 
 
 def test_a_server_that_drains_takes_nothing_new(bundles: Path) -> None:

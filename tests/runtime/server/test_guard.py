@@ -100,6 +100,8 @@ def test_every_address_but_the_open_ones_asks_for_a_key(
         ("evil.example", False),
         ("127.0.0.1.evil.example", False),
         ("box.example.evil", False),
+        ("evil-box.example", False),
+        ("notlocalhost", False),
         ("", False),
     ],
 )

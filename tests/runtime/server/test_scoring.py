@@ -92,6 +92,10 @@ def test_the_likeliest_token_is_told_from_all_others(talking: Serving, engine: E
             ids.append(int(scored(engine, ids)[-1].argmax()))
         other = [*ids[:-1], 7 if ids[-1] != 7 else 8]
         good, bad = http.post("/v1/completions", json=harness([ids, other])).json()["choices"]
+    for choice in (good, bad):
+        logprobs = choice["logprobs"]["token_logprobs"][1:]
+        tops = choice["logprobs"]["top_logprobs"][1:]
+        assert all(each in top.values() for each, top in zip(logprobs, tops, strict=True))
     assert read(good, len(ids) - 5)[1]
     assert not read(bad, len(ids) - 5)[1]
 
