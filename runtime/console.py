@@ -37,6 +37,7 @@ LONG_BYTES = 250e6  # that take a person's patience to read and hash
 # Package that may be absent -> extra of alpaca2-toolchain that brings it.
 EXTRAS = {
     "fastapi": "[serve]",
+    "httpx2": "[remote]",
     "matplotlib": "[report]",
     "onnx": "[compile]",
     "onnx_ir": "[compile] (to export: [export])",

@@ -5,6 +5,7 @@ from typing import Any
 from runtime.console import make_app, run_app
 from toolchain.commands import (
     bench,
+    bench_serve,
     bundles,
     compare,
     compile,
@@ -30,6 +31,7 @@ COMMANDS: tuple[Any, ...] = (
     verify,
     plan,
     bench,
+    bench_serve,
     bundles,
     compare,
     eval,
@@ -38,7 +40,8 @@ COMMANDS: tuple[Any, ...] = (
     profiles,
 )
 for module in COMMANDS:
-    app.command(name=module.__name__.rpartition(".")[-1])(module.command)
+    name = module.__name__.rpartition(".")[-1].replace("_", "-")
+    app.command(name=name)(module.command)
 
 
 def main() -> None:

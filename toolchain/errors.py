@@ -1,8 +1,8 @@
-"""What can be wrong with a request to the compiler, or with results to compare."""
+"""What can be wrong with a request to the compiler, with results, or with a server."""
 
 from runtime.errors import UserError
 
-__all__ = ["CompareError", "PlanError", "TargetError"]
+__all__ = ["CompareError", "PlanError", "RemoteError", "TargetError"]
 
 
 class TargetError(UserError):
@@ -21,3 +21,9 @@ class CompareError(UserError):
     """A result cannot be read, or two have nothing in common."""
 
     code = "not_comparable"
+
+
+class RemoteError(UserError):
+    """A server that was asked did not answer, or not as OpenAI's API has it."""
+
+    code = "server_failed"

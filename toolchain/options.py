@@ -7,6 +7,7 @@ import typer
 from runtime.commands.options import AsJson, JsonFile
 
 __all__ = [
+    "APIKeyFile",
     "AsJson",
     "CacheOption",
     "HostCPUOption",
@@ -44,4 +45,8 @@ CacheOption = Annotated[
 HostCPUOption = Annotated[
     Literal["x86_64", "aarch64"] | None,
     typer.Option(help="CPU of the box, if it is not this host's."),
+]
+APIKeyFile = Annotated[
+    Path | None,
+    typer.Option(help="File with the key. Default: the environment's TOOLCHAIN_API_KEY."),
 ]

@@ -1,54 +1,26 @@
 """What each plot shows: the figures and their labels. Knows axes, not files or fonts."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from statistics import median
 
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
+from toolchain.bench.axes import few_ticks, ticks
+from toolchain.bench.plots import Curve, Label, Say
 from toolchain.bench.result import BenchResult, Reach, Row, Spread
 
-__all__ = ["CURVES", "Curve", "Label", "Say"]
+__all__ = ["CURVES"]
 
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """A text in both languages."""
-
-    zh: str
-    en: str
-
-
-PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # 0.5, 100: no powers of ten
-Say = Callable[[Label], str]  # a label as the picture can have it
 Point = tuple[float, Spread]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """One plot.
-
-    shown: whether the results have anything to show in it; else why not is said.
-    """
-
-    name: str
-    title: Label
-    x: Label
-    y: Label
-    paint: Callable[[Axes, Sequence[BenchResult], Say], None]
-    shown: Callable[[Sequence[BenchResult]], bool] = lambda results: True
-    otherwise: Label = Label("", "")
 
 
 def _first_token(axes: Axes, results: Sequence[BenchResult], say: Say) -> None:
     for result, batch_size, rows in _series(results):
         points = [(float(row.input_tokens), row.ttft_ms) for row in rows]
         _line(axes, points, _legend(result, batch_size, say))
-    _ticks(axes, [row.input_tokens for result in results for row in result.rows])
+    ticks(axes, [row.input_tokens for result in results for row in result.rows])
     axes.set_yscale("log")
-    _few_ticks(axes.yaxis)
+    few_ticks(axes.yaxis)
 
 
 def _decode(axes: Axes, results: Sequence[BenchResult], say: Say) -> None:
@@ -64,7 +36,7 @@ def _batch(axes: Axes, results: Sequence[BenchResult], say: Say) -> None:
             rows = [row for row in result.rows if row.input_tokens == length]
             points = [(float(row.batch_size), _tokens_per_s(row)) for row in rows]
             _line(axes, points, f"{result.name}, {length} {say(IN)}")
-    _ticks(axes, [row.batch_size for result in results for row in result.rows])
+    ticks(axes, [row.batch_size for result in results for row in result.rows])
     axes.set_ylim(bottom=0)
 
 
@@ -86,8 +58,8 @@ def _roofline(axes: Axes, results: Sequence[BenchResult], say: Say) -> None:
             _scatter(axes, reaches, marker, f"{result.name}, {say(label)}")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    _few_ticks(axes.xaxis)
-    _few_ticks(axes.yaxis)
+    few_ticks(axes.xaxis)
+    few_ticks(axes.yaxis)
 
 
 def _series(results: Sequence[BenchResult]) -> Iterator[tuple[BenchResult, int, list[Row]]]:
@@ -127,21 +99,6 @@ def _scatter(axes: Axes, reaches: Sequence[Reach], marker: str, label: str) -> N
         label=label,
         zorder=3,
     )
-
-
-def _ticks(axes: Axes, values: Sequence[int]) -> None:
-    """A logarithmic x axis with a tick where something was measured."""
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator(sorted(set(values))))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(PLAIN)
-
-
-def _few_ticks(axis: Axis) -> None:
-    """1, 2, 5, 10, ... on a logarithmic axis."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(PLAIN)
 
 
 def _several_batches(results: Sequence[BenchResult]) -> bool:

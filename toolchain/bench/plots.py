@@ -1,4 +1,4 @@
-"""Plots of results, as SVG whose text the reader's browser sets, and as PNG.
+"""Plots of any results, as SVG whose text the reader's browser sets, and as PNG.
 
 Labels are Chinese and English. A PNG holds drawn characters: where this machine has no font with
 Chinese ones, it is labelled in English alone. The SVG is labelled in both all the same.
@@ -6,17 +6,16 @@ Chinese ones, it is labelled in English alone. The SVG is labelled in both all t
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import matplotlib as mpl
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from toolchain.bench.curves import CURVES, Curve, Label, Say
-from toolchain.bench.result import BenchResult
-
-__all__ = ["CJK_FONTS", "Plot", "chinese_font", "draw"]
+__all__ = ["CJK_FONTS", "Curve", "Label", "Plot", "Say", "chinese_font", "draw"]
 
 CJK_FONTS = (
     "Noto Sans CJK SC",
@@ -31,6 +30,34 @@ CJK_FONTS = (
 LATIN_FONT = "DejaVu Sans"  # matplotlib brings it
 SIZE_INCHES = (5.4, 3.9)  # at 11 points: still readable on a screen 360 pixels wide
 DOTS_PER_INCH = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A text in both languages."""
+
+    zh: str
+    en: str
+
+
+Say = Callable[[Label], str]  # a label as the picture can have it
+R = TypeVar("R")  # a result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve(Generic[R]):
+    """What one plot shows.
+
+    shown: whether the results have anything to show in it; else why not is said.
+    """
+
+    name: str
+    title: Label
+    x: Label
+    y: Label
+    paint: Callable[[Axes, Sequence[R], Say], None]
+    shown: Callable[[Sequence[R]], bool] = lambda results: True
+    otherwise: Label = Label("", "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +76,12 @@ def chinese_font() -> str | None:
     return next((name for name in CJK_FONTS if name in installed), None)
 
 
-def draw(results: Sequence[BenchResult]) -> list[Plot]:
+def draw(curves: Sequence[Curve[R]], results: Sequence[R]) -> list[Plot]:
     """Every plot that the results have something to show in."""
     font = chinese_font()
     drawn = _english if font is None else _bilingual
     plots = []
-    for curve in CURVES:
+    for curve in curves:
         if not curve.shown(results):
             continue
         svg = _picture(curve, results, _bilingual, font, "svg").decode()
@@ -71,9 +98,7 @@ def _english(label: Label) -> str:
     return label.en
 
 
-def _picture(
-    curve: Curve, results: Sequence[BenchResult], say: Say, font: str | None, kind: str
-) -> bytes:
+def _picture(curve: Curve[R], results: Sequence[R], say: Say, font: str | None, kind: str) -> bytes:
     families = [LATIN_FONT] if font is None else [LATIN_FONT, font]
     stream = io.BytesIO()
     # For SVG a missing character matters to the reader's machine only.

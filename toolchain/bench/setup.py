@@ -10,7 +10,7 @@ from runtime.threads import usable_threads
 from toolchain.bench.result import Machine, Mode, Setup
 from toolchain.host.machine import cpu_name, total_memory
 
-__all__ = ["setup_of"]
+__all__ = ["setup_of", "this_machine"]
 
 PACKAGES = ("numpy", "onnxruntime", "torch")
 
@@ -27,13 +27,18 @@ def setup_of(bundle: Bundle, model: str, mode: Mode, repeats: int) -> Setup:
         manifest_sha256=bundle.digest,
         mode=mode,
         num_repeats=repeats,
-        machine=Machine(
-            cpu=cpu_name(),
-            num_cores=usable_threads(),
-            memory_bytes=total_memory(),
-            system=platform.platform(),
-            packages={"python": platform.python_version(), **dict(_versions())},
-        ),
+        machine=this_machine(),
+    )
+
+
+def this_machine() -> Machine:
+    """The machine that measures."""
+    return Machine(
+        cpu=cpu_name(),
+        num_cores=usable_threads(),
+        memory_bytes=total_memory(),
+        system=platform.platform(),
+        packages={"python": platform.python_version(), **dict(_versions())},
     )
 
 
