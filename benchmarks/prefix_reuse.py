@@ -20,8 +20,9 @@ from runtime.engine.engine import Engine
 from runtime.engine.scheduler import Scheduler
 from runtime.sessions import Session, open_session
 from runtime.text.tokenizer import open_tokenizer
-from toolchain.evals.evaluation import BENCHMARKS, Evaluation, describe_bundle
+from toolchain.evals.evaluation import BENCHMARKS, Evaluation
 from toolchain.evals.examine import Effort, examine
+from toolchain.evals.examinee import OnBundle, describe_bundle
 
 
 def parse() -> argparse.Namespace:
@@ -53,10 +54,10 @@ def run(
     )
     tokenizer = open_tokenizer(bundle)
     scheduler = Scheduler(Engine(session, reuse_prefix=reuse))
-    described = describe_bundle(bundle)
+    examinee = OnBundle(scheduler=scheduler, tokenizer=tokenizer, described=describe_bundle(bundle))
     with TemporaryDirectory() as name:
         output = Path(name)
-        result, effort = examine(evaluation, scheduler, tokenizer, described, output, None)
+        result, effort = examine(evaluation, examinee, output, None)
         log = (output / result.log).read_text(encoding="utf-8")
     return log.splitlines()[1:], effort
 

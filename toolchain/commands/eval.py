@@ -1,38 +1,75 @@
-"""toolchain eval BENCHMARK COMPILED."""
+"""toolchain eval BENCHMARK COMPILED, or --url URL."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from toolchain.options import AsJson
+from toolchain.options import APIKeyFile, AsJson
 
 if TYPE_CHECKING:
     from toolchain.evals.evaluation import Evaluation
     from toolchain.evals.examine import Effort
+    from toolchain.evals.examinee import Examinee
     from toolchain.evals.results import ChoiceComparison, EvalResult
 
 __all__ = ["command"]
 
 StyleName = Literal["sdk", "alpaca2", "alpaca2-official"]  # the keys of STYLES
 COLUMNS = ("", "correct", "questions", "accuracy", "95 % interval")
+SILENCE = 600.0  # seconds that a server may think
+
+Style = Annotated[
+    StyleName,
+    typer.Option(
+        help="sdk: atb_speed_sdk's; alpaca2: chat template, choice by logits; "
+        "alpaca2-official: that of the model's makers."
+    ),
+]
+Compiled = Annotated[
+    Path | None, typer.Argument(metavar="[COMPILED]", help="Compiled bundle; none with --url.")
+]
+URL = Annotated[
+    str | None, typer.Option(metavar="URL", help="Ask a server of OpenAI's API instead.")
+]
+Model = Annotated[str | None, typer.Option(help="With --url: default is the server's first.")]
+TokenizerPath = Annotated[
+    Path | None, typer.Option(help="With --url: tokenizer.model of the model, or a bundle of it.")
+]
+Concurrency = Annotated[
+    int, typer.Option(min=1, max=1024, help="With --url: questions asked together.")
+]
+ContextLen = Annotated[
+    int | None,
+    typer.Option(min=1, help="With --url: tokens of a prompt and its answer, if it does not say."),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Who is examined: a bundle, or a server with what has to be known of it."""
+
+    bundle: Path | None
+    url: str | None
+    model: str | None
+    tokenizer: Path | None
+    concurrency: int
+    context_len: int | None
+    api_key_file: Path | None
 
 
 def command(
     benchmark: Annotated[Literal["ceval", "mmlu"], typer.Argument(help="Which benchmark.")],
-    bundle: Annotated[Path, typer.Argument(metavar="COMPILED", help="Compiled bundle.")],
     data: Annotated[Path, typer.Option(help="Directory with dev/ and val/.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Results; an unfinished run there is resumed.")
     ],
-    style: Annotated[
-        StyleName,
-        typer.Option(
-            help="sdk: atb_speed_sdk's; alpaca2: chat template, choice by logits; "
-            "alpaca2-official: that of the model's makers."
-        ),
-    ] = "sdk",
+    bundle: Compiled = None,
+    style: Style = "sdk",
     shots: Annotated[int, typer.Option(min=0, help="Solved examples before a question.")] = 5,
     subjects: Annotated[str, typer.Option(help="Only these subjects, comma-separated.")] = "",
     limit: Annotated[
@@ -44,15 +81,19 @@ def command(
     compare_to: Annotated[
         Path | None, typer.Option(help="Results of another run, to compare choices with.")
     ] = None,
+    url: URL = None,
+    model: Model = None,
+    tokenizer: TokenizerPath = None,
+    concurrency: Concurrency = 1,
+    context_len: ContextLen = None,
+    api_key_file: APIKeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count the right answers of a compiled bundle on C-Eval or MMLU.
+    """Count the right answers of a compiled bundle, or of a server, on C-Eval or MMLU.
 
     Every answer is written when it is given. An interrupted run goes on when it is started again.
     """
-    from runtime.console import show, show_json
     from toolchain.evals.evaluation import BENCHMARKS, Evaluation
-    from toolchain.evals.examine import check_examination
 
     evaluation = Evaluation(
         benchmark=BENCHMARKS[benchmark],
@@ -63,44 +104,120 @@ def command(
         limit=limit,
         prefix_reuse=prefix_reuse,
     )
-    check_examination(evaluation, output, compare_to)  # before gigabytes are read and hashed
-    result, effort = _examine(evaluation, bundle, output, compare_to)
+    asked = Asked(
+        bundle=bundle,
+        url=url,
+        model=model,
+        tokenizer=tokenizer,
+        concurrency=concurrency,
+        context_len=context_len,
+        api_key_file=api_key_file,
+    )
+    result, effort = _examine(evaluation, asked, output, compare_to)
     if as_json:
-        document = {**result.model_dump(mode="json"), "effort": effort.model_dump()}
-        show_json(json.dumps(document, ensure_ascii=False, indent=2))
-        return
-    _print_table(f"{bundle}: {benchmark}, style {style}, {shots} examples", result)
-    for line in [*_remarks(result, effort), *_compared(result.comparison)]:
-        show(line)
+        _print_json(result, effort)
+    else:
+        place = url or str(bundle)
+        _print(f"{place}: {benchmark}, style {style}, {shots} examples", result, effort)
 
 
 def _examine(
-    evaluation: "Evaluation", bundle: Path, output: Path, compare_to: Path | None
+    evaluation: "Evaluation", asked: Asked, output: Path, compare_to: Path | None
 ) -> "tuple[EvalResult, Effort]":
+    from runtime.console import note
+    from toolchain.console import ConsoleProgress
+    from toolchain.evals.examine import check_examination, examine
+
+    _check(evaluation, asked)
+    check_examination(evaluation, output, compare_to)  # before gigabytes are read and hashed
+    opened = _on_server(asked) if asked.url else _on_bundle(evaluation, asked.bundle)
+    with opened as examinee, ConsoleProgress() as progress:
+        try:
+            return examine(evaluation, examinee, output, compare_to, progress)
+        except KeyboardInterrupt:
+            note(f"stopped; answers are kept in {output}, and the same command goes on from there")
+            raise
+
+
+def _check(evaluation: "Evaluation", asked: Asked) -> None:
+    """Refuses what cannot be examined.
+
+    Raises:
+        ParameterError: neither a bundle nor a server, or both, or a server without a tokenizer.
+        EvalError: the style cannot be read from a server.
+    """
+    from runtime.console import note
+    from runtime.errors import ParameterError
+
+    if (asked.bundle is None) == (asked.url is None):
+        raise ParameterError("give a compiled bundle or --url, one of them", param="url")
+    if asked.url is None:
+        return
+    if asked.tokenizer is None:
+        raise ParameterError(
+            "prompts go to a server as token ids",
+            next_step="give the --tokenizer of its model: tokenizer.model, or a bundle",
+            param="tokenizer",
+        )
+    from toolchain.evals.over_http import check_readable
+
+    check_readable(evaluation.prompt_style)
+    if not evaluation.prefix_reuse:
+        note("--no-prefix-reuse has no effect on a server")
+
+
+@contextmanager
+def _on_bundle(evaluation: "Evaluation", bundle: Path | None) -> "Iterator[Examinee]":
     from contextlib import closing
 
     from runtime.bundle.reader import load_bundle
-    from runtime.console import LongWork, note
+    from runtime.console import LongWork
     from runtime.engine.engine import Engine
     from runtime.engine.scheduler import Scheduler
     from runtime.sessions import open_session
     from runtime.text.tokenizer import open_tokenizer
-    from toolchain.console import ConsoleProgress
-    from toolchain.evals.evaluation import describe_bundle
-    from toolchain.evals.examine import examine
+    from toolchain.evals.examinee import OnBundle, describe_bundle
 
+    assert bundle is not None, "it was checked"
     loaded = load_bundle(bundle, LongWork())
     tokenizer = open_tokenizer(loaded)
-    with closing(open_session(loaded)) as session, ConsoleProgress() as progress:
-        scheduler = Scheduler(Engine(session, reuse_prefix=evaluation.prefix_reuse))
-        described = describe_bundle(loaded)
-        try:
-            return examine(
-                evaluation, scheduler, tokenizer, described, output, compare_to, progress
-            )
-        except KeyboardInterrupt:
-            note(f"stopped; answers are kept in {output}, and the same command goes on from there")
-            raise
+    with closing(open_session(loaded)) as session:
+        yield OnBundle(
+            scheduler=Scheduler(Engine(session, reuse_prefix=evaluation.prefix_reuse)),
+            tokenizer=tokenizer,
+            described=describe_bundle(loaded),
+        )
+
+
+@contextmanager
+def _on_server(asked: Asked) -> "Iterator[Examinee]":
+    import time
+
+    from toolchain.evals.over_http import examine_server, read_tokenizer
+    from toolchain.remote.address import read_address
+    from toolchain.remote.server import open_server
+
+    assert asked.url is not None, "it was checked"
+    assert asked.tokenizer is not None, "it was checked"
+    address = read_address(asked.url, asked.api_key_file, SILENCE)
+    tokenizer = read_tokenizer(asked.tokenizer)
+    with open_server(address, time.sleep) as server:
+        yield examine_server(server, asked.model, tokenizer, asked.context_len, asked.concurrency)
+
+
+def _print_json(result: "EvalResult", effort: "Effort") -> None:
+    from runtime.console import show_json
+
+    document = {**result.model_dump(mode="json"), "effort": effort.model_dump()}
+    show_json(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def _print(title: str, result: "EvalResult", effort: "Effort") -> None:
+    from runtime.console import show
+
+    _print_table(title, result)
+    for line in [*_remarks(result, effort), *_compared(result.comparison)]:
+        show(line)
 
 
 def _print_table(title: str, result: "EvalResult") -> None:
@@ -116,9 +233,14 @@ def _print_table(title: str, result: "EvalResult") -> None:
 
 
 def _remarks(result: "EvalResult", effort: "Effort") -> list[str]:
+    computed = ""
+    if effort.computed_tokens is not None:
+        computed = (
+            f"; {effort.reused_tokens} prompt tokens reused, {effort.computed_tokens} computed"
+        )
     lines = [
-        f"{effort.asked} asked in {effort.seconds:.1f} s, {effort.resumed} taken from the log; "
-        f"{effort.reused_tokens} prompt tokens reused, {effort.computed_tokens} computed",
+        f"{effort.asked} asked in {effort.seconds:.1f} s, {effort.resumed} taken from the log"
+        f"{computed}",
         f"{result.shortened} with fewer examples, {result.without_choice} without a letter, "
         f"{len(result.too_long)} too long and counted as wrong",
     ]

@@ -18,7 +18,7 @@ from toolchain.evals.benchmark import LETTERS
 from toolchain.evals.prompts import Prompt
 from toolchain.evals.styles import NO_CHOICE, Style, first_letter
 
-__all__ = ["Answer", "ask", "longest_prompt"]
+__all__ = ["Answer", "ask", "chosen", "letter_ids"]
 
 
 ONE_TOKEN = SamplingParams(max_tokens=1)
@@ -29,18 +29,12 @@ class Answer:
     """What the model chose.
 
     text: what it wrote, up to the letter that counts.
-    scores: the logits of A to D, where they decided.
+    scores: of A to D, where they decided: sums of logits, or of log-probabilities over HTTP.
     """
 
     prediction: str
     text: str
     scores: tuple[float, ...] = ()
-
-
-def longest_prompt(scheduler: Scheduler, style: Style) -> int:
-    """Tokens that a prompt may have, so that its whole answer has room."""
-    room = scheduler.engine.context_len - style.max_new_tokens + 1
-    return room if style.max_prompt_tokens is None else min(room, style.max_prompt_tokens)
 
 
 def ask(scheduler: Scheduler, tokenizer: Tokenizer, style: Style, prompt: Prompt) -> Answer:
@@ -78,12 +72,16 @@ def _choose(scheduler: Scheduler, tokenizer: Tokenizer, style: Style, prompt: Pr
     logits = token.logits
     assert logits is not None, "it was asked to bring them"
     spaced, bare = (
-        _penalised(logits, _letter_ids(tokenizer, form), prompt.token_ids, style.repetition_penalty)
+        _penalised(logits, letter_ids(tokenizer, form), prompt.token_ids, style.repetition_penalty)
         for form in ("{}", "：{}")
     )
-    scores = spaced + bare
+    return chosen((spaced + bare).tolist())
+
+
+def chosen(scores: Sequence[float]) -> Answer:
+    """The letter of the largest score of A to D; the first of equals."""
     letter = LETTERS[int(np.argmax(scores))]
-    return Answer(prediction=letter, text=letter, scores=tuple(map(float, scores)))
+    return Answer(prediction=letter, text=letter, scores=tuple(scores))
 
 
 def _penalised(
@@ -95,7 +93,12 @@ def _penalised(
     return np.where(np.isin(ids, prompt_ids), lower, values)
 
 
-def _letter_ids(tokenizer: Tokenizer, form: str) -> list[int]:
+def letter_ids(tokenizer: Tokenizer, form: str) -> list[int]:
+    """The last token of each letter in a form such as "{}".
+
+    Raises:
+        EvalError: two letters have the same one.
+    """
     token_ids = [tokenizer.encode(form.format(letter))[-1] for letter in LETTERS]
     if len(set(token_ids)) < len(LETTERS):
         raise EvalError(

@@ -1,6 +1,6 @@
 """What is asked and how, and the answers of one subject, each asked once.
 
-Knows the scheduler and the log; not where results go.
+Knows who is examined and the log; not where results go.
 """
 
 from collections.abc import Iterator
@@ -9,31 +9,19 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from runtime.bundle.reader import Bundle
-from runtime.engine.scheduler import Scheduler
 from runtime.errors import EvalError
-from runtime.text.tokenizer import Tokenizer
-from toolchain.evals.answers import Answer, ask, longest_prompt
+from toolchain.evals.answers import Answer
 from toolchain.evals.benchmark import Benchmark, Exam, Question
 from toolchain.evals.ceval import CEVAL
+from toolchain.evals.examinee import Examinee, in_order, longest_prompt
 from toolchain.evals.log import Answered, Log
 from toolchain.evals.mmlu import MMLU
-from toolchain.evals.prompts import Prompts
+from toolchain.evals.prompts import Prompt, Prompts
 from toolchain.evals.styles import NO_CHOICE, STYLES, Style
 
-__all__ = ["BENCHMARKS", "Evaluation", "describe_bundle"]
+__all__ = ["BENCHMARKS", "Evaluation"]
 
 BENCHMARKS = {benchmark.name: benchmark for benchmark in (CEVAL, MMLU)}
-
-
-def describe_bundle(bundle: Bundle) -> dict[str, str]:
-    """What tells one model from another: its hash, and words for people."""
-    return {
-        "name": bundle.path.resolve().name,
-        "manifest_sha256": bundle.digest,
-        "target": bundle.manifest.target,
-        "weights": bundle.manifest.weights,
-    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +76,7 @@ class Evaluation:
         """The questions that are chosen, by subject."""
         return list(self.benchmark.read(self.data, self.subjects, self.shots, self.limit))
 
-    def key(self, bundle: dict[str, str]) -> dict[str, JsonValue]:
+    def key(self, examinee: Examinee) -> dict[str, JsonValue]:
         """All that an answer depends on besides its question; which are chosen is no part."""
         return {
             "format": "alpaca2-eval-log",
@@ -98,37 +86,44 @@ class Evaluation:
             "prompt_style": self.prompt_style.model_dump(mode="json"),
             "shots": self.shots,
             "prefix_reuse": self.prefix_reuse,
-            "manifest_sha256": bundle["manifest_sha256"],
             "data_sha256": self.benchmark.digest(self.data),
+            **examinee.identity,
         }
 
-    def prompts(self, exam: Exam, scheduler: Scheduler, tokenizer: Tokenizer) -> Prompts:
+    def prompts(self, exam: Exam, examinee: Examinee) -> Prompts:
         """The maker of a subject's prompts."""
         style = self.prompt_style
-        limit = longest_prompt(scheduler, style)
-        return Prompts(self.benchmark.name, style, exam, tokenizer, limit)
+        limit = longest_prompt(examinee.context_len, style)
+        return Prompts(self.benchmark.name, style, exam, examinee.tokenizer, limit)
 
-    def answers(self, prompts: Prompts, scheduler: Scheduler, log: Log) -> Iterator[Answered]:
+    def answers(self, prompts: Prompts, examinee: Examinee, log: Log) -> Iterator[Answered]:
         """Yields the answers of one subject in order, asking those that the log lacks."""
-        subject = prompts.exam.subject
+        subject, style = prompts.exam.subject, self.prompt_style
+
+        def ask(question: Question) -> Answered:
+            prompt = prompts.make(question)
+            answer = examinee.ask(style, prompt) if prompt.fits else NOT_ASKED
+            return _answered(subject, question, prompt, answer)
+
+        unknown = [q for q in prompts.exam.questions if (subject, q.id) not in log.answered]
+        for answered in in_order(ask, unknown, examinee.concurrency):
+            log.add(answered)
         for question in prompts.exam.questions:
-            if (subject, question.id) not in log.answered:
-                log.add(self._ask(prompts, question, scheduler))
             yield log.answered[subject, question.id]
 
-    def _ask(self, prompts: Prompts, question: Question, scheduler: Scheduler) -> Answered:
-        prompt = prompts.make(question)
-        answer = Answer(prediction=NO_CHOICE, text="")
-        if prompt.fits:
-            answer = ask(scheduler, prompts.tokenizer, self.prompt_style, prompt)
-        return Answered(
-            subject=prompts.exam.subject,
-            id=question.id,
-            truth=question.answer,
-            prediction=answer.prediction,
-            shots=prompt.shots,
-            prompt_tokens=len(prompt.token_ids),
-            fits=prompt.fits,
-            text=answer.text,
-            scores=answer.scores,
-        )
+
+NOT_ASKED = Answer(prediction=NO_CHOICE, text="")
+
+
+def _answered(subject: str, question: Question, prompt: Prompt, answer: Answer) -> Answered:
+    return Answered(
+        subject=subject,
+        id=question.id,
+        truth=question.answer,
+        prediction=answer.prediction,
+        shots=prompt.shots,
+        prompt_tokens=len(prompt.token_ids),
+        fits=prompt.fits,
+        text=answer.text,
+        scores=answer.scores,
+    )

@@ -5,15 +5,13 @@ from pathlib import Path
 
 from pydantic import JsonValue, NonNegativeFloat, NonNegativeInt
 
-from runtime.engine.scheduler import Scheduler
 from runtime.progress import SILENT, Progress
 from runtime.record import Record
-from runtime.text.tokenizer import Tokenizer
 from runtime.timing import now
-from toolchain.evals.answers import longest_prompt
 from toolchain.evals.benchmark import Exam
 from toolchain.evals.compare_choices import check_comparable, compare
 from toolchain.evals.evaluation import Evaluation
+from toolchain.evals.examinee import Examinee, longest_prompt
 from toolchain.evals.log import Answered, Log
 from toolchain.evals.results import (
     EvalResult,
@@ -30,22 +28,20 @@ class Effort(Record):
 
     asked, resumed: questions put to the model, and taken from the log.
     reused_prompts, reused_tokens: those whose first rows were in the cache, and how many rows.
-    computed_tokens: prompt tokens that were run.
+    computed_tokens: prompt tokens that were run. A server does not tell these three.
     """
 
     seconds: NonNegativeFloat
     asked: NonNegativeInt
     resumed: NonNegativeInt
-    reused_prompts: NonNegativeInt
-    reused_tokens: NonNegativeInt
-    computed_tokens: NonNegativeInt
+    reused_prompts: NonNegativeInt | None = None
+    reused_tokens: NonNegativeInt | None = None
+    computed_tokens: NonNegativeInt | None = None
 
 
 def examine(
     evaluation: Evaluation,
-    scheduler: Scheduler,
-    tokenizer: Tokenizer,
-    bundle: dict[str, str],
+    examinee: Examinee,
     output: Path,
     compare_to: Path | None,
     progress: Progress = SILENT,
@@ -54,9 +50,7 @@ def examine(
 
     Args:
         evaluation: what is asked.
-        scheduler: the model, fresh, so that its counters are of this run.
-        tokenizer: of the same bundle.
-        bundle: what tells it from others; see `describe_bundle`.
+        examinee: who is asked.
         output: directory of the log and the result.
         compare_to: such a directory of another run.
         progress: told when a subject is done.
@@ -67,16 +61,16 @@ def examine(
     """
     started = now()
     exams = check_examination(evaluation, output, compare_to)
-    key = evaluation.key(bundle)
+    key = evaluation.key(examinee)
     with Log(output, key) as log:
         known = len(log.answered)
-        answers, texts = _ask_all(evaluation, exams, scheduler, tokenizer, log, progress)
+        answers, texts = _ask_all(evaluation, exams, examinee, log, progress)
         asked = len(log.answered) - known
         limits: dict[str, JsonValue] = {
-            "max_prompt_tokens": longest_prompt(scheduler, evaluation.prompt_style),
+            "max_prompt_tokens": longest_prompt(examinee.context_len, evaluation.prompt_style),
             "max_new_tokens": evaluation.prompt_style.max_new_tokens,
         }
-        result = make_result(evaluation, bundle, limits, log.path, answers)
+        result = make_result(evaluation, examinee.described, limits, log.path, answers)
         if compare_to is not None:
             found = compare(result, answers, compare_to)
             result = result.model_copy(update={"comparison": found})
@@ -85,9 +79,7 @@ def examine(
         seconds=now() - started,
         asked=asked,
         resumed=len(answers) - asked,
-        reused_prompts=scheduler.engine.prefix_prompts,
-        reused_tokens=scheduler.engine.prefix_hits,
-        computed_tokens=scheduler.engine.computed_tokens,
+        **examinee.effort(),
     )
     return result, effort
 
@@ -111,8 +103,7 @@ def check_examination(evaluation: Evaluation, output: Path, compare_to: Path | N
 def _ask_all(
     evaluation: Evaluation,
     exams: Sequence[Exam],
-    scheduler: Scheduler,
-    tokenizer: Tokenizer,
+    examinee: Examinee,
     log: Log,
     progress: Progress,
 ) -> tuple[list[Answered], list[str]]:
@@ -120,8 +111,8 @@ def _ask_all(
     answers: list[Answered] = []
     texts: list[str] = []
     for number, exam in enumerate(exams, 1):
-        prompts = evaluation.prompts(exam, scheduler, tokenizer)
-        rows = list(evaluation.answers(prompts, scheduler, log))
+        prompts = evaluation.prompts(exam, examinee)
+        rows = list(evaluation.answers(prompts, examinee, log))
         texts += map(prompts.text, exam.questions, (row.shots for row in rows))
         answers += rows
         right = sum(row.correct for row in rows)

@@ -22,6 +22,7 @@ from tests.paths import DATA
 from toolchain.evals.benchmark import LETTERS, Exam
 from toolchain.evals.evaluation import BENCHMARKS, Evaluation
 from toolchain.evals.examine import Effort, examine
+from toolchain.evals.examinee import OnBundle
 from toolchain.evals.results import EvalResult
 
 SUBJECTS = tuple(sorted(p.stem.removesuffix("_val") for p in (DATA / "ceval/val").glob("*.csv")))
@@ -111,7 +112,8 @@ def evaluate(
         prefix_reuse=prefix_reuse,
     )
     scheduler = Scheduler(Engine(session, reuse_prefix=prefix_reuse))
-    return examine(evaluation, scheduler, session.tokenizer, BUNDLE, output, None)
+    examinee = OnBundle(scheduler=scheduler, tokenizer=session.tokenizer, described=BUNDLE)
+    return examine(evaluation, examinee, output, None)
 
 
 def answers_in_turn(exams: Sequence[Exam]) -> dict[str, str]:

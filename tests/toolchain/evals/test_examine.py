@@ -216,6 +216,9 @@ def test_the_examples_of_a_subject_are_computed_once(tokenizer: Tokenizer, tmp_p
     session = OracleSession(tokenizer, TRUTH)
     reused, with_reuse = evaluate(session, tmp_path / "a", style="alpaca2")
     fresh, without = evaluate(session, tmp_path / "b", style="alpaca2", prefix_reuse=False)
+    assert with_reuse.reused_tokens is not None
+    assert with_reuse.computed_tokens is not None
+    assert without.computed_tokens is not None
     assert with_reuse.reused_tokens + with_reuse.computed_tokens == without.computed_tokens
     assert (without.reused_tokens, without.reused_prompts) == (0, 0)
     # Four to six questions a subject, of which the first computes what is shared.
