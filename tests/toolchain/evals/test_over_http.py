@@ -1,79 +1,29 @@
 """Claims about evaluating a server: the same as on the bundle, or an error that names why not."""
 
-import json
-import math
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from runtime.bundle.reader import load_bundle
-from runtime.engine.engine import Engine
-from runtime.engine.scheduler import Scheduler
 from runtime.errors import EvalError, UserError
-from runtime.sessions import open_session
-from runtime.text.tokenizer import Tokenizer, open_tokenizer
-from tests.paths import DATA
 from tests.serving import Serving, make_service, ready
 from tests.toolchain.evals.oracle import SUBJECTS
-from tests.toolchain.remote.fake_server import Fake, Play, answer, fake_server, stream
-from toolchain.evals.evaluation import BENCHMARKS, Evaluation
-from toolchain.evals.examine import Effort, examine
-from toolchain.evals.examinee import OnBundle, describe_bundle
-from toolchain.evals.over_http import (
-    PROBE,
-    OverHTTP,
-    check_readable,
-    examine_server,
-    read_tokenizer,
+from tests.toolchain.evals.served import (
+    Letters,
+    evaluate_fake,
+    evaluation,
+    lines,
+    on_bundle,
+    on_server,
+    over_http,
 )
-from toolchain.evals.results import EvalResult
+from tests.toolchain.remote.fake_server import Fake, Play, answer, fake_server, stream
+from toolchain.evals.over_http import (
+    check_readable,
+)
 from toolchain.evals.styles import STYLES
-from toolchain.remote.address import Address
-from toolchain.remote.server import open_server
 
 BUNDLE = "talk-fp32"  # int4 makes of a last bit more than one
-
-
-def evaluation(style: str, subjects: tuple[str, ...] = SUBJECTS, shots: int = 2) -> Evaluation:
-    return Evaluation(
-        benchmark=BENCHMARKS["ceval"],
-        data=DATA / "ceval",
-        style=style,
-        shots=shots,
-        subjects=subjects,
-    )
-
-
-def lines(output: Path) -> list[dict[str, Any]]:
-    [log] = output.glob("log-*.jsonl")
-    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()[1:]]
-
-
-@contextmanager
-def on_server(url: str, tokenizer: Path, concurrency: int = 1) -> Iterator[OverHTTP]:
-    with open_server(Address(root=url, timeout=60), lambda _: None) as server:
-        yield examine_server(server, None, read_tokenizer(tokenizer), None, concurrency)
-
-
-def over_http(
-    url: str, tokenizer: Path, asked: Evaluation, output: Path, concurrency: int = 1
-) -> tuple[EvalResult, Effort]:
-    with on_server(url, tokenizer, concurrency) as examinee:
-        return examine(asked, examinee, output, None)
-
-
-def on_bundle(bundle: Path, asked: Evaluation, output: Path) -> EvalResult:
-    loaded = load_bundle(bundle)
-    with closing(open_session(loaded)) as session:
-        examinee = OnBundle(
-            scheduler=Scheduler(Engine(session)),
-            tokenizer=open_tokenizer(loaded),
-            described=describe_bundle(loaded),
-        )
-        return examine(asked, examinee, output, None)[0]
 
 
 @pytest.fixture(scope="module")
@@ -117,139 +67,6 @@ def test_an_unfinished_run_goes_on_and_asks_only_what_is_missing(
     assert effort.asked == 0
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
     assert result.bundle["url"] == serving.url
-
-
-def ids_of(model: Path) -> tuple[Tokenizer, dict[str, Any]]:
-    tokenizer = Tokenizer(model)
-    return tokenizer, {"/tokenize": {"tokens": tokenizer.encode(PROBE)}}
-
-
-def entry(token_id: int, text: str, logprob: float) -> dict[str, Any]:
-    return {"id": token_id, "token": text, "logprob": logprob}
-
-
-def forced(logprob: Callable[[int], float], text: Callable[[str], str] = str) -> Play:
-    """A server that shows no likeliest tokens but follows logit_bias, in llama.cpp's words."""
-
-    def play(handler: Any, body: dict[str, Any]) -> None:
-        first = entry(70, "x", -0.1) | {"top_logprobs": []}
-        for token_id in map(int, body.get("logit_bias", {})):
-            token = text(handler.fake.tokenizer.token_bytes(token_id).decode())
-            first = entry(token_id, token, logprob(token_id))
-        answer({"choices": [{"text": "", "logprobs": {"content": [first]}}]})(handler, body)
-
-    return play
-
-
-class Letters(Fake):
-    tokenizer: Tokenizer
-
-
-def evaluate_fake(fake: Letters, model: Path, output: Path, style: str) -> list[dict[str, Any]]:
-    fake.tokenizer, fake.others = ids_of(model)
-    fake.models = ({"id": "fake", "max_model_len": 2048},)
-    with fake_server(fake) as url:
-        over_http(url, model, evaluation(style, ("law",), 0), output)
-    return lines(output)
-
-
-SHARES = (0.1, 0.05, 0.2, 0.01, 0.1, 0.3, 0.02, 0.01)  # of A to D with a space, and without
-SUMS = [math.log(a * b) for a, b in zip(SHARES[:4], SHARES[4:], strict=True)]
-
-
-@pytest.fixture
-def eight(shared_data: Path) -> Path:
-    """A tokenizer that has each letter with a space and without; the miniature has one form."""
-    return shared_data / "tokenizer/tokenizer.model"
-
-
-def letters_of(model: Path) -> dict[int, str]:
-    """Ids of the letters, as SHARES has them, and their texts."""
-    tokenizer = Tokenizer(model)
-    ids = [tokenizer.encode(form.format(x))[-1] for form in ("{}", "：{}") for x in "ABCD"]
-    return {token_id: tokenizer.token_bytes(token_id).decode() for token_id in ids}
-
-
-def check_sums(found: list[dict[str, Any]]) -> None:
-    assert {line["prediction"] for line in found} == {"B"}
-    for line in found:
-        assert line["scores"] == pytest.approx(SUMS)
-
-
-def test_the_letter_of_the_largest_sum_of_both_forms_is_chosen(eight: Path, tmp_path: Path) -> None:
-    told = dict(zip(letters_of(eight), map(math.log, SHARES), strict=True))
-    fake = Letters(plays=(forced(told.__getitem__),))
-    found = evaluate_fake(fake, eight, tmp_path, "alpaca2")
-    check_sums(found)
-    assert all(body["max_tokens"] == 1 and body["temperature"] == 0 for body in fake.asked)
-    assert len(fake.asked) == 9 * len(found)
-
-
-@pytest.mark.parametrize("form", ["ids", "texts"])
-def test_one_request_is_enough_where_all_letters_are_among_the_likeliest(
-    form: str, eight: Path, tmp_path: Path
-) -> None:
-    letters = letters_of(eight)
-    assert sorted(letters.values()) == [" A", " B", " C", " D", "A", "B", "C", "D"]
-    shares = dict(zip(letters, map(math.log, SHARES), strict=True))
-    first = entry(70, "x", -0.1)
-    top = [entry(each, "?", shares[each]) for each in letters]
-    by_text = {letters[each]: shares[each] for each in letters}
-    logprobs: dict[str, dict[str, Any]] = {
-        "ids": {"content": [first | {"top_logprobs": top}]},
-        "texts": {"tokens": ["x"], "token_logprobs": [-0.1], "top_logprobs": [by_text]},
-    }
-    play = answer({"choices": [{"text": "x", "logprobs": logprobs[form]}]})
-    fake = Letters(plays=(play,))
-    found = evaluate_fake(fake, eight, tmp_path, "alpaca2")
-    check_sums(found)
-    assert len(fake.asked) == len(found)
-
-
-def test_letters_that_a_server_shows_as_one_are_asked_for_one_by_one(
-    eight: Path, tmp_path: Path
-) -> None:
-    """vLLM drops the space before a letter, so that two tokens have one text."""
-    told = dict(zip(letters_of(eight), map(math.log, SHARES), strict=True))
-    one_by_one = forced(told.__getitem__)
-    merged = {
-        "tokens": ["A"],
-        "token_logprobs": [-0.1],
-        "top_logprobs": [dict.fromkeys("ABCD", -1)],
-    }
-
-    def play(handler: Any, body: dict[str, Any]) -> None:
-        if "logit_bias" in body:
-            one_by_one(handler, body)
-        else:
-            answer({"choices": [{"text": "A", "logprobs": merged}]})(handler, body)
-
-    fake = Letters(plays=(play,))
-    check_sums(evaluate_fake(fake, eight, tmp_path, "alpaca2"))
-
-
-@pytest.mark.parametrize(
-    ("play", "message"),
-    [
-        (forced(lambda _: -1e-9), "of what logit_bias made; got a sum of "),
-        (forced(lambda _: -2.0, lambda _: "A"), "does not give the log-probability of a letter"),
-        (forced(lambda _: -9999.0), "gives a log-probability that is none; got -9999"),
-        (forced(lambda _: 0.5), "gives a log-probability that is none; got 0.5"),
-        (forced(lambda _: float("nan")), "gives a log-probability that is none; got nan"),
-        (answer({"choices": [{"text": "A", "logprobs": None}]}), "gives no log-probabilities"),
-        (answer({"choices": [{"text": "A", "logprobs": {"tokens": []}}]}), "no log-probabilities"),
-        (answer({"choices": []}), "does not answer as OpenAI's API does"),
-        (answer({"choices": [{"text": "A"}]}), "does not answer as OpenAI's API does"),
-    ],
-)
-def test_what_cannot_be_read_exactly_is_no_score(
-    play: Play, message: str, tokenizer_model: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(EvalError, match=message) as raised:
-        evaluate_fake(Letters(plays=(play,)), tokenizer_model, tmp_path, "alpaca2")
-    assert "--style sdk" in str(raised.value)
-    assert lines(tmp_path) == []
-    assert not (tmp_path / "result.json").exists()
 
 
 def test_a_stream_is_left_at_its_letter_and_read_to_its_end_without_one(
