@@ -1,5 +1,6 @@
 """Options that several commands have, made once. A test holds that the choices are complete."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer

@@ -102,10 +102,10 @@ def _measure(
     import time
 
     from runtime.console import note
+    from runtime.result_files import require_directory, require_file
     from toolchain.console import ConsoleProgress
     from toolchain.load.run import run_loads
     from toolchain.remote.server import open_server
-    from toolchain.result_files import require_directory, require_file
 
     if report is not None:
         from toolchain.load.report import write_report  # needs matplotlib; measuring is long

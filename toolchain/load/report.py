@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from runtime.result_files import write_file
 from toolchain.bench.page import Section, html_page
 from toolchain.bench.plots import Label, draw
 from toolchain.load.curves import CURVES
 from toolchain.load.result import LoadResult
 from toolchain.load.tables import facts, load_tables, markdown, remarks, result_json
-from toolchain.result_files import write_file
 
 __all__ = ["write_report"]
 

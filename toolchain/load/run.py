@@ -10,6 +10,7 @@ from typing import Literal
 
 from runtime.errors import ParameterError
 from runtime.progress import Progress
+from runtime.result_files import write_named
 from toolchain.bench.setup import this_machine
 from toolchain.load.drive import Client, Driven, drive
 from toolchain.load.figures import row_of
@@ -20,7 +21,6 @@ from toolchain.load.tables import result_json
 from toolchain.remote.address import Address
 from toolchain.remote.failure import remote_error
 from toolchain.remote.server import Server
-from toolchain.result_files import write_named
 
 __all__ = ["Wanted", "read_limits", "run_loads"]
 
