@@ -34,7 +34,10 @@ def field_named(name: str) -> str:
     field = name.replace("-", "_")
     if field not in SAMPLING_OPTIONS:
         raise ParameterError(
-            f"no setting {name}", allowed=", ".join(SAMPLING_OPTIONS), code="unknown_parameter"
+            f"no setting {name}",
+            allowed=", ".join(SAMPLING_OPTIONS),
+            code="unknown_parameter",
+            param=name,
         )
     return field
 
