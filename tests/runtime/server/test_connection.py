@@ -195,6 +195,22 @@ def test_what_is_no_http_is_answered_with_400(data: bytes, hasty: Serving) -> No
         assert to_the_end(connection).startswith(b"HTTP/1.1 4")
 
 
+def test_no_token_waits_for_the_receipt_of_the_one_before(hasty: Serving) -> None:
+    """Nagle's algorithm and delayed receipts would add 40 ms to the second token."""
+    with connect(hasty) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(1)
+        options = [
+            each.transport.get_extra_info("socket").getsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NODELAY
+            )
+            for each in hasty.server.server_state.connections
+            if isinstance(each, Connection)
+        ]
+    assert options
+    assert all(options)
+
+
 def test_pipelined_requests_are_answered_in_turn(hasty: Serving) -> None:
     one = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
     with connect(hasty) as connection:
