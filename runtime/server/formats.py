@@ -63,14 +63,8 @@ def cached_compiler(tokenizer: Tokenizer, vocab_size: int) -> Compile:
     def compiled(spec: ConstraintSpec) -> "Grammar":
         try:
             return compiler()(spec)
-        except ParameterError as error:  # told in the request's words
-            raise HttpError(
-                error.what,
-                got=error.got,
-                allowed=error.allowed,
-                next_step=error.next_step,
-                code=error.code,
-                param=PARAM,
-            ) from error
+        except ParameterError as error:
+            error.param = PARAM  # as the request calls it
+            raise
 
     return compiled
