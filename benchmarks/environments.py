@@ -63,6 +63,9 @@ ENVIRONMENTS = {
         # Compiled for the instructions of this CPU.
         variables={"CMAKE_ARGS": "-DGGML_NATIVE=ON -DCMAKE_BUILD_TYPE=Release"},
     ),
+    # What builds llama.cpp's server, and what writes a model for it.
+    "cmake": Environment(packages=("cmake==4.3.2", "ninja==1.13.0"), besides=()),
+    "gguf": Environment(packages=("gguf==0.19.0",), besides=(TORCH, "numpy==2.4.6")),
 }
 
 

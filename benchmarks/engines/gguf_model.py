@@ -2,6 +2,8 @@
 
 A float16 file is written as llama.cpp's own converter has it, with the rows of the query and the
 key projections in the order of its rotation, and then quantized by llama.cpp with its defaults.
+`float16` keeps the file itself. The tokenizer comes from pieces.json of the checkpoint, if it has
+one.
 """
 
 import ctypes
@@ -12,12 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import gguf
-import llama_cpp
 import numpy as np
 import torch
 from numpy.typing import NDArray
-
-FTYPES = {"q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0, "q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0}
 
 
 def tensors(checkpoint: Path) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -34,11 +33,11 @@ def interleaved(rows: NDArray[Any], num_heads: int) -> NDArray[Any]:
 
 
 def write_float16(checkpoint: Path, file: Path) -> None:
-    """Writes the checkpoint without a tokenizer; norms are float32."""
+    """Writes the checkpoint; norms are float32."""
     config = json.loads((checkpoint / "config.json").read_text())
     layers, heads = config["num_hidden_layers"], config["num_attention_heads"]
     writer = gguf.GGUFWriter(file, "llama")
-    writer.add_tokenizer_model("no_vocab")
+    add_tokenizer(writer, checkpoint / "pieces.json")
     writer.add_vocab_size(config["vocab_size"])
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
@@ -49,7 +48,7 @@ def write_float16(checkpoint: Path, file: Path) -> None:
     writer.add_rope_dimension_count(config["hidden_size"] // heads)
     writer.add_rope_freq_base(config["rope_theta"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_file_type(llama_cpp.LLAMA_FTYPE_MOSTLY_F16)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, layers)
     for name, tensor in tensors(checkpoint):
         if name.endswith("q_proj.weight"):
@@ -65,10 +64,29 @@ def write_float16(checkpoint: Path, file: Path) -> None:
     writer.close()
 
 
+def add_tokenizer(writer: Any, file: Path) -> None:
+    """Adds the pieces of a SentencePiece model, with scores and kinds; none without a file."""
+    if not file.is_file():
+        writer.add_tokenizer_model("no_vocab")
+        return
+    pieces, scores, kinds = zip(*json.loads(file.read_text()), strict=True)
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(list(pieces))
+    writer.add_token_scores(list(scores))
+    writer.add_token_types(list(kinds))
+    writer.add_unk_token_id(0)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+
+
 def quantize(source: Path, target: Path, precision: str) -> None:
     """Quantizes with llama.cpp's defaults for the precision; the target is there when complete."""
+    import llama_cpp  # which takes long to build, and float16 does without
+
+    ftypes = {"q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0, "q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0}
     params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype = FTYPES[precision]
+    params.ftype = ftypes[precision]
     partial = target.with_suffix(".partial")
     failed = llama_cpp.llama_model_quantize(bytes(source), bytes(partial), ctypes.byref(params))
     if failed:
@@ -82,8 +100,10 @@ def main() -> None:
     whole = Path(directory, "float16.gguf")
     write_float16(Path(checkpoint), whole)
     for precision in precisions:
-        quantize(whole, Path(directory, f"{precision}.gguf"), precision)
-    whole.unlink()
+        if precision != whole.stem:
+            quantize(whole, Path(directory, f"{precision}.gguf"), precision)
+    if whole.stem not in precisions:
+        whole.unlink()
 
 
 if __name__ == "__main__":
