@@ -17,7 +17,9 @@ from tests.paths import DATA, ROOT
 from toolchain.cli import app
 
 COMMANDS = sorted(
-    file.stem for file in (ROOT / "toolchain/commands").glob("*.py") if file.stem != "__init__"
+    file.stem.replace("_", "-")
+    for file in (ROOT / "toolchain/commands").glob("*.py")
+    if file.stem != "__init__"
 )
 
 
