@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from runtime.bundle.reader import load_bundle
+from runtime.console import LongWork
 from runtime.errors import EvalError
 from runtime.text.tokenizer import Tokenizer, open_tokenizer
 from toolchain.evals.answers import Answer, chosen, letter_ids
@@ -60,7 +61,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
         BundleError: there is none.
     """
     if (path / "manifest.json").is_file():
-        return open_tokenizer(load_bundle(path))
+        return open_tokenizer(load_bundle(path, LongWork()))
     return Tokenizer(path / "tokenizer.model" if path.is_dir() else path)
 
 
