@@ -17,6 +17,7 @@ from runtime.server.description import HEADERS, page
 from runtime.server.errors import ClientGoneError, HttpError, error_body, headers_of, status_of
 from runtime.server.guard import Guard
 from runtime.server.keys import read_keys
+from runtime.server.page import page_routes
 from runtime.server.replies import ErrorBody
 from runtime.server.routes import (
     completion_routes,
@@ -59,6 +60,7 @@ def create_app(service: Service) -> ASGIApp:
     )
     for routes in (completion_routes, model_routes, tokenizer_routes, state_routes):
         app.include_router(routes(service))
+    app.include_router(page_routes())
     _describe(app)
     _handle_errors(app, service)
     return Guard(

@@ -16,11 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from runtime.server.errors import ClientGoneError, HttpError, error_body, headers_of, status_of
 from runtime.server.keys import Keys
 from runtime.server.metrics import Metrics
+from runtime.server.page import PATHS as PAGE
 from runtime.timing import now
 
 __all__ = ["OPEN", "Guard"]
 
-OPEN = frozenset(("/docs", "/health", "/health/live", "/health/ready"))
+OPEN = frozenset(("/docs", "/health", "/health/live", "/health/ready")) | PAGE
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 LINGER = 8  # times max_body_bytes that are thrown away before a refusal, so that it is read
 log = logging.getLogger("runtime.server.access")
