@@ -10,7 +10,9 @@ WORKERS ?= 2
 # since the longest come first.
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo quick test check bench runtime-alone sizes clean
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+
+.PHONY: demo quick test check bench page-test runtime-alone sizes clean
 
 # Installs everything into .venv; runs again only when the project's metadata changes.
 .venv/installed: pyproject.toml
@@ -50,6 +52,13 @@ runtime-alone: .venv/installed
 	$(BIN)/python -m tests.bundles build/test-bundles
 	$(RUNTIME_BIN)/runtime generate build/test-bundles/talk-int4 "What is an edge box?"
 	TEST_BUNDLES=build/test-bundles $(RUNTIME_BIN)/pytest tests/runtime tests/box
+
+# The chat page in a real browser, which must be there: CHROMIUM=/a/browser make page-test.
+page-test: .venv/installed
+	@test -n "$(CHROMIUM)" || { echo "no Chromium here: install one, or give CHROMIUM=PATH"; exit 1; }
+	$(BIN)/pip install --quiet --editable '.[page]'
+	$(BIN)/python -m tests.bundles build/test-bundles
+	CHROMIUM="$(CHROMIUM)" TEST_BUNDLES=build/test-bundles $(BIN)/pytest tests/runtime/server/page
 
 # Megabytes of each kind of install, in an environment of its own.
 sizes: .venv/installed
