@@ -15,6 +15,7 @@ import uvicorn
 from runtime.errors import SessionError
 from runtime.server.app import create_app
 from runtime.server.connection import connection_class
+from runtime.server.notify import telling_systemd
 from runtime.server.service import Load, Service
 from runtime.server.settings import Settings
 
@@ -71,6 +72,11 @@ class Server(uvicorn.Server):
         """The first signal drains, the second ends at once."""
         self.force_exit = self.should_exit
         self.should_exit = True
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serves until a signal comes, and tells systemd how it goes."""
+        async with telling_systemd(self._service):
+            await super().serve(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Ends the answers that were taken, or after drain_timeout tells their clients why not."""
