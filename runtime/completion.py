@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
-from runtime.engine.generate import generate, running, tokens_of
+from runtime.engine.generate import generate, running
 from runtime.engine.scheduler import Scheduler
 from runtime.engine.sequence import FinishReason, Logprobs, Request, Token
 from runtime.errors import PromptError
@@ -259,17 +259,30 @@ def complete_many(
                 prompt_ids=prompt_ids, params=seeded, start_constraint=start_constraint
             )
             sequence = stack.enter_context(running(scheduler, request))
-            answers.append((sequence, replace(watch)))
-        completions = []
-        for sequence, own_watch in answers:  # the others go on while the first is waited for
-            builder = CompletionBuilder(tokenizer, prompt, prompt_ids, stop, own_watch)
-            chunks = (builder.add(token) for token in tokens_of(scheduler, sequence))
-            completions.append(next(c.completion for c in chunks if c.completion is not None))
-            scheduler.abort(sequence)
+            builder = CompletionBuilder(tokenizer, prompt, prompt_ids, stop, replace(watch))
+            answers.append((sequence, builder))
+        made: list[Completion | None] = [None for _ in answers]
+        while None in made:
+            scheduler.step()
+            for i, (sequence, builder) in enumerate(answers):
+                if made[i] is None:
+                    made[i] = _advance(builder, sequence.take())
+                    if made[i] is not None:  # perhaps by a stop string, of which it knows nothing
+                        scheduler.abort(sequence)
+    completions = [completion for completion in made if completion is not None]
     if best_of is None:
         return completions
     completions.sort(key=lambda completion: -completion.mean_logprob)
     return completions[:num_answers]
+
+
+def _advance(builder: CompletionBuilder, tokens: list[Token]) -> Completion | None:
+    """Adds tokens; gives the completion with the last one."""
+    for token in tokens:
+        chunk = builder.add(token)
+        if chunk.completion is not None:
+            return chunk.completion
+    return None
 
 
 def _encoded(

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from runtime.engine.scheduler import Scheduler
 from runtime.engine.sequence import Request, Sequence, Token
 
-__all__ = ["generate", "running", "tokens_of"]
+__all__ = ["generate", "running"]
 
 
 @contextmanager
@@ -23,22 +23,10 @@ def running(scheduler: Scheduler, request: Request) -> Generator[Sequence, None,
         scheduler.abort(sequence)
 
 
-def tokens_of(scheduler: Scheduler, sequence: Sequence) -> Generator[Token, None, None]:
-    """Steps until the sequence has ended, and yields its tokens; other requests go on meanwhile.
-
-    Raises:
-        UserError: what ended it.
-    """
-    while True:
-        yield from sequence.take()
-        if sequence.ended:
-            yield from sequence.take()  # raises what ended it
-            return
-        scheduler.step()
-
-
 def generate(scheduler: Scheduler, request: Request) -> Generator[Token, None, None]:
     """Generates until a stop token, max_tokens or else max_length, or the cache is full.
+
+    Every step is one of the scheduler, so that other requests go on meanwhile.
 
     Every row of the cache is used: a prompt of n tokens leaves room for cache_len - n + 1 new
     ones, since the last token needs no row. The stop token itself is the last one yielded.
@@ -49,4 +37,8 @@ def generate(scheduler: Scheduler, request: Request) -> Generator[Token, None, N
         SessionError: the model gave unusable numbers, or a deadline has passed.
     """
     with running(scheduler, request) as sequence:
-        yield from tokens_of(scheduler, sequence)
+        while not sequence.ended:
+            yield from sequence.take()
+            scheduler.step()
+        yield from sequence.take()
+        yield from sequence.take()  # raises what ended it

@@ -1,6 +1,5 @@
 """One thread that drives the scheduler, for requests that come from many others."""
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from threading import Condition, Thread
 
@@ -27,9 +26,8 @@ class Stream:
         self.request = request
         self.sequence: Sequence | None = None  # the engine thread's
         self.notify = notify
-        self.cancelled = False
         self._loop = loop
-        self._tokens: deque[Token] = deque()
+        self._tokens: list[Token] = []
         self._error: Exception | None = None
         self._ended = False
 
@@ -40,8 +38,7 @@ class Stream:
             UserError: what ended the request, once all tokens before that are taken.
         """
         with self._loop.changed:
-            tokens = list(self._tokens)
-            self._tokens.clear()
+            tokens, self._tokens = self._tokens, []
             if not tokens and self._error is not None:
                 raise self._error
             return tokens, self._ended and self._error is None
@@ -62,7 +59,7 @@ class Stream:
     def put(self, tokens: list[Token], ended: bool, error: Exception | None) -> None:
         """The engine thread's: hands tokens over."""
         with self._loop.changed:
-            self._tokens.extend(tokens)
+            self._tokens += tokens
             self._ended, self._error = self._ended or ended, error or self._error
             self._loop.changed.notify_all()
         self.notify()

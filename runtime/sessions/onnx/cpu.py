@@ -26,7 +26,7 @@ from runtime.sessions.base import (
 from runtime.sessions.onnx.failures import named_failures
 from runtime.sessions.onnx.graphs import OnnxGraphs
 from runtime.sessions.onnx.inplace_cache import SEQLENS_K, TOTAL_SEQUENCE_LENGTH, cache_rows
-from runtime.sessions.onnx.library import ort
+from runtime.sessions.onnx.quiet_ort import ort
 
 __all__ = ["CpuSession"]
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from runtime.bundle.manifest import Graph
 from runtime.errors import SessionError
-from runtime.sessions.onnx.library import ort
+from runtime.sessions.onnx.quiet_ort import ort
 
 __all__ = ["named_failures", "session_failure"]
 

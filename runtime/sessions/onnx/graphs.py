@@ -7,7 +7,7 @@ from runtime.bundle.reader import Bundle
 from runtime.errors import SessionError
 from runtime.sessions.base import SessionOptions
 from runtime.sessions.onnx.failures import named_failures
-from runtime.sessions.onnx.library import FATAL_ONLY, ort
+from runtime.sessions.onnx.quiet_ort import FATAL_ONLY, ort
 from runtime.threads import usable_threads
 
 __all__ = ["OnnxGraphs"]

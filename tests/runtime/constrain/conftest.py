@@ -1,15 +1,14 @@
 """Tokenizers to write answers with: small ones that are trained here, and the real one."""
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from sentencepiece import SentencePieceTrainer
 
 from runtime.text.added_tokens import AddedToken, AddedTokens
 from runtime.text.tokenizer import Tokenizer
 from tests.paths import SHARED
+from tests.tokenizers import train_tokenizer
 
 if TYPE_CHECKING:
     from tests.runtime.constrain.answers import Writer
@@ -26,21 +25,6 @@ LINES = [
 ]
 
 
-def train(folder: Path, *, add_dummy_prefix: bool) -> Path:
-    SentencePieceTrainer.train(
-        sentence_iterator=iter(LINES),
-        model_prefix=str(folder / "tokenizer"),
-        vocab_size=380,
-        model_type="bpe",
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        add_dummy_prefix=add_dummy_prefix,
-        minloglevel=2,
-    )
-    return folder / "tokenizer.model"
-
-
 def writer_of(tokenizer: Tokenizer) -> "Writer":
     from tests.runtime.constrain.answers import make_writer
 
@@ -50,7 +34,7 @@ def writer_of(tokenizer: Tokenizer) -> "Writer":
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> "Writer":
     """Bytes spell what its pieces do not; two tokens were added, one of them without a text."""
-    model = train(tmp_path_factory.mktemp("tiny"), add_dummy_prefix=True)
+    model = train_tokenizer(tmp_path_factory.mktemp("tiny"), LINES, 380, add_dummy_prefix=True)
     added = AddedTokens(
         tokens=(
             AddedToken(id=380, content="<pad>", special=True),
@@ -63,7 +47,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> "Writer":
 @pytest.fixture(scope="session")
 def unprefixed(tmp_path_factory: pytest.TempPathFactory) -> "Writer":
     """Its texts begin without a space, so that none is dropped."""
-    model = train(tmp_path_factory.mktemp("unprefixed"), add_dummy_prefix=False)
+    folder = tmp_path_factory.mktemp("unprefixed")
+    model = train_tokenizer(folder, LINES, 380, add_dummy_prefix=False)
     return writer_of(Tokenizer(model))
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+from sentencepiece import SentencePieceProcessor
 
 from runtime.errors import BundleError, PromptError
 from runtime.text.tokenizer import StreamingDetokenizer, Tokenizer
 from tests.paths import SHARED
+from tests.tokenizers import train_tokenizer
 
 REAL_MODEL = SHARED / "tokenizer/tokenizer.model"
 LINES = [
@@ -25,27 +26,12 @@ UNICODE = st.lists(st.sampled_from(AWKWARD) | RANDOM, max_size=8).map("".join)
 claims = settings(max_examples=200)
 
 
-def train(folder: Path, *, add_dummy_prefix: bool) -> Path:
-    """A small model made as Llama's was: identity normalisation, byte fallback."""
-    SentencePieceTrainer.train(
-        sentence_iterator=iter(LINES),
-        model_prefix=str(folder / "tokenizer"),
-        vocab_size=400,
-        model_type="bpe",
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        add_dummy_prefix=add_dummy_prefix,
-        minloglevel=2,
-    )
-    return folder / "tokenizer.model"
-
-
 @pytest.fixture(scope="module", params=["tiny", "no_prefix", "real"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if request.param != "real":
         add_dummy_prefix = request.param == "tiny"
-        return train(tmp_path_factory.mktemp("model"), add_dummy_prefix=add_dummy_prefix)
+        folder = tmp_path_factory.mktemp("model")
+        return train_tokenizer(folder, LINES, 400, add_dummy_prefix=add_dummy_prefix)
     if not REAL_MODEL.exists():
         pytest.skip(f"the real tokenizer is not at {REAL_MODEL}")
     return REAL_MODEL

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from runtime.bundle import tensor_names as names
 from runtime.bundle.reader import GRAPHS_DIR, TOKENIZER, Bundle
 from runtime.sessions.onnx.inplace_cache import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
-from runtime.sessions.onnx.library import ort
+from runtime.sessions.onnx.quiet_ort import ort
 from runtime.text.tokenizer import Tokenizer
 from toolchain.targets.cpu.precisions import CALIBRATION_TOKENS
 
