@@ -48,17 +48,22 @@ def require_file(path: Path) -> None:
         raise refused(path, error) from error
 
 
-def write_file(path: Path, data: str | bytes) -> None:
+def write_file(path: Path, data: str | bytes, mode: int = 0o666) -> None:
     """Writes a file so that it is at any moment the old one or the new one, complete.
+
+    Args:
+        path: its place; a link there is replaced.
+        data: what it holds.
+        mode: who may do what with it, less the process's umask.
 
     Raises:
         UserError: the disk is full, or the place may not be written.
     """
     fresh = _fresh_name(path.parent)
     try:
-        _write_fresh(fresh, _bytes(data))
+        _write_fresh(fresh, _bytes(data), mode)
         fresh.rename(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise refused(path, error) from error
     finally:
         fresh.unlink(missing_ok=True)
@@ -87,9 +92,9 @@ def _bytes(data: str | bytes) -> bytes:
     return data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
 
 
-def _write_fresh(path: Path, data: bytes) -> None:
+def _write_fresh(path: Path, data: bytes, mode: int = 0o666) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, 0o666), "wb") as file:
+    with os.fdopen(os.open(path, flags, mode), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -112,10 +117,16 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def refused(path: Path, error: OSError) -> UserError:
-    """What the system did not let us write, and what to do about it."""
+def refused(path: Path, error: OSError | ValueError, what: str = "write") -> UserError:
+    """What the system did not let us do with a file, and what to do about it.
+
+    A ValueError says that the name has a zero byte.
+    """
+    number, reason = None, str(error)
+    if isinstance(error, OSError):
+        number, reason = error.errno, error.strerror or reason
     return UserError(
-        f"cannot write {path}",
-        got=(error.strerror or str(error)).lower(),
-        next_step=REMEDIES.get(error.errno or 0, "choose another place"),
+        f"cannot {what} {path}",
+        got=reason.lower(),
+        next_step=REMEDIES.get(number or 0, "choose another place"),
     )

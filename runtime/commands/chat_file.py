@@ -9,10 +9,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from runtime.commands.chat_settings import field_named
 from runtime.commands.options import Settings
-from runtime.commands.private_file import refused, write_private
+from runtime.commands.private_file import write_private
 from runtime.errors import ParameterError, PromptError, UserError
 from runtime.json_file import parse_json, read_file
 from runtime.record import Record, first_problem
+from runtime.result_files import refused
 from runtime.sampling.params import SamplingParams
 from runtime.text.conversation import Conversation, from_messages
 from runtime.text.template import Message
@@ -114,7 +115,7 @@ def _read(file: Path) -> bytes:
     try:
         data = read_file(file, UserError)
     except OSError as error:
-        raise refused("read", file, error) from error
+        raise refused(file, error, "read") from error
     head = parse_json(data, str(file), UserError)
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise UserError(

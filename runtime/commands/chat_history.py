@@ -8,10 +8,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from runtime.commands.private_file import refused, write_private
+from runtime.commands.private_file import write_private
 from runtime.console import note
 from runtime.errors import UserError
 from runtime.json_file import parse_json, read_file
+from runtime.result_files import refused
 
 __all__ = ["History", "history_file", "open_history"]
 
@@ -60,7 +61,7 @@ class History:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_private(self._file, _document([*entries, text]))
         except OSError as error:
-            self._give_up(refused("write", self._file, error))
+            self._give_up(refused(self._file, error))
         except UserError as error:
             self._give_up(error)
 
@@ -84,7 +85,7 @@ def _entries(file: Path) -> Iterator[str]:
             return
         data = read_file(file, UserError)
     except OSError as error:
-        raise refused("read", file, error) from error
+        raise refused(file, error, "read") from error
     for line in data.splitlines():
         try:
             entry = parse_json(line, str(file), UserError)
