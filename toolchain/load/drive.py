@@ -13,11 +13,10 @@ from toolchain.load.exchange import Exchange, Reading
 from toolchain.load.pattern import Load, arrivals
 from toolchain.load.prompts import Prompts
 from toolchain.remote.address import Address
+from toolchain.remote.clients import async_client
 from toolchain.remote.failure import of_exception, of_reply
 
 __all__ = ["Client", "Driven", "drive"]
-
-NO_LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +69,7 @@ async def drive(client: Client, load: Load) -> Driven:
     first, bodies = (
         [client.body(load, rng) for _ in range(num)] for num in (load.warm_up, load.num_requests)
     )
-    async with httpx2.AsyncClient(
-        base_url=client.address.root,
-        headers=client.address.headers,
-        timeout=client.address.timeout,
-        trust_env=False,
-        limits=NO_LIMITS,
-    ) as http:
+    async with async_client(client.address) as http:
         warm_up = await _closed(http, client.path, first, load.clients or 1)
         began = now()
         exchanges: list[Exchange] = []

@@ -11,6 +11,7 @@ import httpx2
 
 from toolchain.errors import RemoteError
 from toolchain.remote.address import Address
+from toolchain.remote.clients import client
 from toolchain.remote.event_stream import EventReader
 from toolchain.remote.failure import Failure, of_exception, of_reply, remote_error
 
@@ -174,12 +175,6 @@ def _events(response: httpx2.Response) -> Iterator[str]:
 
 @contextmanager
 def open_server(address: Address, sleep: Callable[[float], None]) -> Iterator[Server]:
-    """Opens connections as they are needed; none goes through a proxy."""
-    with httpx2.Client(
-        base_url=address.root,
-        headers=address.headers,
-        timeout=address.timeout,
-        trust_env=False,
-        limits=httpx2.Limits(max_connections=None),
-    ) as client:
-        yield Server(client, address, sleep)
+    """Opens connections as they are needed."""
+    with client(address) as http:
+        yield Server(http, address, sleep)
