@@ -145,6 +145,7 @@ class Scheduler:
     def _place(self, sequence: Sequence) -> None:
         engine, request = self.engine, sequence.request
         sequence.slot = slot = engine.cache.place(request.prompt_ids, alone=not self._running)
+        sequence.placed_at = now()
         if request.prompt_logprobs is not None:
             slot.truncate(0)
             sequence.parts.extend(engine.score_parts(slot, request.prompt_ids))

@@ -81,6 +81,7 @@ class Sequence:
     token_ids: prompt and answer.
     parts: of the prompt, still to run.
     tokens: made and not yet taken by `take`.
+    placed_at: when it got its slot, a moment of the process's clock; 0 before that.
     ended: whether it is over: by a finish_reason, an error, or because it was aborted.
     """
 
@@ -90,6 +91,7 @@ class Sequence:
     stop_ids: frozenset[int]
     token_ids: list[int]
     slot: Slot | None = None
+    placed_at: float = 0.0
     parts: deque[Part] = field(default_factory=deque)
     tokens: list[Token] = field(default_factory=list)
     prompt_logprobs: PromptLogprobs = field(default_factory=list)

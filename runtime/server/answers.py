@@ -169,6 +169,9 @@ class Answers:
         if choice.last_at:
             self._metrics.between.observe(token.sampled_at - choice.last_at)
         else:
+            sequence = choice.stream.sequence
+            assert sequence is not None, "it has a token"
+            self._metrics.queue_time.observe(sequence.placed_at - self._arrived)
             self._metrics.first_token.observe(token.sampled_at - self._arrived)
         choice.last_at = token.sampled_at
         self._metrics.generation_tokens.inc()

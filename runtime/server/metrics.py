@@ -47,6 +47,9 @@ class Metrics:
         self.generation_tokens = counter("generation_tokens", "Tokens of answers")
         self.nonfinite_logits = counter("nonfinite_logits", "Answers ended by unusable logits")
         self.unknown_fields = counter("unknown_fields", "Unknown fields of requests")
+        self.queue_time = self._histogram(
+            "request_queue_time_seconds", "Arrival to a slot", LATENCY
+        )
         self.first_token = self._histogram(
             "time_to_first_token_seconds", "Arrival to first token", FIRST_TOKEN
         )

@@ -19,6 +19,7 @@ from runtime.server.served_model import ServedModel
 from runtime.server.service import Service
 from runtime.server.settings import Settings
 from runtime.sessions import Session
+from runtime.timing import now
 from tests.serving import PATIENCE, Gate, Serving, eventually, is_idle, make_service, ready, serving
 
 BODY = {"prompt": "An edge", "max_tokens": 3}
@@ -93,6 +94,26 @@ def test_tokens_of_prompts_count_too(small_room: Serving, gates: list[Gate]) -> 
         assert taken.result(PATIENCE) == 200
     eventually(small_room, lambda: is_idle(small_room))
     assert ask(small_room, BODY | {"prompt": [5] * 11}) == 200
+
+
+def test_the_queue_time_is_what_an_answer_waits_for_its_slot(
+    small_room: Serving, gates: list[Gate]
+) -> None:
+    """The model has one slot, which the first one holds until the gate opens."""
+    gates[0].shut()
+    with ThreadPoolExecutor(2) as pool:
+        taken = [pool.submit(ask, small_room, BODY)]
+        assert gates[0].knocked.wait(PATIENCE)
+        taken.append(pool.submit(ask, small_room, BODY))
+        eventually(small_room, lambda: small_room.metric("queue_depth") == 2)
+        since = now()
+        eventually(small_room, lambda: now() - since > 0.1)
+        waited = now() - since
+        gates[0].open.set()
+        assert [each.result(PATIENCE) for each in taken] == [200] * 2
+    assert small_room.metric("request_queue_time_seconds_count") == 2
+    queued = small_room.metric("request_queue_time_seconds_sum")
+    assert waited < queued < small_room.metric("time_to_first_token_seconds_sum")
 
 
 @pytest.mark.parametrize("stream", [False, True])
