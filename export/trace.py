@@ -1,4 +1,4 @@
-"""(ModelConfig, GraphSpec) -> portable ONNX graph, made of a torch program.
+"""(ModelConfig, GraphSpec) -> portable ONNX graph.
 
 No weight is in memory while the graph is built: each becomes a reference to a file that the
 bundle writer fills later.
@@ -6,15 +6,20 @@ bundle writer fills later.
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import onnx_ir as ir
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from export.graphs import graph_inputs, graph_outputs
+from export.decoder import Decoder
+from export.graphs import chooses_rows, graph_inputs, graph_outputs
 from export.layers import RotaryEmbedding
 from export.passes import portable_passes, run_passes
 from export.passes.repeat_layers import TRACED_LAYERS
-from export.program import trace_program
+from export.past import GivenRows
 from runtime.bundle.manifest import GraphSpec, ModelConfig, TensorSpec
 from runtime.bundle.reader import WEIGHTS_DIR
 
@@ -36,11 +41,53 @@ def trace(config: ModelConfig, spec: GraphSpec) -> ir.Model:
     """
     num_layers = min(config.num_hidden_layers, TRACED_LAYERS)  # the rest are stamped out
     traced = config.model_copy(update={"num_hidden_layers": num_layers})
-    program = trace_program(traced, spec)
+    program = _traced(traced, spec)
     model = _convert(program, graph_inputs(traced, spec), graph_outputs(traced, spec))
     _externalise_weights(model, config)
     run_passes(model, portable_passes(config))
     return model
+
+
+class _Flat(torch.nn.Module):
+    """The decoder with its inputs and outputs in the order of export/graphs.py."""
+
+    def __init__(self, decoder: Decoder, spec: GraphSpec) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.spec = spec
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ids, positions, mask, *rest = tensors
+        logit_rows = rest.pop(0) if chooses_rows(self.spec) else None
+        past = list(map(GivenRows, rest[::2], rest[1::2])) or None
+        logits, keys, values = self.decoder(ids, positions, mask, past, logit_rows)
+        if self.spec.phase != "score" and logit_rows is None:
+            logits = logits[:, 0]  # one row is all there is
+        new_rows = [tensor for pair in zip(keys, values, strict=True) for tensor in pair]
+        return (logits, *new_rows)
+
+
+def _traced(config: ModelConfig, spec: GraphSpec) -> torch.export.ExportedProgram:
+    """The decoder in float16 with its float32 islands; its parameters hold no data."""
+    with FakeTensorMode(), _default_dtype(torch.float16):
+        flat = _Flat(Decoder(config).eval(), spec)
+        inputs = tuple(map(_empty, graph_inputs(config, spec)))
+        return torch.export.export(flat, inputs, strict=False)
+
+
+def _empty(tensor: TensorSpec) -> Tensor:
+    return torch.zeros(tensor.shape, dtype=getattr(torch, tensor.dtype))
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Makes new parameters of this type inside the block."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _convert(

@@ -13,31 +13,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from export.checkpoint import open_checkpoint
 from export.config import load_config
 from export.decoder import Decoder
+from export.past import GivenRows
 from export.reference import Reference
 from runtime.bundle.manifest import ModelConfig
-from tests.models import TINY
+from tests.export.llamas import BASE, llama, random_ids
 
 TOLERANCE = 1e-4
 MASKED = torch.finfo(torch.float32).min
 GARBAGE = 30.0  # what the cache holds where no row was written
 NUM_TOKENS = 17
 
-BASE = TINY.model_copy(
-    update={
-        "vocab_size": 53,
-        "hidden_size": 48,
-        "intermediate_size": 72,
-        "num_hidden_layers": 2,
-        "num_key_value_heads": 4,
-        "head_dim": 12,
-        "max_position_embeddings": 256,
-    }
-)
 CHANGES: dict[str, dict[str, object]] = {
     "multi-head": {},
     "grouped": {"num_key_value_heads": 2},
@@ -78,34 +68,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(num_threads)
 
 
-def llama(config: ModelConfig) -> LlamaForCausalLM:
-    """Transformers' model with seeded weights so large that every one of them matters."""
-    rope: dict[str, object] = {"rope_type": "default", "rope_theta": config.rope_theta}
-    if config.rope_scaling_factor != 1.0:
-        rope |= {"rope_type": "linear", "factor": config.rope_scaling_factor}
-    keys = set(ModelConfig.model_fields) - {"rope_theta", "rope_scaling_factor"}
-    theirs = LlamaConfig(**config.model_dump(include=keys), rope_parameters=rope)
-    model: LlamaForCausalLM = LlamaForCausalLM(theirs)
-    model.set_attn_implementation("eager")
-    model.train(False)
-    generator = torch.Generator().manual_seed(20)
-    for name, parameter in model.named_parameters():
-        if "norm" in name:
-            parameter.data.uniform_(0.3, 1.7, generator=generator)
-        else:
-            parameter.data.normal_(0.0, 1.5 / parameter.shape[1] ** 0.5, generator=generator)
-    return model
-
-
 def same_decoder(model: LlamaForCausalLM, config: ModelConfig) -> Decoder:
     decoder = Decoder(config).eval()
     state = {name.removeprefix("model."): tensor for name, tensor in model.state_dict().items()}
     decoder.load_state_dict(state)
     return decoder
-
-
-def random_ids(config: ModelConfig, *shape: int) -> Tensor:
-    return torch.randint(config.vocab_size, shape, generator=torch.Generator().manual_seed(3))
 
 
 def mask(starts: Sequence[int], seq_len: int, cache_len: int) -> Tensor:
@@ -139,7 +106,7 @@ def run_chunks(decoder: Decoder, ids_1S: Tensor, cuts: Sequence[int], cache_len:
     cache = [torch.full(shape, GARBAGE) for _ in range(config.num_hidden_layers)]
     parts = []
     for start, end in zip([0, *cuts], [*cuts, ids_1S.shape[1]], strict=True):
-        past = [(rows[0], rows[1]) for rows in cache]
+        past = [GivenRows(rows[0], rows[1]) for rows in cache]
         logits, keys, values = decoder(
             ids_1S[:, start:end],
             positions([start], end - start),
@@ -212,7 +179,7 @@ def test_two_sequences_of_different_lengths_do_not_disturb_each_other() -> None:
     decoder, ids_BS, lengths = same_decoder(model, config), random_ids(config, 2, 12), [10, 4]
     starts = [0, 0]
     prefill = decoder(ids_BS, positions(starts, 12), mask(starts, 12, 0))
-    past = [(key.clone(), value.clone()) for key, value in zip(*prefill[1:], strict=True)]
+    past = [GivenRows(*map(Tensor.clone, rows)) for rows in zip(*prefill[1:], strict=True)]
     for row, length in enumerate(lengths):
         alone = model(ids_BS[row : row + 1, :length]).logits
         assert_close(prefill[0][row, :length], alone[0])
