@@ -1,9 +1,22 @@
 """Names, types and shapes of what goes into and comes out of every graph; made only here."""
 
-from runtime.bundle import tensor_names as names
-from runtime.bundle.manifest import GraphSpec, ModelConfig, TensorSpec
+from collections.abc import Sequence
 
-__all__ = ["chooses_rows", "graph_inputs", "graph_outputs"]
+from export.parameters import parameter_shape, parameters
+from runtime.bundle import tensor_names as names
+from runtime.bundle.manifest import FloatType, Graph, GraphSpec, ModelConfig, TensorSpec
+from runtime.bundle.reader import GRAPHS_DIR, WEIGHTS_DIR
+
+__all__ = [
+    "FREQUENCIES",
+    "chooses_rows",
+    "graph_inputs",
+    "graph_outputs",
+    "program_graph",
+    "program_rows",
+]
+
+FREQUENCIES = "rotary_emb.inverse_frequencies"
 
 
 def graph_inputs(config: ModelConfig, spec: GraphSpec) -> tuple[TensorSpec, ...]:
@@ -41,6 +54,60 @@ def graph_outputs(config: ModelConfig, spec: GraphSpec) -> tuple[TensorSpec, ...
     shape = (b, s, v) if spec.phase == "score" else (b, v)
     logits = TensorSpec(name=names.LOGITS, dtype="float32", shape=shape)
     return (logits, *_cache_tensors(config, spec, s, names.new_key, names.new_value))
+
+
+def program_graph(
+    config: ModelConfig, spec: GraphSpec, num_rows: int, dtype: FloatType, path: str
+) -> Graph:
+    """A torch program, which writes new rows into the cache that it is given.
+
+    in   input_ids       int64 (B, S)
+         start           int64 (B,)          rows that each sequence has already
+         logit_rows      int64 (B,)          as of a portable graph
+         past_key.{i}    dtype (B, T, G, D)  written from row start on
+         past_value.{i}  dtype (B, T, G, D)  the same
+         {parameter}     dtype               every weight, from its file
+         rotary_emb.inverse_frequencies      float32 (D / 2,), from a file
+    out  logits          float32 (B, V), or (B, S, V) in a score graph
+
+    Args:
+        config: the model.
+        spec: a member of the family, with a cache.
+        num_rows: T, of program_rows.
+        dtype: that it computes in.
+        path: of the program, relative to the bundle.
+    """
+    b = spec.batch_size
+    ids, _, _, *chosen = graph_inputs(config, spec.model_copy(update={"cache_len": 0}))
+    cache = (b, num_rows, config.num_key_value_heads, config.head_dim)
+    weights = parameters(config)
+    inputs = [
+        ids,
+        TensorSpec(name=names.START, dtype="int64", shape=(b,)),
+        *chosen,
+        *(
+            TensorSpec(name=name(i), dtype=dtype, shape=cache)
+            for i in range(config.num_hidden_layers)
+            for name in (names.past_key, names.past_value)
+        ),
+        *(
+            TensorSpec(name=name, dtype=dtype, shape=parameter_shape(config, name))
+            for name in weights
+        ),
+        TensorSpec(name=FREQUENCIES, dtype="float32", shape=(config.head_dim // 2,)),
+    ]
+    return Graph(
+        spec=spec,
+        path=path,
+        inputs=tuple(inputs),
+        outputs=graph_outputs(config, spec)[:1],
+        weights=tuple(f"{GRAPHS_DIR}/{WEIGHTS_DIR}/{name}" for name in (*weights, FREQUENCIES)),
+    )
+
+
+def program_rows(specs: Sequence[GraphSpec]) -> int:
+    """Rows of a cache that programs write: a padded chunk at its very end has room."""
+    return max(spec.cache_len for spec in specs) + max(spec.seq_len for spec in specs)
 
 
 def chooses_rows(spec: GraphSpec) -> bool:

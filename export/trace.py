@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from export.decoder import Decoder
-from export.graphs import chooses_rows, graph_inputs, graph_outputs
+from export.graphs import FREQUENCIES, chooses_rows, graph_inputs, graph_outputs
 from export.layers import RotaryEmbedding
 from export.passes import portable_passes, run_passes
 from export.passes.repeat_layers import TRACED_LAYERS
@@ -113,12 +113,12 @@ def _convert(
 
 def _externalise_weights(model: ir.Model, config: ModelConfig) -> None:
     """Points every parameter at its file; the rotary frequencies are small and stay inside."""
-    prefix, frequencies = "decoder.", "rotary_emb.inverse_frequencies"
+    prefix = "decoder."
     for value in list(model.graph.initializers.values()):
         name = (value.name or "").removeprefix(prefix)
         if config.tie_word_embeddings and name == "lm_head.weight":
             name = "embed_tokens.weight"  # torch names a shared parameter for its last owner
-        if name == frequencies:
+        if name == FREQUENCIES:
             buffer = RotaryEmbedding(config).get_buffer("inverse_frequencies")
             value.const_value = ir.Tensor(buffer.numpy(), name=name)
             value.name = name

@@ -16,6 +16,7 @@ __all__ = [
     "CacheLayout",
     "Device",
     "FileEntry",
+    "FloatType",
     "Graph",
     "GraphSpec",
     "Manifest",
@@ -31,7 +32,8 @@ Phase = Literal["prefill", "decode", "score"]
 Stage = Literal["exported", "compiled"]
 Backend = Literal["portable", "onnxruntime", "acl", "torch"]  # what runs the graphs
 CacheLayout = Literal["HND", "NHD"]  # past_key.{i} is (B, heads, rows, D) or (B, rows, heads, D)
-DType = Literal["float32", "float16", "int64", "int32", "int8", "uint8"]
+FloatType = Literal["float32", "float16"]  # that a program computes in
+DType = FloatType | Literal["int64", "int32", "int8", "uint8"]
 
 # Numbers have an upper end far beyond any model or device, so that none of another's file asks for
 # work without end. Infinity and NaN are no numbers.

@@ -8,6 +8,7 @@ __all__ = [
     "LOGITS",
     "LOGIT_ROWS",
     "POSITION_IDS",
+    "START",
     "Namer",
     "hidden_name",
     "new_key",
@@ -20,6 +21,7 @@ Namer = Callable[[int], str]  # layer -> tensor name
 
 INPUT_IDS = "input_ids"
 POSITION_IDS = "position_ids"
+START = "start"  # rows that each sequence has already; of graphs that make positions and mask
 ATTENTION_MASK = "attention_mask"
 LOGIT_ROWS = "logit_rows"
 LOGITS = "logits"

@@ -1,0 +1,82 @@
+"""(ModelConfig, Graph) -> torch program of one graph, for backends that take torch.
+
+Positions and mask are made in the program, from how many rows each sequence has; new rows are
+written into the caches that it is given. It holds no weight: all of them are inputs, named for
+their files, so that whoever runs it maps each file once for all programs.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+
+from export.decoder import Decoder
+from export.forms import Form
+from export.past import WrittenRows
+from runtime.bundle import tensor_names as names
+from runtime.bundle.manifest import Graph, ModelConfig
+
+__all__ = ["trace_program"]
+
+Inputs = dict[str, Tensor]
+
+
+def trace_program(config: ModelConfig, graph: Graph, form: Form) -> torch.export.ExportedProgram:
+    """Traces the decoder on tensors without data.
+
+    Args:
+        config: the model.
+        graph: as program_graph describes it; the types of its inputs are those it computes in.
+        form: what the operators become.
+
+    Returns:
+        A program that takes the graph's inputs in their order and returns the logits.
+    """
+    with torch.device("meta"):
+        decoder = Decoder(config, form).eval()
+
+    def run(*tensors: Tensor) -> Tensor:
+        given = {spec.name: tensor for spec, tensor in zip(graph.inputs, tensors, strict=True)}
+        return _run(decoder, graph, form, given)
+
+    with FakeTensorMode():
+        inputs = tuple(
+            torch.zeros(tensor.shape, dtype=getattr(torch, tensor.dtype)) for tensor in graph.inputs
+        )
+    return torch.export.export(_Module(run), inputs, strict=False)
+
+
+class _Module(nn.Module):
+    """What torch.export takes instead of a function: a module without parameters."""
+
+    def __init__(self, run: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.run = run
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        return self.run(*tensors)
+
+
+def _run(decoder: Decoder, graph: Graph, form: Form, given: Inputs) -> Tensor:
+    ids_BS, start_B = given.pop(names.INPUT_IDS), given.pop(names.START)
+    logit_rows = given.pop(names.LOGIT_ROWS, None)
+    past = _pop_caches(decoder.config, form, start_B, given)
+    positions_BS = start_B[:, None] + torch.arange(graph.spec.seq_len)
+    num_rows = past[0].keys.shape[1]
+    hidden_B1ST = torch.arange(num_rows) > positions_BS[:, None, :, None]
+    # What is left are the weights.
+    arguments = (ids_BS, positions_BS, hidden_B1ST, past, logit_rows)
+    logits: Tensor = functional_call(decoder, given, arguments)[0]
+    one_row = graph.spec.phase != "score" and logit_rows is None
+    return logits[:, 0] if one_row else logits
+
+
+def _pop_caches(
+    config: ModelConfig, form: Form, start_B: Tensor, given: Inputs
+) -> Sequence[WrittenRows]:
+    return [
+        WrittenRows(given.pop(names.past_key(i)), given.pop(names.past_value(i)), start_B, form)
+        for i in range(config.num_hidden_layers)
+    ]
