@@ -23,6 +23,7 @@ from export.parameters import parameter_shape, parameters
 from export.tokenizer_files import TokenizerFiles, read_tokenizer
 from export.trace import trace
 from profiles import Profile
+from runtime.bundle.cpu_costs import cost_on_cpu
 from runtime.bundle.hashing_writer import WeightJob
 from runtime.bundle.manifest import Graph, GraphSpec, Manifest, ModelConfig, Provenance
 from runtime.bundle.reader import GENERATION_CONFIG, GRAPHS_DIR, TOKENIZER, Bundle
@@ -140,6 +141,7 @@ def _graph(config: ModelConfig, spec: GraphSpec) -> Graph:
     return Graph(
         spec=spec,
         path=f"{GRAPHS_DIR}/{spec.name}.onnx",
+        cost=cost_on_cpu(spec),  # where it runs as it is
         inputs=graph_inputs(config, spec),
         outputs=graph_outputs(config, spec),
     )

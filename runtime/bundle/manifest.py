@@ -26,7 +26,7 @@ __all__ = [
     "TensorSpec",
 ]
 
-FORMAT_VERSION: Final = 5
+FORMAT_VERSION: Final = 6
 
 Phase = Literal["prefill", "decode", "score"]
 Stage = Literal["exported", "compiled"]
@@ -97,6 +97,7 @@ class Graph(Record):
 
     spec: GraphSpec
     path: str  # several graphs may lie in one file
+    cost: Ratio  # of a call with all its rows, in calls of the decode graph of one sequence
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     weights: tuple[str, ...] = ()  # files that it takes, where its own does not name them
@@ -134,7 +135,7 @@ class Provenance(Record):
 class Manifest(Record):
     """All that the runtime knows about a bundle."""
 
-    format_version: Literal[5] = FORMAT_VERSION
+    format_version: Literal[6] = FORMAT_VERSION
     stage: Stage
     backend: Backend
     target: str  # "portable" for an exported bundle, else what --target chose: cpu or a chip

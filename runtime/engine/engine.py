@@ -179,7 +179,8 @@ class Engine:
         return shared if slot.shared == shared <= found else 0
 
     def _plan(self, num_tokens: int, graphs: dict[int, Graph]) -> list[int]:
-        return plan_chunks(num_tokens, list(graphs), self.static_shapes)
+        costs = {seq_len: graph.cost for seq_len, graph in graphs.items()}
+        return plan_chunks(num_tokens, costs, self.static_shapes)
 
     def _cut(self, graphs: dict[int, Graph], token_ids: Sequence[int]) -> list[Part]:
         parts, done = list[Part](), 0

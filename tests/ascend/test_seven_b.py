@@ -13,6 +13,7 @@ from export.graphs import graph_inputs, graph_outputs
 from export.parameters import parameter_shape, parameters
 from export.trace import trace
 from profiles import load_profile
+from runtime.bundle.cpu_costs import cost_on_cpu
 from runtime.bundle.manifest import FileEntry, Graph
 from runtime.bundle.reader import GENERATION_CONFIG, GRAPHS_DIR, TOKENIZER, WEIGHTS_DIR, Bundle
 from runtime.errors import SessionError
@@ -40,6 +41,7 @@ def write_exported(output: Path) -> Bundle:
         Graph(
             spec=spec,
             path=f"{GRAPHS_DIR}/{spec.name}.onnx",
+            cost=cost_on_cpu(spec),
             inputs=graph_inputs(SEVEN_B, spec),
             outputs=graph_outputs(SEVEN_B, spec),
         )

@@ -16,10 +16,11 @@ from toolchain.bench.pace import Pace
 from toolchain.bench.result import BenchResult, Mode, Row
 from toolchain.bench.setup import setup_of
 from toolchain.bench.timed_session import TimedSession
+from toolchain.costs.rates import Rates, host_rates
 from toolchain.costs.sizes import num_parameters
 from toolchain.errors import TargetError
 from toolchain.host.machine import peak_memory, read_bandwidth, restart_peak_memory
-from toolchain.plan.roofline import Rates, Roofline, rates
+from toolchain.plan.roofline import Roofline
 from toolchain.targets import find_target
 
 __all__ = ["Tell", "bench", "check_compiled", "measure"]
@@ -105,12 +106,13 @@ def measure(
 def _roofline(bundle: Bundle) -> Roofline:
     """The bytes and operations of the bundle's steps; a chip's rates are its peaks."""
     profile = exported_profile(bundle)
-    measured = rates(None) if profile.chip is None else _peaks(profile.chip)
+    measured = host_rates() if profile.chip is None else _peaks(profile.chip)
     return Roofline(
         config=bundle.manifest.model,
         profile=profile,
         footprint=find_target(profile).footprint,
         rates=measured,
+        costs={graph.spec: graph.cost for graph in bundle.manifest.graphs},
     )
 
 

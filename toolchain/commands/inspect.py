@@ -47,8 +47,11 @@ def command(
         spec = graph.spec
         shape = (str(spec.batch_size), str(spec.seq_len), str(spec.cache_len))
         size = human_bytes(manifest.files[graph.path].size)
-        rows.append((spec.name, *shape, str(len(graph.inputs)), str(len(graph.outputs)), size))
-    columns = ("graph", "batch", "new rows", "cached rows", "inputs", "outputs", "size")
+        cost = f"{graph.cost:.1f}"
+        rows.append(
+            (spec.name, *shape, cost, str(len(graph.inputs)), str(len(graph.outputs)), size)
+        )
+    columns = ("graph", "batch", "new rows", "cached rows", "steps", "inputs", "outputs", "size")
     print_table("graphs", columns, rows)
 
 

@@ -7,10 +7,11 @@ from runtime.bundle.manifest import ModelConfig
 from toolchain.choices import AS_PROFILED, Choices
 from toolchain.costs.export_costs import export_costs
 from toolchain.costs.quantity import Quantity, total
+from toolchain.costs.rates import chip_rates, host_rates
 from toolchain.host.machine import total_memory
 from toolchain.plan.remedy import remedy
 from toolchain.plan.request import device_parts, make_request
-from toolchain.plan.roofline import Roofline, rates
+from toolchain.plan.roofline import Roofline
 
 __all__ = ["Plan", "make_plan"]
 
@@ -69,7 +70,8 @@ def make_plan(
         config=config,
         profile=profile,
         footprint=footprint,
-        rates=rates(chip),
+        rates=host_rates() if chip is None else chip_rates(chip),
+        costs=footprint.call_costs(config, profile),
     )
     context = profile.cache_len
     return Plan(
@@ -86,19 +88,21 @@ def make_plan(
         speed=[
             *(roofline.first_token(length) for length in _up_to(PROMPTS, context)),
             *(roofline.per_token(length) for length in _up_to(CONTEXTS, context)),
-            *_calls_of_many(roofline),
+            *_other_calls(roofline),
         ],
         fits=fits,
         remedy=None if fits else remedy(request, available),
     )
 
 
-def _calls_of_many(roofline: Roofline) -> list[Quantity]:
-    """Calls of several sequences, and where shapes are fixed, of the graphs that check drafts."""
+def _other_calls(roofline: Roofline) -> list[Quantity]:
+    """Calls over parts of a prompt, of several sequences, and where shapes are fixed, of drafts."""
     graphs = roofline.profile.graphs
+    chunks = [spec for spec in graphs if spec.phase == "prefill" and spec.cache_len]
     batches = [spec.batch_size for spec in graphs if spec.phase == "decode" and spec.batch_size > 1]
     checks = [spec.seq_len for spec in graphs if spec.phase == "score" and spec.batch_size == 1]
     return [
+        *map(roofline.chunk, chunks),
         *map(roofline.step, batches),
         *(map(roofline.check, checks) if roofline.footprint.static_shapes else ()),
     ]

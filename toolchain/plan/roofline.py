@@ -1,70 +1,45 @@
-"""The time of a step as the longer of two: moving its bytes and doing its arithmetic.
+"""The time of a step as the longer of two: moving its bytes and doing its arithmetic."""
 
-Williams, Waterman, Patterson: Roofline, Communications of the ACM 52 (4), 2009.
-"""
-
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from profiles import Chip, Profile
-from runtime.bundle.manifest import ModelConfig
+from profiles import Profile
+from runtime.bundle.manifest import GraphSpec, ModelConfig
 from runtime.engine.chunks import plan_chunks
+from toolchain.costs.calls import least_work
 from toolchain.costs.quantity import Quantity
-from toolchain.costs.sizes import cache_elements, linear_shapes
-from toolchain.host.machine import multiply_rate, read_bandwidth
+from toolchain.costs.rates import Rates
 from toolchain.targets.base import Footprint
 
-__all__ = ["Rates", "Roofline", "rates"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
-    """What the device reaches: bytes/s, operations/s, and how that is known."""
-
-    bandwidth: float
-    operations: float
-    source: str
-
-
-def rates(chip: Chip | None) -> Rates:
-    """The chip's peaks times what models reach of them; this machine's, measured, for None."""
-    if chip is None:
-        return Rates(
-            bandwidth=read_bandwidth(),
-            operations=multiply_rate(),
-            source="measured on this machine just now, float32 products",
-        )
-    return Rates(
-        bandwidth=chip.bandwidth.value * chip.memory_efficiency.value,
-        operations=chip.fp16.value * chip.compute_efficiency.value,
-        source=f"{chip.memory_efficiency.value:.0%} and {chip.compute_efficiency.value:.0%} of "
-        f"the peaks of {chip.soc_name}",
-    )
+__all__ = ["Roofline"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roofline:
-    """A model at one precision on one device."""
+    """A model at one precision on one device.
+
+    costs: of a call of each graph; see Graph.cost.
+    """
 
     config: ModelConfig
     profile: Profile
     footprint: Footprint
     rates: Rates
+    costs: Mapping[GraphSpec, float]
 
-    def call(self, rows: int, cached: int) -> tuple[float, float]:
-        """Bytes and operations of one graph call over new rows of one sequence.
-
-        Bytes: every linear weight once, and the cached keys and values. Operations: two per
-        linear weight and row (the LM head for one row only), and four per query element and
-        column of attention. Copies of the cache and scores in memory are left out.
-        """
-        config = self.config
-        head = config.vocab_size * config.hidden_size
-        linear = sum(n * k for n, k in linear_shapes(config).values()) - head
-        queries = config.num_hidden_layers * config.num_attention_heads * config.head_dim
-        cache = self.footprint.cache_bytes(self.profile) * cache_elements(config, cached)
-        num_bytes = self.footprint.weights_read(config, self.profile) + cache
-        operations = 2 * (linear * rows + head) + 4 * queries * rows * (cached + rows)
-        return num_bytes, operations
+    def call(
+        self, rows: int, cached: int, sequences: int = 1, logit_rows: int = 1
+    ) -> tuple[float, float]:
+        """See least_work. Copies of the cache and scores in memory are left out."""
+        return least_work(
+            self.config,
+            self.footprint.weights_read(self.config, self.profile),
+            self.footprint.cache_bytes(self.profile),
+            rows,
+            cached,
+            sequences=sequences,
+            logit_rows=logit_rows,
+        )
 
     def _quantity(self, name: str, calls: list[tuple[float, float]]) -> Quantity:
         """Calls one after the other, each as long as the longer of its two."""
@@ -75,10 +50,9 @@ class Roofline:
             else f"{operations / 1e12:.3f} T / {rate / 1e12:.2f} T/s"
             for num_bytes, operations in calls
         ]
-        seconds = sum(max(moved / bandwidth, computed / rate) for moved, computed in calls)
         return Quantity(
             name=name,
-            value=seconds,
+            value=sum(self.rates.seconds(*call) for call in calls),
             unit="s",
             formula=f"{' + '.join(terms)} ({self.rates.source})",
             estimate=True,
@@ -91,12 +65,12 @@ class Roofline:
     def prompt_calls(self, num_tokens: int) -> list[tuple[float, float]]:
         """Bytes and operations of every call of a prompt, of the lengths that the engine takes."""
         lengths = {
-            spec.seq_len
-            for spec in self.profile.graphs
-            if spec.batch_size == 1 and spec.phase != "score"
+            spec.seq_len: cost
+            for spec, cost in self.costs.items()
+            if spec.batch_size == 1 and spec.phase != "score" and spec.cache_len
         }
         calls, done = [], 0
-        for seq_len in plan_chunks(num_tokens, sorted(lengths), self.footprint.static_shapes):
+        for seq_len in plan_chunks(num_tokens, lengths, self.footprint.static_shapes):
             rows = seq_len if self.footprint.static_shapes else min(seq_len, num_tokens - done)
             calls.append(self.call(rows, self._cached(done)))
             done += rows
@@ -104,9 +78,7 @@ class Roofline:
 
     def step_call(self, num_tokens: int, batch_size: int = 1) -> tuple[float, float]:
         """Bytes and operations of the next token of sequences at a context of this length."""
-        weights, _ = self.call(1, 0)
-        num_bytes, operations = self.call(1, self._cached(num_tokens))
-        return weights + batch_size * (num_bytes - weights), batch_size * operations
+        return self.call(1, self._cached(num_tokens), batch_size)
 
     def first_token(self, num_tokens: int) -> Quantity:
         """Time to the first token of a prompt."""
@@ -127,7 +99,13 @@ class Roofline:
 
     def check(self, rows: int) -> Quantity:
         """Time of a call that gives the logits of all its rows, at the longest context."""
-        num_bytes, operations = self.call(rows, self.profile.cache_len)
-        head = 2 * self.config.vocab_size * self.config.hidden_size
-        calls = [(num_bytes, operations + (rows - 1) * head)]
+        calls = [self.call(rows, self.profile.cache_len, logit_rows=rows)]
         return self._quantity(f"per check of {rows} rows", calls)
+
+    def chunk(self, spec: GraphSpec) -> Quantity:
+        """Time of a call over part of a prompt, and the tokens that would take as long."""
+        calls = [self.call(spec.seq_len, spec.cache_len)]
+        name = (
+            f"per call of {spec.seq_len} rows of a prompt, counted as {self.costs[spec]:.1f} steps"
+        )
+        return self._quantity(name, calls)

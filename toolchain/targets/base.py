@@ -50,6 +50,7 @@ class Footprint:
     sharing: whether all graphs use that one copy, always or where the runtime can do it.
     state: the rest of the device memory.
     weights_read: bytes of weights read for every token.
+    call_costs: of each graph of the profile; see Graph.cost.
     """
 
     compile: Callable[[ModelConfig, Profile], BuildCosts]
@@ -57,6 +58,7 @@ class Footprint:
     sharing: Literal["always", "optional"]
     state: Callable[[ModelConfig, Profile], list[Quantity]]
     weights_read: Callable[[ModelConfig, Profile], int]
+    call_costs: Callable[[ModelConfig, Profile], dict[GraphSpec, float]]
     cache_bytes: Callable[[Profile], int]  # of one number in the KV cache
     needs_chip: bool  # facts of the chip in the profile; else this machine's are taken
     static_shapes: bool  # every row of a chunk and of the cache costs time, valid or not

@@ -13,12 +13,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from runtime.bundle.manifest import Graph
 from runtime.bundle.reader import load_bundle
-from runtime.engine.chunks import CALL_COST, plan_chunks
 from runtime.engine.engine import Engine
 from runtime.engine.kv_cache import Slot
 from runtime.errors import PromptError, SessionError
@@ -83,33 +80,6 @@ def model(request: pytest.FixtureRequest, bundles: Path) -> Iterator[Model]:
         engine = Engine(session)
         truth = [one_by_one(engine, tokens) for tokens in SEQUENCES]
         yield Model(session=session, engine=engine, atol=TOLERANCES[request.param], truth=truth)
-
-
-@given(st.integers(1, 200), st.lists(st.integers(1, 40), min_size=1, max_size=4, unique=True))
-def test_a_plan_covers_the_prompt_padding_its_end_only_at_no_more_than_one_graphs_cost(
-    num_tokens: int, seq_lens: list[int]
-) -> None:
-    """Taking the longest graph that fits was dearer: 6 tokens by 5 + 3 rather than 3 + 3."""
-    plan = plan_chunks(num_tokens, seq_lens, static_shapes=True)
-    assert set(plan) <= set(seq_lens)
-    assert sum(plan[:-1]) < num_tokens <= sum(plan)
-    for seq_len in seq_lens:
-        calls = -(-num_tokens // seq_len)
-        assert sum(plan) + CALL_COST * len(plan) <= calls * (seq_len + CALL_COST)
-
-
-def test_a_plan_may_have_thousands_of_chunks() -> None:
-    """One recursion per chunk used to end in a RecursionError."""
-    assert plan_chunks(4096, [1], static_shapes=True) == [1] * 4096
-    assert plan_chunks(0, [1], static_shapes=True) == []
-
-
-@given(st.integers(1, 200), st.lists(st.integers(1, 40), min_size=1, max_size=4, unique=True))
-def test_where_nothing_is_padded_a_plan_has_the_fewest_calls(
-    num_tokens: int, seq_lens: list[int]
-) -> None:
-    plan = plan_chunks(num_tokens, seq_lens, static_shapes=False)
-    assert plan == [max(seq_lens)] * -(-num_tokens // max(seq_lens))
 
 
 def test_both_sessions_agree(bundles: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.bundle.cpu_costs import cost_on_cpu
 from runtime.bundle.manifest import Graph, GraphSpec, Manifest, Phase
 from runtime.engine.engine import Engine
 from runtime.engine.scheduler import Scheduler
@@ -49,7 +50,10 @@ class OracleSession:
             for phase, length in lengths.items()
         ]
         model = TINY.model_copy(update={"vocab_size": self.tokenizer.vocab_size})
-        graphs = [Graph(spec=spec, path="", inputs=(), outputs=()) for spec in specs]
+        graphs = [
+            Graph(spec=spec, path="", cost=cost_on_cpu(spec), inputs=(), outputs=())
+            for spec in specs
+        ]
         self.manifest = bare_manifest(model, tuple(graphs))
 
     def prepare(self, graph: Graph) -> None:

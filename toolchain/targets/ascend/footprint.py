@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 from profiles import Profile
 from runtime.bundle.manifest import GraphSpec, ModelConfig
+from toolchain.costs.calls import in_steps, work_of_graph
 from toolchain.costs.quantity import BuildCosts, Quantity
+from toolchain.costs.rates import chip_rates
 from toolchain.costs.sizes import (
     cache_elements,
     embedding_elements,
@@ -164,12 +166,24 @@ def _parts_of_graphs(config: ModelConfig, graphs: Sequence[GraphSpec]) -> list[Q
     ]
 
 
+def call_costs(config: ModelConfig, profile: Profile) -> dict[GraphSpec, float]:
+    """See Footprint.call_costs."""
+    rates, weight_bytes = chip_rates(profile.chip), linear_bytes(config, profile)
+    return in_steps(
+        {
+            spec: rates.seconds(*work_of_graph(config, weight_bytes, FLOAT16, spec))
+            for spec in profile.graphs
+        }
+    )
+
+
 ASCEND_FOOTPRINT = Footprint(
     compile=compile_costs,
     weights=weights_part,
     sharing="optional",  # aclmdlSetExternalWeightAddress, CANN 8.5 and newer
     state=state_parts,
     weights_read=linear_bytes,
+    call_costs=call_costs,
     cache_bytes=lambda _: FLOAT16,
     needs_chip=True,
     static_shapes=True,

@@ -10,6 +10,7 @@ from runtime.bundle.manifest import CacheLayout, Graph, GraphSpec, TensorSpec
 from runtime.bundle.reader import Bundle
 from toolchain.errors import TargetError
 from toolchain.targets.ascend.chips import AscendChip
+from toolchain.targets.ascend.footprint import ASCEND_FOOTPRINT
 from toolchain.targets.ascend.open_seq_len import OpenSeqLen
 from toolchain.targets.ascend.passes import ascend_passes, cache_layout
 from toolchain.targets.ascend.rules.graph_rules import check_model
@@ -46,6 +47,7 @@ def lower(
             graph breaks.
     """
     chosen = ascend_passes(profile, without)
+    costs = ASCEND_FOOTPRINT.call_costs(bundle.manifest.model, profile)
     lowered = []
     for graph in bundle.manifest.graphs:
         model = ir.load(bundle.file(graph.path))
@@ -53,6 +55,7 @@ def lower(
         check_model(model, chip, graph.spec.name)
         member = graph.model_copy(
             update={
+                "cost": costs[graph.spec],
                 "inputs": tuple(tensor_spec(value, {}) for value in model.graph.inputs),
                 "outputs": tuple(tensor_spec(value, {}) for value in model.graph.outputs),
             }
@@ -95,7 +98,7 @@ def in_gears(bundle: Bundle, lowered: Sequence[Lowered]) -> Lowered:
     return Lowered(
         name=GEARS,
         model=model,
-        members=tuple(_member(template, spec, rows_axis) for spec in served),
+        members=tuple(_member(template, by_spec[spec].members[0], rows_axis) for spec in served),
         weights=longest.weights,
         layout=longest.layout,
     )
@@ -105,8 +108,9 @@ def _serves_one(spec: GraphSpec) -> bool:
     return spec.phase != "score" and spec.batch_size == 1 and spec.cache_len > 0
 
 
-def _member(template: Graph, spec: GraphSpec, rows_axis: int) -> Graph:
-    """The longest graph's inputs and outputs in the sizes of another length."""
+def _member(template: Graph, of: Graph, rows_axis: int) -> Graph:
+    """The longest graph's inputs and outputs in the sizes of another one's length."""
+    spec = of.spec
     rows, total = spec.seq_len, spec.cache_len + spec.seq_len
     shapes = {
         "input_ids": (1, rows),
@@ -128,6 +132,7 @@ def _member(template: Graph, spec: GraphSpec, rows_axis: int) -> Graph:
     return Graph(
         spec=spec,
         path=template.path,
+        cost=of.cost,
         inputs=tuple(map(sized, template.inputs)),
         outputs=tuple(map(new_rows, template.outputs)),
     )

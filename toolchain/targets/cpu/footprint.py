@@ -2,7 +2,8 @@
 
 from export.parameters import LM_HEAD
 from profiles import Profile
-from runtime.bundle.manifest import ModelConfig
+from runtime.bundle.cpu_costs import cost_on_cpu
+from runtime.bundle.manifest import GraphSpec, ModelConfig
 from runtime.sessions.onnx.inplace_cache import cache_rows
 from runtime.threads import usable_threads
 from toolchain.costs.quantity import BuildCosts, Quantity
@@ -161,12 +162,18 @@ def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
     ]
 
 
+def call_costs(config: ModelConfig, profile: Profile) -> dict[GraphSpec, float]:
+    """See Footprint.call_costs."""
+    return {spec: cost_on_cpu(spec) for spec in profile.graphs}
+
+
 CPU_FOOTPRINT = Footprint(
     compile=compile_costs,
     weights=weights_part,
     sharing="always",  # one graph computes the whole family
     state=state_parts,
     weights_read=linear_bytes,
+    call_costs=call_costs,
     cache_bytes=cache_bytes,
     needs_chip=False,
     static_shapes=False,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from profiles import Profile
+from runtime.bundle.cpu_costs import cost_on_cpu
 from runtime.bundle.manifest import Backend, Graph, GraphSpec
 from runtime.bundle.reader import GRAPHS_DIR, Bundle
 from runtime.bundle.writer import BundleWriter
@@ -73,6 +74,7 @@ def _describe(spec: GraphSpec, path: str, model: ir.Model) -> Graph:
     return Graph(
         spec=spec,
         path=path,
+        cost=cost_on_cpu(spec),
         inputs=tuple(tensor_spec(value, sizes) for value in model.graph.inputs),
         outputs=tuple(tensor_spec(value, sizes) for value in model.graph.outputs),
     )
