@@ -55,7 +55,7 @@ def test_the_miniature_talks_word_for_word(
     assert answers(load_bundle(bundle.path)) == EXPECTED
 
 
-@pytest.mark.parametrize("without", ["split_attention", "rows_first_cache"])
+@pytest.mark.parametrize("without", ["rewrite_attention", "rows_first_cache"])
 def test_without_a_pass_it_talks_the_same(
     without: str, bundles: Path, toolkit: Toolkit, card: Card, tmp_path: Path
 ) -> None:

@@ -222,7 +222,7 @@ def test_a_target_without_another_program_has_no_dry_run(exported: Bundle, tmp_p
             "target cpu has no such host",
         ),
         ({"without": ("weight_quant",)}, "cannot disable this pass; got weight_quant"),
-        ({"without": ("attention",)}, "got attention; allowed: npu_rms_norm, split_attention"),
+        ({"without": ("attention",)}, "got attention; allowed: rows_first_cache, rewrite_"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_remains(

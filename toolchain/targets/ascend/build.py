@@ -25,7 +25,7 @@ from toolchain.targets.ascend.atc_command import (
 from toolchain.targets.ascend.atc_options import require_plain
 from toolchain.targets.ascend.cann import Toolkit, find_cann
 from toolchain.targets.ascend.chips import CHIPS, AscendChip
-from toolchain.targets.ascend.lower import Lowered, in_gears, lower
+from toolchain.targets.ascend.lower import Lowered, lower, lower_in_gears
 from toolchain.targets.ascend.sharing import weight_files
 from toolchain.targets.ascend.verdict import SHARES_ALL, device_of, too_large
 from toolchain.targets.base import Compiled
@@ -51,7 +51,7 @@ def compile_for_ascend(
     writer.progress.step("lowering and checking")
     lowered = lower(bundle, profile, without, chip)
     if needs_gears(cann):
-        lowered = _join(bundle, lowered, writer.progress)
+        lowered = _join(bundle, profile, without, chip, writer.progress)
 
     with HashingWriter(writer.place.scratch(STAGING), writer.progress) as stage:
         # 2. What ATC reads: weights that a pass makes, links to the others, the graphs.
@@ -64,7 +64,7 @@ def compile_for_ascend(
             # 4. Where the card cannot hold what the graphs do not share: one OM in gears.
             writer.progress.step(f"{device.verdict}; compiling one OM in gears")
             _discard_all_but(set(), directory)
-            lowered = _join(bundle, lowered, writer.progress)
+            lowered = _join(bundle, profile, without, chip, writer.progress)
             _write_graphs(lowered, stage)
             compiled = _compile_all(lowered, profile, chip, cann, stage.directory, writer)
             device = device_of(bundle, profile, chip, cann, lowered, compiled)
@@ -83,17 +83,26 @@ def needs_gears(cann: Toolkit) -> bool:
     return not cann.shares_weights
 
 
-def join(bundle: Bundle, lowered: Sequence[Lowered]) -> tuple[list[Lowered], list[str]]:
+def join(
+    bundle: Bundle, profile: Profile, without: Sequence[str], chip: AscendChip
+) -> tuple[list[Lowered], list[str]]:
     """One graph in gears instead, and what to tell of the graphs that it cannot hold."""
-    joined = in_gears(bundle, lowered)
+    joined = lower_in_gears(bundle, profile, without, chip)
     names = {member.spec.name for member in joined.members}
-    left_out = [one.name for one in lowered if one.name not in names]
+    graphs = (graph.spec.name for graph in bundle.manifest.graphs)
+    left_out = [name for name in graphs if name not in names]
     told = f"left out, since gears serve one sequence: {', '.join(left_out)}"
     return [joined], [told] if left_out else []
 
 
-def _join(bundle: Bundle, lowered: Sequence[Lowered], progress: Progress) -> list[Lowered]:
-    joined, told = join(bundle, lowered)
+def _join(
+    bundle: Bundle,
+    profile: Profile,
+    without: Sequence[str],
+    chip: AscendChip,
+    progress: Progress,
+) -> list[Lowered]:
+    joined, told = join(bundle, profile, without, chip)
     for text in told:
         progress.step(text)
     return joined

@@ -45,7 +45,7 @@ def dry_run_for_ascend(
         lines.append(f"CANN: {cann.version} at {cann.atc}")
         if needs_gears(cann):
             lines.append(f"CANN {cann.version} cannot share weights between OMs: one OM in gears")
-            lowered, told = join(bundle, lowered)
+            lowered, told = join(bundle, profile, without, chip)
             lines += told
     weight_bytes = sum(tensor.nbytes for tensor in lowered[0].weights.values())
     bounded = atc_environment({}, usable_threads(), available_memory(), weight_bytes)

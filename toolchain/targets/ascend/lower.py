@@ -12,12 +12,12 @@ from toolchain.errors import TargetError
 from toolchain.targets.ascend.chips import AscendChip
 from toolchain.targets.ascend.footprint import ASCEND_FOOTPRINT
 from toolchain.targets.ascend.open_seq_len import OpenSeqLen
-from toolchain.targets.ascend.passes import ascend_passes, cache_layout
+from toolchain.targets.ascend.passes import IN_GEARS, ascend_passes, cache_layout
 from toolchain.targets.ascend.rules.graph_rules import check_model
-from toolchain.targets.pass_list import named, run_passes, tidy
+from toolchain.targets.pass_list import Pass, named, run_passes, tidy
 from toolchain.targets.weights import StoredTensor, promise_weights, tensor_spec
 
-__all__ = ["Lowered", "in_gears", "lower"]
+__all__ = ["Lowered", "lower", "lower_in_gears"]
 
 GEARS = "decoder"  # name of the one graph for all lengths
 
@@ -47,32 +47,40 @@ def lower(
             graph breaks.
     """
     chosen = ascend_passes(profile, without)
+    return [_lower(bundle, graph, profile, chosen, chip) for graph in _costed(bundle, profile)]
+
+
+def _costed(bundle: Bundle, profile: Profile) -> list[Graph]:
+    """The bundle's graphs, each with what a call of it costs on the chip."""
     costs = ASCEND_FOOTPRINT.call_costs(bundle.manifest.model, profile)
-    lowered = []
-    for graph in bundle.manifest.graphs:
-        model = ir.load(bundle.file(graph.path))
-        run_passes(model, chosen, bundle.manifest, profile)
-        check_model(model, chip, graph.spec.name)
-        member = graph.model_copy(
-            update={
-                "cost": costs[graph.spec],
-                "inputs": tuple(tensor_spec(value, {}) for value in model.graph.inputs),
-                "outputs": tuple(tensor_spec(value, {}) for value in model.graph.outputs),
-            }
-        )
-        lowered.append(
-            Lowered(
-                name=graph.spec.name,
-                model=model,
-                members=(member,),
-                weights=promise_weights(model),
-                layout=cache_layout(chosen),
-            )
-        )
-    return lowered
+    graphs = bundle.manifest.graphs
+    return [graph.model_copy(update={"cost": costs[graph.spec]}) for graph in graphs]
 
 
-def in_gears(bundle: Bundle, lowered: Sequence[Lowered]) -> Lowered:
+def _lower(
+    bundle: Bundle, graph: Graph, profile: Profile, chosen: Sequence[Pass], chip: AscendChip
+) -> Lowered:
+    model = ir.load(bundle.file(graph.path))
+    run_passes(model, chosen, bundle.manifest, profile)
+    check_model(model, chip, graph.spec.name)
+    member = graph.model_copy(
+        update={
+            "inputs": tuple(tensor_spec(value, {}) for value in model.graph.inputs),
+            "outputs": tuple(tensor_spec(value, {}) for value in model.graph.outputs),
+        }
+    )
+    return Lowered(
+        name=graph.spec.name,
+        model=model,
+        members=(member,),
+        weights=promise_weights(model),
+        layout=cache_layout(chosen),
+    )
+
+
+def lower_in_gears(
+    bundle: Bundle, profile: Profile, without: Sequence[str], chip: AscendChip
+) -> Lowered:
     """One graph instead of those of one sequence: a gear for every length.
 
     Graphs of more sequences and score graphs have other inputs or outputs and are left out.
@@ -80,17 +88,18 @@ def in_gears(bundle: Bundle, lowered: Sequence[Lowered]) -> Lowered:
     Raises:
         TargetError: fewer than two graphs to join, or one whose nodes are not found.
     """
-    by_spec = {one.members[0].spec: one for one in lowered}
-    served = [spec for spec in by_spec if _serves_one(spec)]
+    graphs = {graph.spec: graph for graph in _costed(bundle, profile)}
+    served = [spec for spec in graphs if _serves_one(spec)]
     if len(served) < 2:
         raise TargetError(
             "gears need two graphs of one sequence with a cache",
-            got=", ".join(spec.name for spec in by_spec),
+            got=", ".join(spec.name for spec in graphs),
             next_step="add prefill and decode graphs of batch_size 1 to the profile",
         )
-    longest = by_spec[max(served, key=lambda spec: spec.seq_len)]
+    graph = graphs[max(served, key=lambda spec: spec.seq_len)]
+    longest = _lower(bundle, graph, profile, ascend_passes(profile, without, IN_GEARS), chip)
     rows_axis = 1 if longest.layout == "NHD" else 2
-    model = longest.model.clone()
+    model = longest.model
     with named("open_seq_len", "take CANN 8.5 or newer and a card that has room"):
         OpenSeqLen(bundle.manifest.model, rows_axis)(model)
     tidy(model)
@@ -98,7 +107,7 @@ def in_gears(bundle: Bundle, lowered: Sequence[Lowered]) -> Lowered:
     return Lowered(
         name=GEARS,
         model=model,
-        members=tuple(_member(template, by_spec[spec].members[0], rows_axis) for spec in served),
+        members=tuple(_member(template, graphs[spec], rows_axis) for spec in served),
         weights=longest.weights,
         layout=longest.layout,
     )

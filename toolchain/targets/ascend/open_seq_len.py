@@ -2,16 +2,16 @@
 
 import onnx_ir as ir
 
-from export.expect import find
+from export.expect import expect, find
 from runtime.bundle.manifest import ModelConfig
-from runtime.bundle.node_names import attention, node_name
+from runtime.bundle.node_names import node_name
 from runtime.bundle.tensor_names import ATTENTION_MASK, INPUT_IDS, LOGITS, POSITION_IDS
 from toolchain.targets.ascend.graph_edit import constant
 
 __all__ = ["SEQ_LEN", "TOTAL_LEN", "OpenSeqLen"]
 
 SEQ_LEN, TOTAL_LEN = "seq_len", "total_len"
-COPIED = 0  # in the shape of a Reshape: the size that the input has there
+BEFORE_LOGIT_ROWS = node_name("", "Reshape")  # (B, S, E) -> (B * S, E)
 REST = -1  # in the shape of a Reshape: what is left over
 
 
@@ -19,10 +19,10 @@ class OpenSeqLen(ir.passes.InPlacePass):
     """The longest prefill graph of one sequence -> the graph of all lengths.
 
     1. The new rows S and the columns C + S of the mask are left open in the inputs.
-    2. Every Reshape that names S or C + S works them out from its input; one that changes nothing,
-       as all between heads and groups do in multi-head attention, goes.
+    2. The Reshape before logit_rows, the only one that names S, works it out from its input; all
+       others already do, as RewriteAttention writes them where no number of rows is few.
 
-    Expects 7 L + 1 Reshapes, or 8 L + 1 where heads share groups, and three inputs.
+    Expects that Reshape, no other with a size for every dimension, and three inputs.
 
     Args:
         config: the model.
@@ -36,9 +36,10 @@ class OpenSeqLen(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Changes in place."""
         graph = model.graph
-        shapes = self._shapes()
-        for name, node in find(graph, list(shapes)).items():
-            _reshape(graph, node, shapes[name])
+        closed = {str(node.name): node for node in graph if _is_closed(node)}
+        last = expect(closed, [BEFORE_LOGIT_ROWS])[BEFORE_LOGIT_ROWS]
+        shape = constant(graph, f"{last.name}.open", [REST, self.config.hidden_size])
+        last.replace_input_with(1, shape)
         for node in graph:
             for value in node.outputs:
                 if not value.is_graph_output():
@@ -58,35 +59,10 @@ class OpenSeqLen(ir.passes.InPlacePass):
             value.shape = ir.Shape(opened[name])
         return ir.passes.PassResult(model, modified=True)
 
-    def _shapes(self) -> dict[str, list[int]]:
-        """Reshape by name -> the shape that it takes now."""
-        model = self.config
-        heads, groups, size = model.num_attention_heads, model.num_key_value_heads, model.head_dim
-        by_head = [] if heads == groups else [[1, heads, REST, size]]  # else it is by group
-        of_layer = [
-            [1, REST, heads, size],  # query
-            [1, REST, groups, size],  # key
-            [1, REST, groups, size],  # value
-            [1, groups, REST, size],  # query: the heads of a group as rows
-            [1, heads, REST, COPIED],  # scores by head
-            [1, groups, REST, COPIED],  # probabilities by group
-            *by_head,  # result
-            [1, REST, heads * size],  # heads side by side
-        ]
-        shapes = {
-            node_name(attention(i), "Reshape", number): shape
-            for i in range(model.num_hidden_layers)
-            for number, shape in enumerate(of_layer)
-        }
-        before_logit_rows = node_name("", "Reshape")
-        return {**shapes, before_logit_rows: [REST, model.hidden_size]}
 
-
-def _reshape(graph: ir.Graph, node: ir.Node, shape: list[int]) -> None:
-    source, result = node.inputs[0], node.outputs[0]
-    assert source is not None, "Reshape has two inputs"
-    if source.shape == result.shape:
-        ir.convenience.replace_all_uses_with(result, source)
-        graph.remove(node, safe=True)
-    else:
-        node.replace_input_with(1, constant(graph, f"{node.name}.open", shape))
+def _is_closed(node: ir.Node) -> bool:
+    """Whether it is a Reshape that gives every size as a number."""
+    if node.op_type != "Reshape":
+        return False
+    shape = ir.convenience.get_const_tensor(node.inputs[1]) if node.inputs[1] else None
+    return shape is not None and REST not in shape.numpy()

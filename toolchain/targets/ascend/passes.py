@@ -1,22 +1,34 @@
 """THE ORDERED LIST of passes from the portable graphs to what ATC is given."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from profiles import Profile
 from runtime.bundle.manifest import CacheLayout
 from toolchain.targets.ascend.npu_rms_norm import NpuRmsNorm
+from toolchain.targets.ascend.rewrite_attention import RewriteAttention
 from toolchain.targets.ascend.rows_first_cache import RowsFirstCache
-from toolchain.targets.ascend.split_attention import SplitAttention
 from toolchain.targets.ascend.weight_quant import WeightQuant
 from toolchain.targets.pass_list import Pass, choose_passes
 
-__all__ = ["PASSES", "ascend_passes", "cache_layout"]
+__all__ = ["IN_GEARS", "PASSES", "ascend_passes", "cache_layout"]
 
 # The portable graph already has what ATC wants with precision_mode_v2=origin: float16 products and
 # explicit float32 islands. Not here: PromptFlashAttention, which takes no mask on a 310P unless
 # as many rows are cached as are new, and IncreFlashAttention, whose ONNX plugin seems to count its
 # inputs wrongly.
 PASSES = (
+    Pass(
+        name="rows_first_cache",
+        does="a cache whose rows lie whole, so that one copy appends to a layer",
+        make=lambda manifest, _: RowsFirstCache(manifest.model),
+    ),
+    Pass(
+        name="rewrite_attention",
+        does="attention that reads the cache where it lies",
+        make=lambda manifest, _: RewriteAttention(manifest.model),
+        needs=("rows_first_cache",),
+    ),
     Pass(
         name="weight_quant",
         does="linear layers with int8 weights (W8A16)",
@@ -29,23 +41,24 @@ PASSES = (
         make=lambda manifest, _: NpuRmsNorm(manifest.model),
         optional=True,
     ),
-    Pass(
-        name="split_attention",
-        does="attention that does not copy the cache",
-        make=lambda manifest, _: SplitAttention(manifest.model),
-    ),
-    Pass(
-        name="rows_first_cache",
-        does="a cache whose rows lie whole, so that one copy appends to a layer",
-        make=lambda manifest, _: RowsFirstCache(manifest.model),
-    ),
 )
 
 
-def ascend_passes(profile: Profile, without: Sequence[str]) -> list[Pass]:
+# What one graph for all lengths has instead.
+IN_GEARS = tuple(
+    replace(each, make=lambda manifest, _: RewriteAttention(manifest.model, most_columns=0))
+    if each.name == "rewrite_attention"
+    else each
+    for each in PASSES
+)
+
+
+def ascend_passes(
+    profile: Profile, without: Sequence[str], passes: Sequence[Pass] = PASSES
+) -> list[Pass]:
     """See choose_passes."""
     left_out = () if profile.weights == "int8" else ("weight_quant",)
-    return choose_passes(PASSES, profile, without, left_out)
+    return choose_passes(passes, profile, without, left_out)
 
 
 def cache_layout(chosen: Sequence[Pass]) -> CacheLayout:
