@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from export.parameters import parameter_shape, parameters
 from runtime.bundle import tensor_names as names
+from runtime.bundle.cpu_costs import cost_on_cpu
 from runtime.bundle.manifest import FloatType, Graph, GraphSpec, ModelConfig, TensorSpec
 from runtime.bundle.reader import GRAPHS_DIR, WEIGHTS_DIR
 
@@ -99,6 +100,7 @@ def program_graph(
     return Graph(
         spec=spec,
         path=path,
+        cost=cost_on_cpu(spec),
         inputs=tuple(inputs),
         outputs=graph_outputs(config, spec)[:1],
         weights=tuple(f"{GRAPHS_DIR}/{WEIGHTS_DIR}/{name}" for name in (*weights, FREQUENCIES)),
