@@ -24,7 +24,12 @@ __all__ = ["completion_routes", "model_routes", "state_routes", "tokenizer_route
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 SHORT = 4096  # characters that are tokens in less time than a thread takes to begin
-STREAM: Responses = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+EVENT = {  # itemSchema: of one event, as OpenAPI 3.2 has it and FastAPI writes it
+    "type": "object",
+    "properties": {"data": {"type": "string", "description": "a chunk as JSON; [DONE] at the end"}},
+    "required": ["data"],
+}
+STREAM: Responses = {200: {"content": {"text/event-stream": {"itemSchema": EVENT}}}}
 NOT_READY: Responses = {503: {"model": replies.Health}}
 
 
