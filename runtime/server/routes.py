@@ -1,11 +1,13 @@
 """The routes: what each address answers. Work is done elsewhere."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from importlib.metadata import version
 from typing import Any, TypeAlias
 
 from fastapi import APIRouter, Request
+from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from runtime.server import protocol, replies
@@ -23,6 +25,7 @@ from runtime.timing import now
 __all__ = ["completion_routes", "model_routes", "state_routes", "tokenizer_routes"]
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
+Handler: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
 SHORT = 4096  # characters that are tokens in less time than a thread takes to begin
 EVENT = {  # itemSchema: of one event, as OpenAPI 3.2 has it and FastAPI writes it
     "type": "object",
@@ -35,7 +38,7 @@ NOT_READY: Responses = {503: {"model": replies.Health}}
 
 def completion_routes(service: Service) -> APIRouter:
     """/v1/completions and /v1/chat/completions."""
-    routes = APIRouter(prefix="/v1")
+    routes = APIRouter(prefix="/v1", route_class=_where_room_is(service))
 
     @routes.post("/completions", response_model=replies.CompletionObject, responses=STREAM)
     async def complete(request: Request, body: protocol.CompletionBody) -> Response:
@@ -55,6 +58,23 @@ def completion_routes(service: Service) -> APIRouter:
         return await _answered(request, service, model, asked_chat(body), ChatWording(model))
 
     return routes
+
+
+def _where_room_is(service: Service) -> type[APIRoute]:
+    """Routes of a server that, when it is full, refuses before it parses a body."""
+
+    class WhereRoomIs(APIRoute):
+        def get_route_handler(self) -> Handler:
+            answer = super().get_route_handler()
+
+            async def answer_if_room(request: Request) -> Response:
+                service.model()
+                service.check_room()
+                return await answer(request)
+
+            return answer_if_room
+
+    return WhereRoomIs
 
 
 async def _answered(

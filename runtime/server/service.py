@@ -87,6 +87,22 @@ class Service:
             raise HttpError(waits, next_step="try again later", code="not_ready")
         return self._model
 
+    def check_room(self, num_answers: int = 1) -> None:
+        """Refuses what there is no room for now.
+
+        Raises:
+            HttpError: too many answers are waiting or running.
+        """
+        most = self.settings.max_requests
+        if self._admitted + num_answers > most:
+            raise HttpError(
+                "too many requests are waiting",
+                got=f"{self._admitted} waiting or running",
+                allowed=f"up to {most}",
+                next_step="try again later",
+                code="busy",
+            )
+
     @contextmanager
     def admitted(self, num_answers: int) -> Iterator[None]:
         """Makes room for answers before any work is done for them.
@@ -104,14 +120,7 @@ class Service:
                 code="invalid_value",
                 param="n",
             )
-        if self._admitted + num_answers > most:
-            raise HttpError(
-                "too many requests are waiting",
-                got=f"{self._admitted} waiting or running",
-                allowed=f"up to {most}",
-                next_step="try again later",
-                code="busy",
-            )
+        self.check_room(num_answers)
         self._admitted += num_answers
         try:
             yield

@@ -69,6 +69,17 @@ def test_more_than_there_is_room_for_is_refused_at_once(
     assert small_room.metric("requests_rejected_total", reason="server_overloaded") == 20
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_a_full_server_refuses_before_it_reads_what_is_asked(
+    path: str, small_room: Serving
+) -> None:
+    no_json = b'{"prompt": '
+    with small_room.http(headers={"Content-Type": "application/json"}) as http:
+        with small_room.service.admitted(3):
+            assert http.post(path, content=no_json).status_code == 503
+        assert http.post(path, content=no_json).status_code == 400
+
+
 def test_answers_count_and_more_than_there_ever_is_room_for_is_a_mistake(
     small_room: Serving, gates: list[Gate]
 ) -> None:
