@@ -70,16 +70,12 @@ class EngineLoop:
 
     Args:
         scheduler: nobody else may call it from now on.
-        max_requests: that may be waiting or running; more are refused at once.
-        max_tokens: of all prompts that are waiting or running.
+        max_tokens: of all prompts that are waiting or running; more are refused at once.
     """
 
-    def __init__(
-        self, scheduler: Scheduler, *, max_requests: int = 64, max_tokens: int = 1 << 20
-    ) -> None:
+    def __init__(self, scheduler: Scheduler, *, max_tokens: int = 1 << 20) -> None:
         self.changed = Condition()
-        self.max_requests, self.max_tokens = max_requests, max_tokens
-        self._scheduler = scheduler
+        self._scheduler, self._max_tokens = scheduler, max_tokens
         self._new: list[Stream] = []
         self._cancelled: list[Stream] = []
         self._streams: dict[int, Stream] = {}  # by the identity of their sequence
@@ -100,7 +96,7 @@ class EngineLoop:
         """Takes a request, or refuses it at once.
 
         Raises:
-            SessionError: too many requests or tokens are waiting, or the loop is closing.
+            SessionError: too many tokens are waiting, or the loop is closing.
             PromptError, ParameterError: by the first `take`.
         """
         stream = Stream(self, request, notify)
@@ -108,10 +104,14 @@ class EngineLoop:
         with self.changed:
             if self._draining or self._closing:
                 raise SessionError("the engine is closing", code="busy")
-            if len(self._open) >= self.max_requests:
-                raise _busy("requests", len(self._open), self.max_requests)
-            if self._num_tokens + num_tokens > self.max_tokens:
-                raise _busy("prompt tokens", self._num_tokens, self.max_tokens)
+            if self._num_tokens + num_tokens > self._max_tokens:
+                raise SessionError(
+                    "too many prompt tokens are waiting",
+                    got=self._num_tokens,
+                    allowed=f"up to {self._max_tokens}",
+                    next_step="try again later",
+                    code="busy",
+                )
             self._open.add(stream)
             self._num_tokens += num_tokens
             self._new.append(stream)
@@ -201,13 +201,3 @@ class EngineLoop:
                 self._open.remove(stream)
                 self._num_tokens -= len(stream.request.prompt_ids)
         stream.put([], True, error)
-
-
-def _busy(what: str, got: int, most: int) -> SessionError:
-    return SessionError(
-        f"too many {what} are waiting",
-        got=got,
-        allowed=f"up to {most}",
-        next_step="try again later",
-        code="busy",
-    )

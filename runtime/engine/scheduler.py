@@ -22,13 +22,11 @@ __all__ = ["Counters", "Policy", "Scheduler"]
 class Policy:
     """How the scheduler chooses.
 
-    max_waiting: requests that may wait; None for any number.
     prefill_first: all prompts before any decode step, for whole batches that nobody reads along.
     speculate: whether drafts are looked up in what was said, where that pays.
     compact: whether sequences move to lower slots so that a smaller graph runs.
     """
 
-    max_waiting: int | None = None
     prefill_first: bool = False
     speculate: bool = True
     compact: bool = True
@@ -72,17 +70,8 @@ class Scheduler:
         Raises:
             PromptError: no tokens, more than the cache holds, or no room for an answer.
             ParameterError: a token id in the parameters is not in the vocabulary.
-            SessionError: too many requests are waiting, or the bundle cannot do what is asked.
+            SessionError: the bundle cannot do what is asked.
         """
-        most = self._policy.max_waiting
-        if most is not None and len(self._waiting) >= most:
-            raise SessionError(
-                "too many requests are waiting",
-                got=f"{len(self._waiting)} waiting",
-                allowed=f"up to {most}",
-                next_step="try again later",
-                code="busy",
-            )
         self.engine.check_prompt(request.prompt_ids)
         if request.prompt_logprobs is not None:
             self.engine.check_scores()

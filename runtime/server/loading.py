@@ -44,9 +44,7 @@ def served(bundle: Bundle, session: Session, settings: Settings) -> ServedModel:
     """
     tokenizer = open_tokenizer(bundle)
     scheduler = Scheduler(Engine(session))
-    loop = EngineLoop(
-        scheduler, max_requests=settings.max_requests, max_tokens=settings.max_prompt_tokens
-    )
+    loop = EngineLoop(scheduler, max_tokens=settings.max_prompt_tokens)
     try:
         trial = Request(prompt_ids=[tokenizer.bos_token_id], params=SamplingParams(max_tokens=1))
         list(loop.submit(trial))

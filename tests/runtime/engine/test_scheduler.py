@@ -227,15 +227,6 @@ def test_a_request_ends_when_its_time_is_over(session: Session) -> None:
     assert scheduler.is_idle
 
 
-def test_more_than_the_queue_holds_are_refused_at_once(session: Session) -> None:
-    scheduler = Scheduler(Engine(session), Policy(max_waiting=2))
-    for _ in range(2):
-        scheduler.add(Request(prompt_ids=[5], params=GREEDY))
-    with pytest.raises(SessionError, match="got 2 waiting; allowed: up to 2") as refusal:
-        scheduler.add(Request(prompt_ids=[5], params=GREEDY))
-    assert refusal.value.code == "busy"
-
-
 def test_what_cannot_run_is_refused_before_it_waits(session: Session) -> None:
     scheduler = Scheduler(Engine(session))
     with pytest.raises(PromptError, match="longer than the cache"):

@@ -99,6 +99,27 @@ def test_one_that_leaves_while_it_waits_is_never_begun(
     assert server.metric("requests_cancelled_total", phase="queue") == 1
 
 
+def test_one_that_left_leaves_its_room_at_once(bundles: Path) -> None:
+    """Also while the call runs that was made for it."""
+    gates: list[Gate] = []
+
+    def wrap(session: Session) -> Session:
+        gates.append(Gate(session))
+        return gates[0]
+
+    with ready(make_service(bundles / "small-fp32", wrap, max_requests=1)) as server:
+        gates[0].shut()
+        first = sent(server, LONG)
+        assert gates[0].knocked.wait(60)
+        first.close()
+        eventually(server, lambda: server.metric("queue_depth") == 0)
+        second = sent(server, LONG)
+        eventually(server, lambda: server.service.model().loop.num_open == 2)
+        gates[0].open.set()
+        read_until(second, b" 200 OK")
+        second.close()
+
+
 def test_one_that_leaves_in_the_middle_of_its_answer_costs_one_call_more(
     gated: tuple[Serving, Gate],
 ) -> None:
