@@ -95,7 +95,9 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return reply(request, _of_starlette(error))
+        answer = reply(request, _of_starlette(error))
+        answer.headers.update(error.headers or {})
+        return answer
 
     async def gone(_: Request, __: Exception) -> Response:
         return Response(status_code=499)  # nobody reads it but the log
@@ -136,14 +138,9 @@ def _first_problem(error: RequestValidationError) -> HttpError:
 
 
 def _of_starlette(error: HTTPException) -> HttpError:
-    headers = dict(error.headers or {})
     if error.status_code == 404:
-        return HttpError("there is nothing at this address", code="no_such_route", headers=headers)
+        return HttpError("there is nothing at this address", code="no_such_route")
     if error.status_code == 405:
-        return HttpError(
-            "not with this method",
-            allowed=headers.get("Allow"),
-            code="method_not_allowed",
-            headers=headers,
-        )
-    return HttpError("the body is no JSON", got=error.detail, code="invalid_value", headers=headers)
+        allowed = (error.headers or {}).get("Allow")
+        return HttpError("not with this method", allowed=allowed, code="method_not_allowed")
+    return HttpError("the body is no JSON", got=error.detail, code="invalid_value")

@@ -5,6 +5,7 @@ n_prompt_tokens and n_ctx, as llama.cpp has them.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from runtime.errors import UserError, one_line
@@ -32,37 +33,24 @@ STATUS = {
 TYPES = {401: "authentication_error", 500: "internal_error", 503: "unavailable_error"}
 # What other servers call it.
 NAMES = {"busy": "server_overloaded", "session_failed": "internal_error"}
-RETRY_AFTER = 1  # seconds; a slot is often free sooner
+# By status: when to try again, or that it would be in vain.
+HEADERS = {
+    401: {"WWW-Authenticate": "Bearer"},
+    413: {"Connection": "close"},
+    500: {"X-Should-Retry": "false"},  # the same request would fail the same way
+    503: {"Retry-After": "1"},  # seconds; a slot is often free sooner
+}
 
 
 class HttpError(UserError):
     """A request that is refused before the engine sees it.
 
-    Args:
-        what, got, allowed, next_step, code, param: as UserError has them.
-        headers: of the answer.
-        details: that the body has besides.
+    Attributes:
+        details: what the body has besides.
     """
 
     code = "invalid_request"
-
-    def __init__(
-        self,
-        what: str,
-        *,
-        got: object = None,
-        allowed: str | None = None,
-        next_step: str | None = None,
-        code: str | None = None,
-        param: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        details: Mapping[str, int] | None = None,
-    ) -> None:
-        super().__init__(
-            what, got=got, allowed=allowed, next_step=next_step, code=code, param=param
-        )
-        self.headers = dict(headers or {})
-        self.details = dict(details or {})
+    details: Mapping[str, int] = MappingProxyType({})
 
 
 class ClientGoneError(Exception):
@@ -75,16 +63,8 @@ def status_of(error: Exception) -> int:
 
 
 def headers_of(error: Exception) -> dict[str, str]:
-    """The headers of an error: when to try again, or that it would be in vain."""
-    headers = error.headers if isinstance(error, HttpError) else {}
-    status = status_of(error)
-    if status == 503:
-        return {"Retry-After": str(RETRY_AFTER), **headers}
-    if status == 401:
-        return {"WWW-Authenticate": "Bearer", **headers}
-    if status == 500:  # the same request would fail the same way
-        return {"X-Should-Retry": "false", **headers}
-    return headers
+    """The headers of an error."""
+    return HEADERS.get(status_of(error), {})
 
 
 def error_body(error: Exception, request_id: str) -> dict[str, Any]:

@@ -129,7 +129,6 @@ class Guard:
             "the request is too large",
             allowed=f"up to {self._max_body_bytes} bytes",
             code="request_too_large",
-            headers={"Connection": "close"},
         )
 
     def _tell(self, scope: Scope, seen: "_Seen") -> None:

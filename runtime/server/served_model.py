@@ -154,14 +154,15 @@ class ServedModel:
         wanted = 1 if capped else settings["max_tokens"] or 1
         room = self.context_len - num_tokens + 1  # the last token needs no row
         if wanted > room:
-            raise HttpError(
+            error = HttpError(
                 "prompt and answer are longer than the context",
                 got=f"{num_tokens} tokens of prompt and {wanted} of answer",
                 allowed=f"{self.context_len + 1} together",
                 next_step="shorten the prompt, or ask for fewer tokens",
                 code="context_length_exceeded",
-                details={"n_prompt_tokens": num_tokens, "n_ctx": self.context_len},
             )
+            error.details = {"n_prompt_tokens": num_tokens, "n_ctx": self.context_len}
+            raise error
 
 
 def _seed(seed: int | None, i: int) -> int | None:
