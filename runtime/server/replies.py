@@ -176,12 +176,16 @@ class ChatChunk(Envelope):
 
 
 class ModelCard(Reply):
-    """A model; max_model_len is what prompt and answer may have together."""
+    """A model; max_model_len is what prompt and answer may have together.
+
+    root: its name once more; `vllm bench serve` without a model reads it.
+    """
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str
+    root: str
     max_model_len: int
 
 

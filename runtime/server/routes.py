@@ -124,6 +124,7 @@ def model_routes(service: Service) -> APIRouter:
             id=name,
             created=model.created,
             owned_by="alpaca2-toolchain",
+            root=name,
             max_model_len=model.context_len,
         )
 

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     send_timeout: how long a client may take nothing of what it is sent.
     keep_alive: how long an idle connection stays open.
     drain_timeout: how long answers may go on after SIGTERM.
-    ping_interval: after which a stream that has no text yet gets a comment.
+    ping_interval: after which a stream that has nothing to say gets a space.
     max_body_bytes: of a request.
     max_connections: open at once; beyond them, the one that has waited longest for its client to
         send a request is closed. A burst may go to twice as many for a second.

@@ -1,7 +1,11 @@
 """Answers as server-sent events.
 
-One event a piece, LF line ends, usage last with no choices, then [DONE]; a comment while nothing
-comes; an error in the place of what would have come next.
+One event a piece, LF line ends, usage last with no choices, then [DONE]; an error in the place of
+what would have come next.
+
+While nothing comes, the next event is begun and grows by a space now and then, which JSON allows.
+The comments that the standard has for this break clients: vllm bench loses what comes after one,
+sglang's benchmark reads it as JSON, and openai-go takes its blank line for an event.
 """
 
 import json
@@ -17,7 +21,7 @@ from runtime.server.wording import Wording, usage_of
 
 __all__ = ["events"]
 
-PING = b": ping\n\n"
+START = b"data: {"  # of every event, whatever it says
 DONE = b"data: [DONE]\n\n"
 log = logging.getLogger("runtime.server")
 
@@ -30,26 +34,28 @@ async def events(
     Raises:
         UserError: an answer ended before the first event, so that it can have a status.
     """
-    begun = False
+    sent, begun = False, b""  # anything; what is there of the next event
     try:
         async with aclosing(answers.pieces(ping_interval)) as pieces:
             async for piece in pieces:
                 if piece is None:
-                    yield PING
+                    yield b" " if begun else START
+                    begun = START
                 else:
                     usage = usage_of(answers) if asked.usage_always else None
-                    yield _event(wording.event(piece, usage))
-                begun = True
+                    yield _event(wording.event(piece, usage)).removeprefix(begun)
+                    begun = b""
+                sent = True
         if asked.usage:
             yield _event(wording.usage_event(usage_of(answers)))
         yield DONE
     except Exception as error:
-        if not begun:
+        if not sent:
             raise
         log.warning("a stream ended with an error", exc_info=error)
-        yield f"data: {json.dumps(error_body(error, request_id), ensure_ascii=False)}\n\n".encode(
-            errors="backslashreplace"
-        )
+        told = json.dumps(error_body(error, request_id), ensure_ascii=False)
+        data = f"data: {told}\n\n".encode(errors="backslashreplace")
+        yield data.removeprefix(begun)
         yield DONE
     finally:
         answers.close()

@@ -186,6 +186,8 @@ def test_log_probabilities_of_a_chat_are_those_of_its_tokens(client: OpenAI) -> 
 
 def test_the_model_is_listed_by_all_its_names(client: OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["talk", "gpt-3.5-turbo"]
+    roots = [(model.model_extra or {})["root"] for model in client.models.list()]
+    assert roots == ["talk", "gpt-3.5-turbo"], "vllm bench serve reads it"
     assert client.models.retrieve("gpt-3.5-turbo").object == "model"
     reply = client.chat.completions.create(model="gpt-3.5-turbo", messages=asks(CAPITAL[0]))
     assert reply.choices[0].message.content == CAPITAL[1]

@@ -1,6 +1,8 @@
 """The bytes of a stream, read as the tools read them that are strict about it."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,6 @@ def events(data: bytes) -> list[dict[str, Any]]:
     *parts, rest = data.split(b"\n\n")
     assert rest == b""
     assert b"\r" not in data
-    parts = [part for part in parts if not part.startswith(b":")]
     assert all(part.startswith(b"data: ") for part in parts)
     assert parts[-1] == b"data: [DONE]"
     return [json.loads(part.removeprefix(b"data: ")) for part in parts[:-1]]
@@ -96,21 +97,50 @@ def test_an_echo_is_the_beginning_of_the_first_event(talking: Serving) -> None:
     assert not any("An edge" in event["choices"][0]["text"] for event in others)
 
 
-def test_what_the_first_token_waits_for_is_filled_with_comments(bundles: Path) -> None:
+@contextmanager
+def waiting(bundles: Path, kind: type[Gate] = Gate) -> Iterator[tuple[Gate, Iterator[bytes]]]:
+    """A stream that waits for its first token: the gate that it waits at, and its reads."""
     gates: list[Gate] = []
 
     def gate(session: Any) -> Gate:
-        gates.append(Gate(session))
+        gates.append(kind(session))
         return gates[0]
 
     service = make_service(bundles / "talk-int4", gate, ping_interval=0.01)
     with ready(service) as server, server.http() as http:
         gates[0].shut()
         with http.stream("POST", "/v1/completions", json=TEXT) as reply:
-            lines = reply.iter_lines()
-            assert [next(lines) for _ in range(4)] == [": ping", "", ": ping", ""]
-            gates[0].open.set()
-            assert "data: [DONE]" in list(lines)
+            yield gates[0], reply.iter_raw()
+
+
+def test_an_event_that_takes_long_is_begun_and_grows_by_spaces(
+    bundles: Path, talking: Serving
+) -> None:
+    """No comments, which break clients, and nothing that a client could take for an event."""
+    with waiting(bundles) as (gate, reads):
+        begun = b""
+        while len(begun) < 12:
+            begun += next(reads)
+        assert begun == b"data: {" + b" " * (len(begun) - 7)
+        gate.open.set()
+        whole = events(begun + b"".join(reads))
+    plain = events(stream(talking, "/v1/completions", TEXT))
+    assert [event["choices"] for event in whole] == [event["choices"] for event in plain]
+
+
+def test_an_error_after_a_wait_is_an_event_too(bundles: Path) -> None:
+    class Failing(Gate):
+        def run(self, *arguments: Any) -> Any:
+            logits = super().run(*arguments)
+            if self.knocked.is_set():
+                raise OSError("the device is gone")
+            return logits
+
+    with waiting(bundles, Failing) as (gate, reads):
+        begun = next(reads)
+        gate.open.set()
+        [error] = events(begun + b"".join(reads))
+    assert error["error"]["code"] == "internal_error"
 
 
 def test_an_error_in_a_stream_is_an_event_and_then_it_is_done(bundles: Path) -> None:
