@@ -4,6 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUNTIME_BIN := .venv-runtime/bin
+CLIENTS_BIN := .venv-clients/bin
 DEMO := build/demo
 WORKERS ?= 2
 # The tests of a file stay together, since they share what is made for them; files in their order,
@@ -12,7 +13,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
-.PHONY: demo quick test check bench page-test runtime-alone sizes clean
+.PHONY: demo quick test check bench clients-test page-test runtime-alone sizes clean
 
 # Installs everything into .venv; runs again only when the project's metadata changes.
 .venv/installed: pyproject.toml
@@ -60,6 +61,19 @@ page-test: .venv/installed
 	$(BIN)/python -m tests.bundles build/test-bundles
 	CHROMIUM="$(CHROMIUM)" TEST_BUNDLES=build/test-bundles $(BIN)/pytest tests/runtime/server/page
 
+# Clients that bring much of their own: 115 packages, 700 MB, no torch.
+.venv-clients/installed: tests/clients/requirements.txt
+	$(PYTHON) -m venv --clear --without-pip .venv-clients
+	$(BIN)/pip --python $(CLIENTS_BIN)/python install --quiet --no-compile --requirement $<
+	touch $@
+
+# lm-evaluation-harness, LangChain, llama-index and the requests of vLLM's benchmark at the real
+# server: under a minute, without a network.
+clients-test: .venv/installed .venv-clients/installed
+	$(BIN)/python -m tests.bundles build/test-bundles
+	SERVER_BIN=$(BIN) TEST_BUNDLES=build/test-bundles HF_HUB_OFFLINE=1 \
+	  $(CLIENTS_BIN)/pytest -W ignore tests/clients
+
 # Megabytes of each kind of install, in an environment of its own.
 sizes: .venv/installed
 	@for extra in "" "[cpu]" "[serve]" "[cpu,serve]" "[compile]" "[cpu,compile]" "[report]"; do \
@@ -69,4 +83,4 @@ sizes: .venv/installed
 	done
 
 clean:
-	rm -rf build dist .venv .venv-runtime
+	rm -rf build dist .venv .venv-clients .venv-runtime

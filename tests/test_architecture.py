@@ -28,7 +28,8 @@ CONTRACT = (  # what export may see, or what that stands on
     "threads",
 )
 HEAVY = {"numpy", "onnxruntime", "sentencepiece", "torch", "onnx", "onnx_ir", "pydantic"}
-ACROSS = {"ascend", "box", "emulator", "mutations"}  # tests of the whole, and what they stand on
+# Tests of the whole, and what they stand on.
+ACROSS = {"ascend", "box", "clients", "emulator", "mutations"}
 
 
 def sources(*folders: str) -> list[Path]:
