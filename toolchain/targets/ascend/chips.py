@@ -16,6 +16,8 @@ class AscendChip:
     series: the part of package names and kernel folders that chooses the chip.
     float32_matmul: whether the cube cores multiply float32; else such a MatMul falls to the AI CPU.
     bfloat16: whether any core computes in it.
+    right_factor_in_blocks: whether a product takes its right factor in FRACTAL_NZ only, so that
+        one that is computed is converted first.
     weight_quant: types of weight that WeightQuantBatchMatmulV2 takes, none where it is absent.
     """
 
@@ -24,17 +26,20 @@ class AscendChip:
     memory: Memory
     float32_matmul: bool
     bfloat16: bool
+    right_factor_in_blocks: bool
     weight_quant: tuple[str, ...]
 
 
 def _chip_310p(soc_name: str) -> AscendChip:
-    # mmad takes float16 and int8 only: runtime/src/platform/platform_config/cann/Ascend310P3.ini
+    # mmad takes float16 and int8 only, and nothing moves ND to NZ on the way to L1: runtime,
+    # src/platform/platform_config/cann/Ascend310P3.ini; ops-nn, mat_mul_v3_def.cpp.
     return AscendChip(
         soc_name=soc_name,
         series="310p",
         memory="ddr",
         float32_matmul=False,
         bfloat16=False,
+        right_factor_in_blocks=True,
         weight_quant=("int8",),
     )
 
@@ -46,6 +51,7 @@ def _chip_910b(soc_name: str) -> AscendChip:
         memory="hbm",
         float32_matmul=True,
         bfloat16=True,
+        right_factor_in_blocks=False,
         weight_quant=("int8", "int4"),
     )
 
@@ -60,6 +66,7 @@ CHIPS: dict[str, AscendChip] = {
         memory="ddr",
         float32_matmul=False,
         bfloat16=True,
+        right_factor_in_blocks=False,
         weight_quant=(),
     ),
     "910b1": _chip_910b("Ascend910B1"),

@@ -1,19 +1,21 @@
 """Portable graphs -> graphs that ATC takes, lowered and checked; no weight is read."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
 from profiles import Profile
 from runtime.bundle.manifest import CacheLayout, Graph, GraphSpec, TensorSpec
 from runtime.bundle.reader import Bundle
+from toolchain.costs.calls import in_steps
+from toolchain.costs.rates import chip_rates
 from toolchain.errors import TargetError
 from toolchain.targets.ascend.chips import AscendChip
-from toolchain.targets.ascend.footprint import ASCEND_FOOTPRINT
 from toolchain.targets.ascend.open_seq_len import OpenSeqLen
 from toolchain.targets.ascend.passes import IN_GEARS, ascend_passes, cache_layout
 from toolchain.targets.ascend.rules.graph_rules import check_model
+from toolchain.targets.ascend.traffic import kernels, seconds
 from toolchain.targets.pass_list import Pass, named, run_passes, tidy
 from toolchain.targets.weights import StoredTensor, promise_weights, tensor_spec
 
@@ -47,14 +49,27 @@ def lower(
             graph breaks.
     """
     chosen = ascend_passes(profile, without)
-    return [_lower(bundle, graph, profile, chosen, chip) for graph in _costed(bundle, profile)]
+    lowered = [_lower(bundle, graph, profile, chosen, chip) for graph in bundle.manifest.graphs]
+    costs = _costs(lowered, profile, chip)
+    return [replace(one, members=_priced(one.members, costs)) for one in lowered]
 
 
-def _costed(bundle: Bundle, profile: Profile) -> list[Graph]:
-    """The bundle's graphs, each with what a call of it costs on the chip."""
-    costs = ASCEND_FOOTPRINT.call_costs(bundle.manifest.model, profile)
-    graphs = bundle.manifest.graphs
-    return [graph.model_copy(update={"cost": costs[graph.spec]}) for graph in graphs]
+def _costs(
+    lowered: Sequence[Lowered], profile: Profile, chip: AscendChip
+) -> dict[GraphSpec, float]:
+    """What a call of each graph costs beside the others, as they are lowered."""
+    rates = chip_rates(profile.chip)
+    return in_steps(
+        {
+            member.spec: seconds(kernels(one.model, chip), rates)
+            for one in lowered
+            for member in one.members
+        }
+    )
+
+
+def _priced(members: Sequence[Graph], costs: Mapping[GraphSpec, float]) -> tuple[Graph, ...]:
+    return tuple(graph.model_copy(update={"cost": costs[graph.spec]}) for graph in members)
 
 
 def _lower(
@@ -88,7 +103,7 @@ def lower_in_gears(
     Raises:
         TargetError: fewer than two graphs to join, or one whose nodes are not found.
     """
-    graphs = {graph.spec: graph for graph in _costed(bundle, profile)}
+    graphs = {graph.spec: graph for graph in bundle.manifest.graphs}
     served = [spec for spec in graphs if _serves_one(spec)]
     if len(served) < 2:
         raise TargetError(
@@ -96,8 +111,10 @@ def lower_in_gears(
             got=", ".join(spec.name for spec in graphs),
             next_step="add prefill and decode graphs of batch_size 1 to the profile",
         )
-    graph = graphs[max(served, key=lambda spec: spec.seq_len)]
-    longest = _lower(bundle, graph, profile, ascend_passes(profile, without, IN_GEARS), chip)
+    chosen = ascend_passes(profile, without, IN_GEARS)
+    lowered = {spec: _lower(bundle, graphs[spec], profile, chosen, chip) for spec in served}
+    costs = _costs([*lowered.values()], profile, chip)
+    longest = lowered[max(served, key=lambda spec: spec.seq_len)]
     rows_axis = 1 if longest.layout == "NHD" else 2
     model = longest.model
     with named("open_seq_len", "take CANN 8.5 or newer and a card that has room"):
@@ -107,7 +124,7 @@ def lower_in_gears(
     return Lowered(
         name=GEARS,
         model=model,
-        members=tuple(_member(template, graphs[spec], rows_axis) for spec in served),
+        members=_priced([_member(template, spec, rows_axis) for spec in served], costs),
         weights=longest.weights,
         layout=longest.layout,
     )
@@ -117,9 +134,8 @@ def _serves_one(spec: GraphSpec) -> bool:
     return spec.phase != "score" and spec.batch_size == 1 and spec.cache_len > 0
 
 
-def _member(template: Graph, of: Graph, rows_axis: int) -> Graph:
-    """The longest graph's inputs and outputs in the sizes of another one's length."""
-    spec = of.spec
+def _member(template: Graph, spec: GraphSpec, rows_axis: int) -> Graph:
+    """The longest graph's inputs and outputs in the sizes of another length."""
     rows, total = spec.seq_len, spec.cache_len + spec.seq_len
     shapes = {
         "input_ids": (1, rows),
@@ -141,7 +157,7 @@ def _member(template: Graph, of: Graph, rows_axis: int) -> Graph:
     return Graph(
         spec=spec,
         path=template.path,
-        cost=of.cost,
+        cost=template.cost,
         inputs=tuple(map(sized, template.inputs)),
         outputs=tuple(map(new_rows, template.outputs)),
     )
