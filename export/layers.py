@@ -13,7 +13,7 @@ from export.forms import PORTABLE, Form
 from export.past import Past
 from runtime.bundle.manifest import ModelConfig
 
-__all__ = ["MLP", "Attention", "RMSNorm", "RotaryEmbedding"]
+__all__ = ["MLP", "Attention", "RMSNorm", "RotaryEmbedding", "inverse_frequencies"]
 
 
 class RMSNorm(nn.Module):
@@ -29,17 +29,21 @@ class RMSNorm(nn.Module):
         return self.form.rms_norm(x_BSE, self.weight, self.eps)
 
 
-class RotaryEmbedding(nn.Module):
-    """Cosine and sine of the rotary angles (arXiv:2104.09864), float32.
+def inverse_frequencies(config: ModelConfig) -> Tensor:
+    """What positions are multiplied with (arXiv:2104.09864), float32 (D / 2,).
 
     Linear scaling divides the positions by `rope_scaling_factor` (arXiv:2306.15595).
     """
+    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
+    return 1.0 / (config.rope_theta**exponents) / config.rope_scaling_factor
+
+
+class RotaryEmbedding(nn.Module):
+    """Cosine and sine of the rotary angles, float32."""
 
     def __init__(self, config: ModelConfig, form: Form = PORTABLE) -> None:
         super().__init__()
-        exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
-        inverse = 1.0 / (config.rope_theta**exponents) / config.rope_scaling_factor
-        self.register_buffer("inverse_frequencies", inverse, persistent=False)
+        self.register_buffer("inverse_frequencies", inverse_frequencies(config), persistent=False)
         self.heads_axis = form.heads_axis
 
     def forward(self, position_ids_BS: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from export.decoder import Decoder
 from export.graphs import FREQUENCIES, chooses_rows, graph_inputs, graph_outputs
-from export.layers import RotaryEmbedding
+from export.layers import inverse_frequencies
 from export.passes import portable_passes, run_passes
 from export.passes.repeat_layers import TRACED_LAYERS
 from export.past import GivenRows
@@ -119,8 +119,7 @@ def _externalise_weights(model: ir.Model, config: ModelConfig) -> None:
         if config.tie_word_embeddings and name == "lm_head.weight":
             name = "embed_tokens.weight"  # torch names a shared parameter for its last owner
         if name == FREQUENCIES:
-            buffer = RotaryEmbedding(config).get_buffer("inverse_frequencies")
-            value.const_value = ir.Tensor(buffer.numpy(), name=name)
+            value.const_value = ir.Tensor(inverse_frequencies(config).numpy(), name=name)
             value.name = name
         elif name != value.name:
             assert value.shape is not None, "torch.onnx gives every initializer its shape"

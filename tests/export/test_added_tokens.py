@@ -27,7 +27,7 @@ from tests.paths import DATA
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError
-from toolchain.verify.stages import verify
+from toolchain.verify.stages import Stage, verify
 
 PIECES, DESK, THINK, END = 640, 641, 642, 643
 NAMES = {"<|a|>": 640, "【客服】": DESK, "<think>": THINK, "<|end|>": END}
@@ -122,7 +122,7 @@ def test_verify_refuses_a_bundle_with_other_added_tokens(
     write(other, name, content)
     profile = load_profile(str(DATA / "talk.toml"))
     with pytest.raises(TargetError, match=r"another tokenizer than .*: added_tokens\.json"):
-        verify([model.compiled], other, profile, [[1, 300, 400, 500]])
+        verify([Stage(model.compiled)], other, profile, [[1, 300, 400, 500]])
 
 
 def test_verify_refuses_a_bundle_with_another_tokenizer(
@@ -134,4 +134,4 @@ def test_verify_refuses_a_bundle_with_another_tokenizer(
     bundle = load_bundle(bundles / "small-fp32")
     profile = load_profile(str(DATA / "small.toml"))
     with pytest.raises(TargetError, match=r"another tokenizer than .*: tokenizer\.model; got sha"):
-        verify([bundle], other, profile, [[1, 300, 400, 500]])
+        verify([Stage(bundle)], other, profile, [[1, 300, 400, 500]])

@@ -4,7 +4,7 @@ Shape suffixes as in export/layers.py.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,15 +57,7 @@ CHANGES: dict[str, dict[str, object]] = {
 every_config = pytest.mark.parametrize(
     "config", [BASE.model_copy(update=change) for change in CHANGES.values()], ids=list(CHANGES)
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Waiting for a second thread costs more than these small products."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def same_decoder(model: LlamaForCausalLM, config: ModelConfig) -> Decoder:

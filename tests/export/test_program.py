@@ -1,6 +1,6 @@
 """Claims about export.program: the logits of transformers, through caches written in place."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import pytest
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from export.forms import INLINE, OPERATORS, Form
 from export.graphs import FREQUENCIES, program_graph, program_rows
-from export.layers import RotaryEmbedding
+from export.layers import inverse_frequencies
 from export.program import trace_program
 from runtime.bundle import tensor_names as names
 from runtime.bundle.manifest import Graph, GraphSpec, ModelConfig
@@ -32,15 +32,7 @@ CHANGES: dict[str, dict[str, object]] = {
 }
 GROUPED = BASE.model_copy(update=CHANGES["grouped"])
 every_form = pytest.mark.parametrize("form", [OPERATORS, INLINE], ids=["operators", "inline"])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Waiting for a second thread costs more than these small products."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @lru_cache
@@ -57,7 +49,7 @@ class Program:
         self.run: Callable[..., Tensor] = traced(config, spec, form).module()
         state = llama(config).state_dict()
         self.weights = {name.removeprefix("model."): tensor for name, tensor in state.items()}
-        self.weights[FREQUENCIES] = RotaryEmbedding(config).get_buffer("inverse_frequencies")
+        self.weights[FREQUENCIES] = inverse_frequencies(config)
 
     def caches(self) -> dict[str, Tensor]:
         cached = (t for t in self.graph.inputs if t.name.startswith("past_"))

@@ -25,6 +25,12 @@ def command(
         Path | None,
         typer.Option(help="JSON file, a list of token id lists. Default: built-in texts."),
     ] = None,
+    eager: Annotated[
+        bool,
+        typer.Option(
+            "--eager", help="Also run the torch programs of exported bundles, as they are."
+        ),
+    ] = False,
     as_json: AsJson = False,
     output: JsonFile = None,
 ) -> None:
@@ -41,7 +47,7 @@ def command(
     from toolchain.console import ConsoleProgress, print_table
     from toolchain.verify.report import report_json
     from toolchain.verify.sequences import default_sequences, read_ids
-    from toolchain.verify.stages import verify
+    from toolchain.verify.stages import Stage, verify
 
     if output is not None:
         require_file(output)
@@ -51,8 +57,14 @@ def command(
     context = min(bundle.manifest.cache_len for bundle in loaded)
     sequences = [taken[:context] for taken in sequences or default_sequences(loaded[0])]
     profile = exported_profile(loaded[0])
+    asked = [Stage(bundle) for bundle in loaded]
+    if eager:
+        from toolchain.verify.eager import open_eager
+
+        exported = (bundle for bundle in loaded if bundle.manifest.stage == "exported")
+        asked += [Stage(bundle, open_eager) for bundle in exported]
     with progress:
-        stages = verify(loaded, model, profile, sequences, progress=progress)
+        stages = verify(asked, model, profile, sequences, progress=progress)
     progress.done(f"compared {len(stages)} stages on {len(sequences)} sequences")
     as_document = as_json or output is not None
     if as_document:

@@ -23,8 +23,8 @@ LEAST_ROWS = 64
 class GraphReport:
     """One graph of one stage.
 
-    parts: None where the graph was not opened up: it was compiled for a chip, or there was no room
-        for a copy of its bundle.
+    parts: None where the graph was not opened up: it is no ONNX graph, or there was no room for a
+        copy of its bundle.
     """
 
     graph: str

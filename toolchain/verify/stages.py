@@ -1,7 +1,8 @@
 """torch float32 -> ONNX -> compiled: how close each stage is, and where it leaves the path.
 
-Each bundle is a stage. Every graph of it is compared, row by row, with the float32 reference on
-the same tokens; then every layer and the head by itself.
+Each bundle is a stage, and the torch programs of an exported one are another. Every graph is
+compared, row by row, with the float32 reference on the same tokens; then every layer and the head
+by itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,12 +32,21 @@ from toolchain.verify.parity import Agreement, AgreementSum, match_length
 from toolchain.verify.replay import replay
 from toolchain.verify.report import GraphReport, StageReport
 from toolchain.verify.sequences import check_ids
+from toolchain.verify.taps import TAPPED
 
-__all__ = ["verify"]
+__all__ = ["Stage", "verify"]
 
 Rows = NDArray[np.float32]
 Opener = Callable[[Bundle], Session]
 GREEDY_TOKENS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A bundle and what runs it."""
+
+    bundle: Bundle
+    opener: Opener = open_session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,29 +59,28 @@ class Expected:
 
 
 def verify(
-    bundles: Sequence[Bundle],
+    stages: Sequence[Stage],
     model: Path,
     profile: Profile,
     sequences: Sequence[Sequence[int]],
     *,
     progress: Progress = SILENT,
-    opener: Opener = open_session,
 ) -> list[StageReport]:
     """Compares bundles with the checkpoint that they were made from.
 
     Args:
-        bundles: the stages, exported before compiled.
+        stages: in order, exported before compiled.
         model: the checkpoint directory.
         profile: holds the limits per precision.
         sequences: token ids, each at most cache_len long.
         progress: told each step.
-        opener: opens a bundle's session.
 
     Raises:
         PromptError: an id is not in the vocabulary.
         TargetError: a bundle is not of this checkpoint.
         CheckpointError: the checkpoint's tokenizer is not its model's.
     """
+    bundles = [stage.bundle for stage in stages]
     limits = [_limits(bundle, profile) for bundle in bundles]  # refused before the long work
     for bundle in bundles:
         check_ids(bundle.manifest.model.vocab_size, sequences)
@@ -82,8 +91,8 @@ def verify(
         reference=reference, sequences=sequences, hidden=reference.hidden(sequences)
     )
     return [
-        _verify_stage(bundle, expected, limit, progress, opener)
-        for bundle, limit in zip(bundles, limits, strict=True)
+        _verify_stage(stage, expected, limit, progress)
+        for stage, limit in zip(stages, limits, strict=True)
     ]
 
 
@@ -96,10 +105,11 @@ def _limits(bundle: Bundle, profile: Profile) -> Limits:
 
 
 def _verify_stage(
-    bundle: Bundle, expected: Expected, limits: Limits, progress: Progress, opener: Opener
+    stage: Stage, expected: Expected, limits: Limits, progress: Progress
 ) -> StageReport:
-    manifest, agreements = bundle.manifest, dict[str, Agreement]()
-    with closing(opener(bundle)) as session:
+    bundle, agreements = stage.bundle, dict[str, Agreement]()
+    with closing(stage.opener(bundle)) as session:
+        manifest = session.manifest
         for graph in manifest.graphs:
             progress.step(f"{bundle.path.name}: {graph.spec.name}")
             agreements[graph.spec.name] = _compare(expected, session, graph)
@@ -109,9 +119,9 @@ def _verify_stage(
         except SessionError:  # logits that are not numbers: no token can be chosen
             greedy_match = 0.0
     parts: dict[str, Parts] = {}
-    if manifest.device is None:  # a graph compiled for a chip cannot be opened up
+    if manifest.backend in TAPPED:
         progress.step(f"{bundle.path.name}: each layer by itself")
-        parts = check_parts(bundle, expected.reference, expected.sequences, opener)
+        parts = check_parts(bundle, expected.reference, expected.sequences, stage.opener)
     return StageReport(
         bundle=str(bundle.path),
         target=manifest.target,

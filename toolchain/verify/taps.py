@@ -9,14 +9,15 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from runtime.bundle.manifest import Graph, TensorSpec
+from runtime.bundle.manifest import Backend, Graph, TensorSpec
 from runtime.bundle.reader import Bundle
 from runtime.bundle.tensor_names import hidden_name
 from runtime.sessions import Chunk, Session
 from runtime.sessions.base import batch_row
 
-__all__ = ["Pass", "WatchedSession", "tapped"]
+__all__ = ["TAPPED", "Pass", "WatchedSession", "tapped"]
 
+TAPPED: tuple[Backend, ...] = ("portable", "onnxruntime")  # whose graphs can be opened up
 Rows = NDArray[np.float32]
 
 

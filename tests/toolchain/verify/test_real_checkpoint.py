@@ -20,7 +20,7 @@ from toolchain.compiler import compile_bundle
 from toolchain.verify.layers import check_parts
 from toolchain.verify.report import StageReport
 from toolchain.verify.sequences import default_sequences
-from toolchain.verify.stages import verify
+from toolchain.verify.stages import Stage, verify
 
 CACHES: tuple[KVCache, ...] = ("float", "int8")
 PRECISIONS = [(weights, cache) for weights in ("fp32", "int8", "int4") for cache in CACHES]
@@ -34,7 +34,9 @@ def exported(mini_exported: Path) -> Bundle:
 
 def check(bundle: Bundle, shared_data: Path) -> StageReport:
     """As `toolchain verify` does it."""
-    [stage] = verify([bundle], shared_data / "alpaca2-mini", PROFILE, default_sequences(bundle))
+    [stage] = verify(
+        [Stage(bundle)], shared_data / "alpaca2-mini", PROFILE, default_sequences(bundle)
+    )
     return stage
 
 

@@ -44,7 +44,7 @@ from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError
 from toolchain.verify.report import LEAST_ROWS, GraphReport, StageReport, report_json
 from toolchain.verify.sequences import default_sequences
-from toolchain.verify.stages import Opener, verify
+from toolchain.verify.stages import Opener, Stage, verify
 
 HIDDEN = 128
 GRAPHS = ["prefill_s4", "prefill_s8", "score_s8", "decode_b1", "decode_b3"]
@@ -71,7 +71,8 @@ def run(
     loaded: list[Bundle], model: Path, sequences: list[list[int]], opener: Opener = open_session
 ) -> list[StageReport]:
     profile = load_profile(str(DATA / "small.toml"))
-    return verify(loaded, model, profile, sequences, progress=SILENT, opener=opener)
+    stages = [Stage(bundle, opener) for bundle in loaded]
+    return verify(stages, model, profile, sequences, progress=SILENT)
 
 
 def named(report: GraphReport) -> list[str]:
@@ -208,7 +209,7 @@ def test_a_failure_that_no_layer_explains_names_none(
     tight = profile.limits_for("fp32", "float").model_copy(update={"kl": 1e-30})
     profile = profile.model_copy(update={"limits": {"fp32": tight}})
     bundle = load_bundle(bundles / "small-fp32")
-    [stage] = verify([bundle], bundles / "checkpoint", profile, sequences)
+    [stage] = verify([Stage(bundle)], bundles / "checkpoint", profile, sequences)
     assert stage.verdict == "fail"
     assert all("no single layer is past its limit" in line for line in stage.summary[1:])
     assert not any(report.culprits for report in stage.graphs)

@@ -1,0 +1,106 @@
+"""Runs torch programs, which write new rows into the cache that they are given.
+
+A program is a package that AOTInductor compiled, or any other function of a graph's inputs. All of
+them run on one copy of the weights, mapped from the bundle's files. torch is imported here alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from runtime.bundle import tensor_names as names
+from runtime.bundle.manifest import Graph, Manifest
+from runtime.bundle.reader import Bundle
+from runtime.sessions.base import Chunk, Logits, batch_row, token_arrays
+
+__all__ = ["Program", "TorchSession", "mapped_weights"]
+
+Program = Callable[..., Tensor]  # a graph's inputs, in their order -> logits
+
+
+class TorchSession:
+    """Session over programs with `start` and `past_key.{i}` in, and logits out.
+
+    Args:
+        manifest: its graphs are programs, all with a cache of as many rows.
+        weights: the inputs of every graph that are neither tokens nor cache, by name.
+        load: gives the program of a graph, when it is first needed.
+    """
+
+    static_shapes = True
+
+    def __init__(
+        self, manifest: Manifest, weights: Mapping[str, Tensor], load: Callable[[Graph], Program]
+    ) -> None:
+        self.manifest = manifest
+        self.hidden: dict[str, NDArray[np.float32]] = {}
+        self._weights = weights
+        self._load = load
+        self._programs: dict[str, Program] = {}
+        self._lengths = [0] * manifest.num_slots  # rows of each slot that may be valid
+        self._caches = {
+            tensor.name: torch.zeros(
+                (manifest.num_slots, *tensor.shape[1:]), dtype=getattr(torch, tensor.dtype)
+            )
+            for tensor in manifest.graphs[0].inputs
+            if tensor.name.startswith("past_")
+        }  # (slots, T, G, D)
+
+    def prepare(self, graph: Graph) -> None:
+        """See Session.prepare."""
+        if graph.spec.name not in self._programs:
+            self._programs[graph.spec.name] = self._load(graph)
+
+    @torch.no_grad()
+    def run(self, graph: Graph, chunks: Sequence[Chunk]) -> Logits:
+        """See Session.run."""
+        self.prepare(graph)
+        batch_size = graph.spec.batch_size
+        # An idle row of the batch writes where its slot is free.
+        input_ids, starts, logit_rows = token_arrays(
+            batch_size, graph.spec.seq_len, chunks, self._lengths
+        )
+        for chunk in chunks:
+            self._lengths[chunk.slot] = chunk.start + len(chunk.token_ids)
+        first = chunks[0].slot if batch_size == 1 else 0
+        caches = {name: rows[first : first + batch_size] for name, rows in self._caches.items()}
+        given = {
+            names.INPUT_IDS: torch.from_numpy(input_ids),
+            names.START: torch.from_numpy(starts),
+            names.LOGIT_ROWS: torch.from_numpy(logit_rows),
+            **caches,
+            **self._weights,
+        }
+        program = self._programs[graph.spec.name]
+        logits: Logits = program(*(given[tensor.name] for tensor in graph.inputs)).numpy()
+        rows = [batch_row(batch_size, chunk) for chunk in chunks]
+        return logits if rows == list(range(batch_size)) else logits[rows]
+
+    def copy_rows(self, source: int, target: int, num_rows: int) -> None:
+        """See Session.copy_rows."""
+        for cache in self._caches.values():
+            cache[target, :num_rows] = cache[source, :num_rows]
+        self._lengths[target] = num_rows
+
+    def close(self) -> None:
+        """Drops the programs and the cache."""
+        self._programs = {}
+        self._caches = {}
+
+
+def mapped_weights(bundle: Bundle, graph: Graph) -> dict[str, Tensor]:
+    """The weights of a graph that lie in files of the bundle, mapped and not read."""
+    specs = {tensor.name: tensor for tensor in graph.inputs}
+    mapped = {}
+    for relative in graph.weights:
+        if relative in bundle.manifest.files:
+            spec = specs[relative.rpartition("/")[2]]
+            dtype, size = getattr(torch, spec.dtype), prod(spec.shape)
+            file = str(bundle.file(relative))
+            flat = torch.from_file(file, shared=False, size=size, dtype=dtype)
+            mapped[spec.name] = flat.reshape(spec.shape)
+    return mapped

@@ -1,0 +1,31 @@
+"""The torch programs of an exported bundle, run by torch as they are: one operator at a time."""
+
+from export.forms import OPERATORS
+from export.graphs import FREQUENCIES, program_graph, program_rows
+from export.layers import inverse_frequencies
+from export.program import trace_program
+from runtime.bundle.manifest import Graph
+from runtime.bundle.reader import Bundle
+from runtime.sessions import Session
+from runtime.sessions.torch_program import Program, TorchSession, mapped_weights
+
+__all__ = ["open_eager"]
+
+
+def open_eager(bundle: Bundle) -> Session:
+    """A session over the programs of the bundle's graphs that have a cache, in float16."""
+    config = bundle.manifest.model
+    specs = [graph.spec for graph in bundle.manifest.graphs if graph.spec.cache_len]
+    num_rows = program_rows(specs)
+    graphs = tuple(program_graph(config, spec, num_rows, "float16", "") for spec in specs)
+    manifest = bundle.manifest.model_copy(
+        update={"backend": "torch", "target": "torch eager", "graphs": graphs}
+    )
+    weights = mapped_weights(bundle, graphs[0])
+    weights[FREQUENCIES] = inverse_frequencies(config)
+
+    def load(graph: Graph) -> Program:
+        program: Program = trace_program(config, graph, OPERATORS).module()
+        return program
+
+    return TorchSession(manifest, weights, load)
