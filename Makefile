@@ -13,10 +13,11 @@ PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
-.PHONY: demo quick test check bench clients-test page-test runtime-alone sizes clean
+.PHONY: demo quick test check sanitize bench clients-test page-test runtime-alone sizes clean
 
-# Installs everything into .venv; runs again only when the project's metadata changes.
-.venv/installed: pyproject.toml
+# Installs everything into .venv and builds the kernels; runs again only when the project's metadata
+# or the kernels change.
+.venv/installed: pyproject.toml hatch_build.py runtime/kernels/build.py $(wildcard runtime/kernels/native/*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
@@ -39,6 +40,17 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The tests of the kernels with a library that stops at the first wrong address or undefined
+# operation. Takes GCC, whose address sanitizer can be loaded before Python.
+SANITIZED := build/libkernels_sanitized.so
+sanitize: .venv/installed
+	mkdir -p build
+	$(BIN)/python -m runtime.kernels.build --sanitize -o $(SANITIZED)
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 \
+	  PYTHONMALLOC=malloc KERNELS_LIBRARY=$(SANITIZED) $(BIN)/pytest \
+	  tests/runtime/kernels tests/toolchain/targets/cpu/test_tiles.py
 
 # Timings of the demo's bundle; see benchmarks/.
 bench: demo
@@ -83,4 +95,4 @@ sizes: .venv/installed
 	done
 
 clean:
-	rm -rf build dist .venv .venv-clients .venv-runtime
+	rm -rf build dist .venv .venv-clients .venv-runtime runtime/kernels/*.so

@@ -12,6 +12,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from runtime.errors import SessionError
+from runtime.kernels.build import LIBRARY, has_compiler
+from runtime.kernels.library import Kernels
 from tests.paths import SHARED
 
 hypothesis.settings.register_profile("suite", deadline=None)  # the cores may be busy
@@ -49,6 +52,17 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Make],
         return made
 
     return directory
+
+
+@pytest.fixture(scope="session")
+def kernels() -> Kernels:
+    """The library that was built with the project, or what `make sanitize` names."""
+    try:
+        return Kernels(Path(os.environ.get("KERNELS_LIBRARY", LIBRARY)))
+    except SessionError as error:
+        if has_compiler():
+            raise
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

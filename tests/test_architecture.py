@@ -53,7 +53,7 @@ def test_the_annotated_tree_shows_every_file_and_no_other() -> None:
         file.relative_to(ROOT).as_posix()
         for package in PACKAGES
         for file in (ROOT / package).rglob("*")
-        if file.suffix in (".py", ".toml", ".txt", ".html", ".css", ".js")
+        if file.suffix in (".py", ".toml", ".txt", ".html", ".css", ".js", ".h", ".cpp")
         and file.name != "__init__.py"
     }
     listed = {name for name in listed if name.split("/")[0] in PACKAGES}

@@ -1,0 +1,47 @@
+"""Builds the library of kernels when the project is installed or a wheel is made.
+
+Without a compiler it asks for ziglang, a compiler from PyPI. Where neither can be had the project
+installs all the same, and the kernels of ONNX Runtime compute: `ALPACA2_KERNELS=none pip install`.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from runtime.kernels.build import (
+    LIBRARY,
+    BuildError,
+    build,
+    has_compiler,
+    wheel_platform,
+)
+
+WANTED = os.environ.get("ALPACA2_KERNELS") != "none"
+
+
+class KernelsHook(BuildHookInterface[Any]):
+    """Adds the library to the wheel; an editable install finds it beside its sources."""
+
+    PLUGIN_NAME = "custom"
+
+    def dependencies(self) -> list[str]:
+        """What pip installs before the build."""
+        return ["ziglang>=0.15"] if WANTED and not has_compiler() else []
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Called before the wheel is written."""
+        if not WANTED:
+            return
+        try:
+            build()
+        except BuildError as error:
+            self.app.display_warning(f"Without kernels of our own: {error}")
+            return
+        build_data["artifacts"].append(LIBRARY.relative_to(self.root).as_posix())
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{wheel_platform()}"

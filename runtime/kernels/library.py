@@ -1,0 +1,125 @@
+"""The built library of kernels: whether it is there and fits, and what it can do on this CPU."""
+
+import ctypes
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import SessionError
+from runtime.kernels.build import LIBRARY
+
+__all__ = [
+    "BITS",
+    "BLOCK_SIZES",
+    "DOMAIN",
+    "KERNELS_VERSION",
+    "OPERATOR",
+    "TILE_ROWS",
+    "Kernels",
+]
+
+KERNELS_VERSION: Final = 1  # of the layout of weights and of the library's functions
+DOMAIN, OPERATOR = "alpaca2", "TiledMatMul"
+TILE_ROWS = 16  # rows of a weight that lie together
+BLOCK_SIZES = (32, 64, 128, 256)
+BITS = (4, 8)
+
+BUILD_IT = "run `python -m runtime.kernels.build`"
+
+
+class Kernels:
+    """The library, loaded.
+
+    Attributes:
+        path: the file that ONNX Runtime registers.
+        instruction_sets: those that this CPU has, fastest first.
+    """
+
+    def __init__(self, path: Path = LIBRARY) -> None:
+        """Loads it.
+
+        Raises:
+            SessionError: it is missing, cannot be loaded or is of another version.
+        """
+        self.path = path
+        self._library = _load(path)
+        self._library.kernels_instruction_set.restype = ctypes.c_char_p
+        self.instruction_sets = tuple(self._names())
+
+    def _names(self) -> list[str]:
+        names: list[str] = []
+        while name := self._library.kernels_instruction_set(len(names)):
+            names.append(name.decode())
+        return names
+
+    def select(self, instruction_set: str | None) -> None:
+        """Chooses for sessions that are opened from now on; None for the fastest."""
+        name = None if instruction_set is None else instruction_set.encode()
+        if self._library.kernels_select(name):
+            raise ValueError(f"{instruction_set}: this CPU has {', '.join(self.instruction_sets)}")
+
+    def multiply(
+        self,
+        x: NDArray[np.float32],
+        levels: NDArray[np.uint8],
+        scales: NDArray[np.float16],
+        num_rows: int,
+        *,
+        bits: int,
+        block_size: int,
+    ) -> NDArray[np.float32]:
+        """The product itself, in this thread.
+
+        Args:
+            x: (M, K).
+            levels: as runtime/kernels/native/product.h lays them out.
+            scales: (tiles, blocks, TILE_ROWS).
+            num_rows: N, rows of the weight.
+            bits: of a level.
+            block_size: columns that share a scale.
+
+        Returns:
+            (M, N).
+        """
+        y = np.empty((len(x), num_rows), np.float32)
+        sizes = [ctypes.c_int64(size) for size in (*x.shape, num_rows, block_size, bits)]
+        failed = self._library.kernels_multiply(
+            _address(x),
+            *sizes[:2],
+            _address(levels),
+            _address(scales),
+            *sizes[2:],
+            _address(y),
+        )
+        assert not failed, "sizes are those of the layout"
+        return y
+
+
+def _address(array: NDArray[Any]) -> ctypes.c_void_p:
+    assert array.flags.c_contiguous, "the library knows no strides"
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    if not path.exists():
+        raise SessionError(
+            "the kernels that the bundle needs are not built", got=f"no {path}", next_step=BUILD_IT
+        )
+    try:
+        library = ctypes.CDLL(os.fspath(path))
+        version = int(library.kernels_version())
+    except (OSError, AttributeError) as error:
+        raise SessionError(
+            "the library of kernels cannot be loaded", got=str(error), next_step=BUILD_IT
+        ) from error
+    if version != KERNELS_VERSION:
+        raise SessionError(
+            f"{path} is of another version",
+            got=f"version {version}",
+            allowed=f"version {KERNELS_VERSION}",
+            next_step=BUILD_IT,
+        )
+    return library

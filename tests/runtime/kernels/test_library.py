@@ -1,0 +1,47 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import SessionError
+from runtime.kernels.build import find_compiler, has_compiler
+from runtime.kernels.library import Kernels
+
+
+def test_a_missing_library_says_how_to_build_it(tmp_path: Path) -> None:
+    with pytest.raises(SessionError, match=r"not built.*python -m runtime\.kernels\.build"):
+        Kernels(tmp_path / "none.so")
+
+
+def test_a_file_that_is_no_library_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.so"
+    broken.write_bytes(b"no library")
+    with pytest.raises(SessionError, match=r"cannot be loaded.*broken\.so.*build"):
+        Kernels(broken)
+
+
+@pytest.mark.skipif(not has_compiler(), reason="makes libraries")
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        pytest.param("int kernels_version() { return 0; }", "got version 0", id="too old"),
+        pytest.param("int other() { return 0; }", "kernels_version", id="of something else"),
+    ],
+)
+def test_another_library_is_refused(tmp_path: Path, source: str, said: str) -> None:
+    file, library = tmp_path / "other.cpp", tmp_path / f"{len(source)}.so"  # each name once
+    file.write_text(f'extern "C" {source}')
+    subprocess.run(
+        [*find_compiler(), "-shared", "-fPIC", str(file), "-o", str(library)], check=True
+    )
+    with pytest.raises(SessionError, match=said):
+        Kernels(library)
+
+
+def test_an_instruction_set_that_the_cpu_has_not_is_refused(kernels: Kernels) -> None:
+    with pytest.raises(ValueError, match=r"avx9: this CPU has .*portable"):
+        kernels.select("avx9")
+
+
+def test_the_portable_instruction_set_is_everywhere_and_last(kernels: Kernels) -> None:
+    assert kernels.instruction_sets[-1] == "portable"
