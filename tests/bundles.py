@@ -12,7 +12,7 @@ from toolchain.choices import Choices
 
 
 def make_bundles(directory: Path) -> None:
-    """Writes checkpoint, {small,talk}-exported, small-fp32 and talk-{fp32,int8,int4,int4-kv8}."""
+    """Writes checkpoint, *-exported, small-fp32, crowd-int4 and talk-{fp32,int8,int4,int4-kv8}."""
     from export.exporter import export_bundle
     from export.miniature import make_miniature
     from profiles import load_profile
@@ -21,7 +21,8 @@ def make_bundles(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     if not (directory / "checkpoint").exists():
         make_miniature(directory / "checkpoint", progress=SILENT)
-    for name, precisions in {"small": ["fp32"], "talk": ["fp32", "int8", "int4"]}.items():
+    compiled = {"small": ["fp32"], "crowd": ["int4"], "talk": ["fp32", "int8", "int4"]}
+    for name, precisions in compiled.items():
         profile = load_profile(str(DATA / f"{name}.toml"))
         output = directory / f"{name}-exported"
         exported = export_bundle(directory / "checkpoint", profile, output, SILENT)

@@ -117,7 +117,9 @@ def test_many_choices_and_chats_are_those_that_come_alone(batching: Serving) -> 
     assert [choice["text"] for choice in many] == [choice["text"] for choice in alone]
 
 
-def test_no_piece_of_sixteen_streams_has_a_broken_character(talking: Serving) -> None:
+def test_no_piece_of_sixteen_streams_has_a_broken_character_or_is_of_another(
+    bundles: Path,
+) -> None:
     """Pieces of one token each: a llama is four of them, and none may show before its last."""
     dialogues = [LLAMA, CAPITAL, AGAIN_ALONE, STEPS] * 4
 
@@ -130,15 +132,16 @@ def test_no_piece_of_sixteen_streams_has_a_broken_character(talking: Serving) ->
                     found.append(json.loads(line[6:])["choices"][0]["delta"]["content"])
         return found
 
-    async def all_pieces() -> list[list[str]]:
-        async with httpx2.AsyncClient(
-            base_url=talking.url, timeout=PATIENCE, trust_env=False
-        ) as client:
+    async def all_pieces(url: str) -> list[list[str]]:
+        async with httpx2.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False) as client:
             return await asyncio.gather(*(pieces(client, question) for question, _ in dialogues))
 
-    found = asyncio.run(all_pieces())
+    with ready(make_service(bundles / "crowd-int4")) as crowd:
+        found = asyncio.run(all_pieces(crowd.url))
+        counters = crowd.service.model().scheduler.counters
     assert ["".join(each) for each in found] == [answer for _, answer in dialogues]
     assert not any("\ufffd" in piece for each in found for piece in each)
+    assert counters.decode_calls < sum(map(len, found)) / 2  # most calls were for several
 
 
 def test_a_character_that_stays_incomplete_is_the_same_in_both(batching: Serving) -> None:
