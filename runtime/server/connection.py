@@ -5,6 +5,7 @@ A request must have arrived within receive_timeout; what is sent must be taken w
 """
 
 import asyncio
+import select
 from typing import Any, ClassVar
 
 import h11
@@ -37,9 +38,8 @@ class Connection(H11Protocol):
         others = (each for each in self.connections if isinstance(each, Connection))
         waiting = {each: each.waits_since for each in others if each.waits_since is not None}
         first = min(waiting, key=waiting.__getitem__)
-        if (
-            waiting[first] > self.loop.time() - self.grace
-        ):  # its request may be here, and not read yet
+        # In a burst its request may be on its way, or here and not read yet.
+        if waiting[first] > self.loop.time() - self.grace or first.has_unread:
             if num_beyond <= self.max_connections:
                 return
             first = self
@@ -54,6 +54,13 @@ class Connection(H11Protocol):
         if self.timeout_keep_alive_task is not None:
             return self.timeout_keep_alive_task.when() - self.timeout_keep_alive
         return None
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether bytes of its client are here that the loop has had no time to read."""
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket"), select.POLLIN)
+        return bool(poll.poll(0))
 
     def data_received(self, data: bytes) -> None:
         """Waits on, or for the next request."""

@@ -161,6 +161,30 @@ def test_a_burst_of_connections_goes_to_twice_as_many(
             assert to_the_end(each).startswith(b"HTTP/1.1 200")
 
 
+def test_a_server_that_is_late_takes_no_request_that_it_did_not_read_for_a_silent_one(
+    bundles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Connection, "grace", -1.0)  # as if all had waited for long
+    service = make_service(bundles / "talk-int4", max_connections=2)
+    with ready(service) as server, ExitStack() as stack:
+        eventually(server, lambda: len(ports(server)) == 1)
+        is_late, go_on = Event(), Event()
+        stack.callback(go_on.set)
+
+        def hold() -> None:
+            is_late.set()
+            go_on.wait(PATIENCE)
+
+        server.server.servers[0].get_loop().call_soon_threadsafe(hold)
+        assert is_late.wait(PATIENCE)
+        sockets = [stack.enter_context(connect(server)) for _ in range(4)]
+        for each in sockets:
+            each.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        go_on.set()
+        for each in sockets:
+            assert to_the_end(each).startswith(b"HTTP/1.1 200")
+
+
 def test_a_client_that_does_not_read_is_let_go_and_its_place_is_free(bundles: Path) -> None:
     service = make_service(bundles / "talk-int4", send_timeout=0.3, keep_alive=1000)
     with ready(service, send_buffer=4096) as server:
