@@ -23,6 +23,7 @@ class AtcJob:
     """One run of ATC.
 
     gears: the inputs of each graph that the OM is for; one, or the shapes that it switches between.
+    deterministic: whether every run shall give the same bits, where a kernel has a faster way.
     host_cpu: of the box where it differs from this machine, else None.
     """
 
@@ -32,6 +33,7 @@ class AtcJob:
     soc_name: str
     gears: tuple[Gear, ...]
     cache: Path
+    deterministic: bool
     host_cpu: str | None
 
 
@@ -45,6 +47,7 @@ def compile_options(job: AtcJob) -> list[str]:
         "input_format": "ND",
         **_shapes(tuple(dict.fromkeys(job.gears))),  # two graphs may have one shape
         "precision_mode_v2": "origin",
+        **({"deterministic": "1"} if job.deterministic else {}),
         "external_weight": "1",
         "op_compiler_cache_mode": "enable",
         "op_compiler_cache_dir": str(job.cache),

@@ -49,6 +49,11 @@ OPTIONS: dict[str, AtcOption] = {
     "precision_mode_v2": AtcOption(
         values="origin", meaning="compute in the graph's types: float32 islands stay"
     ),
+    # aclnnWeightQuantBatchMatmulV2 does not repeat its results by default, on A2 and on 310P:
+    # ops-nn, matmul/weight_quant_batch_matmul_v2/docs.
+    "deterministic": AtcOption(
+        values="1", meaning="1: the same bits in every run; with int8 weights only"
+    ),
     "external_weight": AtcOption(
         values="1", meaning="1: every weight in a file named by the hash of its bytes"
     ),

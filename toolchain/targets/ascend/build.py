@@ -125,6 +125,7 @@ def atc_job(one: Lowered, profile: Profile, chip: AscendChip, source: Path, targ
         soc_name=chip.soc_name,
         gears=tuple(member.inputs for member in one.members),
         cache=Path(cache).resolve(),
+        deterministic=profile.weights == "int8",
         host_cpu=profile.host_cpu,
     )
 

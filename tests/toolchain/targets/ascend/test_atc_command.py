@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
+import onnx_ir as ir
 import pytest
 
 from export.graphs import graph_inputs
 from profiles import load_profile
-from runtime.bundle.manifest import TensorSpec
+from runtime.bundle.manifest import Graph, TensorSpec
 from tests.models import TINY
 from toolchain.targets.ascend.atc_command import AtcJob, atc_environment, compile_options
 from toolchain.targets.ascend.atc_options import OPTIONS, option_list
+from toolchain.targets.ascend.build import atc_job
 from toolchain.targets.ascend.chips import CHIPS
+from toolchain.targets.ascend.lower import Lowered
 
 COMMON = (
     "--input_format=ND",
@@ -70,6 +73,7 @@ def job(target: str, gears: tuple[tuple[TensorSpec, ...], ...], host_cpu: str | 
         soc_name=CHIPS[target].soc_name,
         gears=gears,
         cache=Path("/cache"),
+        deterministic=False,
         host_cpu=host_cpu,
     )
 
@@ -79,6 +83,22 @@ def test_the_command_is_the_golden_one(target: str, host_cpu: str | None) -> Non
     inputs = graph_inputs(TINY, load_profile(target).graphs[0])
     options = compile_options(job(target, (inputs,), host_cpu))
     assert tuple(options) == GOLDEN[target, host_cpu]
+
+
+@pytest.mark.parametrize("weights", ["fp16", "int8"])
+def test_int8_weights_ask_for_the_same_bits_in_every_run(weights: str) -> None:
+    """The kernel that multiplies by them gives other last bits each time unless it is asked."""
+    profile = load_profile("310p3").model_copy(update={"weights": weights})
+    inputs = graph_inputs(TINY, profile.graphs[0])
+    lowered = Lowered(
+        name="prefill_s512",
+        model=ir.Model(ir.Graph([], [], nodes=[]), ir_version=8),
+        members=(Graph(spec=profile.graphs[0], path="", cost=1, inputs=inputs, outputs=()),),
+        weights={},
+        layout="NHD",
+    )
+    made = atc_job(lowered, profile, CHIPS["310p3"], Path("/in"), Path("/out"))
+    assert ("--deterministic=1" in compile_options(made)) == (weights == "int8")
 
 
 def test_a_box_like_this_machine_is_not_cross_compiled_for() -> None:
@@ -103,7 +123,7 @@ def test_gears_list_every_dimension_that_differs_in_order() -> None:
 
 def test_every_option_that_is_used_is_in_the_table() -> None:
     used = {option.split("=")[0][2:] for golden in GOLDEN.values() for option in golden}
-    assert {*used, "dynamic_dims", "mode", "om", "json"} == set(OPTIONS)
+    assert {*used, "deterministic", "dynamic_dims", "mode", "om", "json"} == set(OPTIONS)
 
 
 @pytest.mark.parametrize(
