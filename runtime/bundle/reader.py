@@ -156,7 +156,7 @@ def _check_tree(path: Path, manifest: Manifest) -> None:
             if relative not in manifest.files:
                 raise BundleError(f"{path / MANIFEST} lists no such graph file", got=relative)
     folders = {str(folder) for file in manifest.files for folder in PurePosixPath(file).parents}
-    folders |= {GRAPHS_DIR, f"{GRAPHS_DIR}/{WEIGHTS_DIR}"}  # which the writer makes empty
+    folders.add(GRAPHS_DIR)
     known = {MANIFEST, MANIFEST_DIGEST, *folders, *manifest.files}
     for root, directories, files in os.walk(path):
         for name in directories + files:

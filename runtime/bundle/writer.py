@@ -7,7 +7,14 @@ from typing import Self
 from runtime.bundle.atomic_directory import AtomicDirectory
 from runtime.bundle.hashing_writer import HashingWriter
 from runtime.bundle.manifest import Manifest
-from runtime.bundle.reader import MANIFEST, MANIFEST_DIGEST, Bundle, digest_line
+from runtime.bundle.reader import (
+    GRAPHS_DIR,
+    MANIFEST,
+    MANIFEST_DIGEST,
+    WEIGHTS_DIR,
+    Bundle,
+    digest_line,
+)
 from runtime.errors import UserError
 from runtime.progress import SILENT, Progress
 
@@ -48,6 +55,9 @@ class BundleWriter:
 
     def finish(self, manifest: Manifest) -> Bundle:
         """Writes the manifest and puts the bundle in its place."""
+        weights = self.place.directory / GRAPHS_DIR / WEIGHTS_DIR
+        if not any(weights.iterdir()):  # beside OMs they lie where ATC puts them
+            weights.rmdir()
         data = (manifest.model_dump_json(indent=2) + "\n").encode()
         (self.place.directory / MANIFEST).write_bytes(data)
         (self.place.directory / MANIFEST_DIGEST).write_bytes(digest_line(data))

@@ -14,6 +14,8 @@ from tests.ascend.conftest import Toolkit
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle, dry_run
 from toolchain.errors import TargetError
+from toolchain.targets.ascend.cann import find_cann
+from toolchain.targets.ascend.chips import CHIPS
 from toolchain.targets.ascend.rules.graph_rules import RULES
 
 
@@ -130,6 +132,24 @@ def test_a_toolkit_without_kernels_of_the_chip_is_refused(
     with pytest.raises(TargetError, match="lacks the kernels of Ascend310B1; got those of ascend"):
         build(exported, tmp_path / "om", replace(CHOICES, target="310b1"))
     assert os.listdir(tmp_path) == []
+
+
+def test_before_8_5_a_toolkit_compiles_without_kernels_of_the_chip(toolkit: Toolkit) -> None:
+    """They were an option then: what is missing is compiled with the graph."""
+    toolkit(cann_version="8.3.RC1")
+    assert find_cann(CHIPS["310b1"]).version == "8.3.RC1"
+    toolkit(cann_version="8.5.0")
+    with pytest.raises(TargetError, match="lacks the kernels of Ascend310B1"):
+        find_cann(CHIPS["310b1"])
+
+
+def test_beside_oms_there_is_no_empty_folder_of_weights(
+    exported: Bundle, toolkit: Toolkit, tmp_path: Path
+) -> None:
+    toolkit()
+    build(exported, tmp_path / "om")
+    folders = {f.relative_to(tmp_path).as_posix() for f in tmp_path.rglob("*") if f.is_dir()}
+    assert folders == {"om", "om.logs", "om/graphs", "om/graphs/weight"}
 
 
 def test_success_without_an_om_is_a_failure(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from toolchain.doctor.item import Item, judged, version_item
 from toolchain.doctor.site import Site
-from toolchain.host.packages import CANN_SHARED, WANTED
+from toolchain.host.packages import CANN_SHARED, WANTED, kernels_required
 from toolchain.host.versions import at_least
 
 __all__ = [
@@ -27,6 +27,7 @@ FOLDERS = {
 VARIABLES = ("ASCEND_HOME_PATH", "ASCEND_OPP_PATH", "LD_LIBRARY_PATH")  # the others: atc, pyACL
 LIBRARY = "libascendcl.so"
 ELF_CPU = {b"\x3e\x00": "x86_64", b"\xb7\x00": "aarch64"}  # e_machine, bytes 18 and 19 of the file
+COMPILED_ONLINE = "works, but every kernel is compiled with the graph, which takes longer:\n"
 ONE_COPY = "works, but with one model of several lengths instead of shared weights:\n"
 
 
@@ -40,11 +41,15 @@ def check_toolkit(site: Site) -> Item:
 
 
 def check_kernels(site: Site) -> Item:
-    """That they are needed to run as well is a guess: kernels for the AI CPU lie beside them."""
+    """That they are needed to run as well is a guess: kernels for the AI CPU lie beside them.
+
+    Before 8.5.0 they are optional: what is missing is compiled with the graph (ge,
+    op_compile_adapter).
+    """
     folder, cann = f"ascend{site.target.series}", site.cann
     names = ", ".join(cann.series)
     fits = folder in cann.series and cann.kernels in (None, site.toolkit)
-    return judged(
+    item = judged(
         name="CANN kernels",
         purpose="both",
         found=" ".join(filter(None, (names, cann.kernels))),
@@ -52,6 +57,9 @@ def check_kernels(site: Site) -> Item:
         fits=fits,
         remedy=f"bash {site.file('kernels', site.toolkit)} --install",
     )
+    if folder not in cann.series and cann.toolkit and not kernels_required(cann.toolkit):
+        return replace(item, verdict="warning", remedy=COMPILED_ONLINE + item.remedy)
+    return item
 
 
 def check_environment(site: Site) -> Item:

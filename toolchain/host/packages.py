@@ -9,7 +9,15 @@ from typing import Literal
 
 from toolchain.host.versions import at_least
 
-__all__ = ["CANN_SHARED", "TORCH_NPU", "WANTED", "Package", "Wanted", "package_name"]
+__all__ = [
+    "CANN_SHARED",
+    "TORCH_NPU",
+    "WANTED",
+    "Package",
+    "Wanted",
+    "kernels_required",
+    "package_name",
+]
 
 Package = Literal["firmware", "driver", "toolkit", "kernels", "torch", "torch_npu", "atb"]
 
@@ -33,6 +41,7 @@ class Name:
 # The manual's versions are the minimum. The driver and firmware asked are those that the download
 # page pairs with CANN 8.5.0; that older drivers may be refused by it is a guess.
 CANN_SHARED = "8.5.0"  # the first with aclmdlSetExternalWeightAddress in its documentation
+KERNELS_REQUIRED = "8.5.0"  # ge, docs/zh/user_guides/atc_tools/CLI_options/--soc_version.md
 WANTED: dict[Package, Wanted] = {
     "firmware": Wanted(minimum="7.0.t9.0.b221", asked="7.8.0.6.201"),
     "driver": Wanted(minimum="23.0.rc3.b060", asked="25.5.1"),
@@ -83,15 +92,21 @@ HDK_ARCH = {("310p", "x86_64"): "x86-64"}  # a hyphen in the drivers of this ser
 SOC = {"310b": "-soc"}
 CPU = {"x86_64": "+cpu"}  # the manual's torch wheels say so for one CPU only
 
-# torch_npu by CANN: COMPATIBILITY.en.md of Ascend/pytorch; the last line is the manual's.
+# torch_npu by CANN: COMPATIBILITY.en.md of Ascend/pytorch; the last line is the manual's. 2.14.0
+# names CANN 9.1.0 in its wheel; that 2.13.0 has the same is a guess.
 TORCH_NPU: dict[str, tuple[str, ...]] = {
-    "9.1.0": ("2.9.0.post6", "2.10.0.post4", "2.11.0", "2.12.0"),
+    "9.1.0": ("2.9.0.post6", "2.10.0.post4", "2.11.0", "2.12.0", "2.13.0", "2.14.0"),
     "9.0.0": ("2.7.1.post4", "2.8.0.post4", "2.9.0.post2"),
     "8.5.0": ("2.6.0.post5", "2.7.1.post2", "2.8.0.post2", "2.9.0"),
     "8.3.RC1": ("2.1.0.post17", "2.6.0.post3", "2.7.1", "2.8.0"),
     "8.2.RC1": ("2.6.0",),
     "7.0.RC1": ("2.0.1",),
 }
+
+
+def kernels_required(toolkit: str) -> bool:
+    """Whether this version of CANN compiles for a chip only where its kernels are installed."""
+    return at_least(toolkit, KERNELS_REQUIRED)
 
 
 def package_name(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from toolchain.errors import TargetError
 from toolchain.host.cann import find_cann as find_install
-from toolchain.host.packages import CANN_SHARED, package_name
+from toolchain.host.packages import CANN_SHARED, kernels_required, package_name
 from toolchain.host.system import System
 from toolchain.host.versions import at_least
 from toolchain.targets.ascend.chips import AscendChip
@@ -32,7 +32,7 @@ def find_cann(chip: AscendChip) -> Toolkit:
     """The toolkit whose atc is on the PATH.
 
     Raises:
-        TargetError: no atc, no kernels of the chip, or no version beside it.
+        TargetError: no atc, no version beside it, or no kernels of the chip where it asks for them.
     """
     names = [
         package_name(package, CANN_SHARED, series=chip.series, arch=platform.machine())
@@ -49,7 +49,7 @@ def find_cann(chip: AscendChip) -> Toolkit:
             got=found.home or "no folder of it",
             next_step="source set_env.sh of a complete toolkit",
         )
-    if f"ascend{chip.series}" not in found.series:
+    if f"ascend{chip.series}" not in found.series and kernels_required(found.toolkit):
         raise TargetError(
             f"CANN {found.toolkit} lacks the kernels of {chip.soc_name}",
             got=f"those of {', '.join(found.series)}" if found.series else "no kernels",
