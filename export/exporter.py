@@ -18,15 +18,14 @@ from export.config import check_context, load_config
 from export.dummy import DUMMY_EOS, DummyCheckpoint, dummy_tokenizer
 from export.errors import CheckpointError
 from export.generation import read_generation
-from export.graphs import graph_inputs, graph_outputs
+from export.graphs import portable_graph
 from export.parameters import parameter_shape, parameters
 from export.tokenizer_files import TokenizerFiles, read_tokenizer
 from export.trace import trace
 from profiles import Profile
-from runtime.bundle.cpu_costs import cost_on_cpu
 from runtime.bundle.hashing_writer import WeightJob
-from runtime.bundle.manifest import Graph, GraphSpec, Manifest, ModelConfig, Provenance
-from runtime.bundle.reader import GENERATION_CONFIG, GRAPHS_DIR, TOKENIZER, Bundle
+from runtime.bundle.manifest import Manifest, ModelConfig, Provenance
+from runtime.bundle.reader import GENERATION_CONFIG, TOKENIZER, Bundle
 from runtime.bundle.writer import BundleWriter
 from runtime.progress import SILENT, Progress
 
@@ -74,7 +73,7 @@ def export_bundle(
         writer.files.start_weights([_job(source, name) for name in names])
 
         # 3. ... the graphs are traced on fake tensors.
-        graphs = [_graph(config, spec) for spec in profile.graphs]
+        graphs = [portable_graph(config, spec) for spec in profile.graphs]
         for i, graph in enumerate(graphs, 1):
             progress.step(f"graph {i}/{len(graphs)}: {graph.spec.name}")
             model_proto = ir.to_proto(trace(config, graph.spec))
@@ -135,16 +134,6 @@ def float16_bytes(parameter: str, chunk: Tensor) -> memoryview:
             allowed="up to 65504",
         )
     return half.view(np.uint8).data
-
-
-def _graph(config: ModelConfig, spec: GraphSpec) -> Graph:
-    return Graph(
-        spec=spec,
-        path=f"{GRAPHS_DIR}/{spec.name}.onnx",
-        cost=cost_on_cpu(spec),  # where it runs as it is
-        inputs=graph_inputs(config, spec),
-        outputs=graph_outputs(config, spec),
-    )
 
 
 def _provenance(model: Path, profile: Profile, load_format: LoadFormat) -> Provenance:

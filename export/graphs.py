@@ -13,11 +13,23 @@ __all__ = [
     "chooses_rows",
     "graph_inputs",
     "graph_outputs",
+    "portable_graph",
     "program_graph",
     "program_rows",
 ]
 
 FREQUENCIES = "rotary_emb.inverse_frequencies"
+
+
+def portable_graph(config: ModelConfig, spec: GraphSpec) -> Graph:
+    """A graph as export describes it."""
+    return Graph(
+        spec=spec,
+        path=f"{GRAPHS_DIR}/{spec.name}.onnx",
+        cost=cost_on_cpu(spec),  # where it runs as it is
+        inputs=graph_inputs(config, spec),
+        outputs=graph_outputs(config, spec),
+    )
 
 
 def graph_inputs(config: ModelConfig, spec: GraphSpec) -> tuple[TensorSpec, ...]:

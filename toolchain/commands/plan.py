@@ -16,10 +16,17 @@ from toolchain.options import (
 )
 
 if TYPE_CHECKING:
+    from profiles import Profile
+    from runtime.bundle.manifest import GraphSpec, ModelConfig
+    from toolchain.choices import Choices
+    from toolchain.costs.calls import Counted
     from toolchain.costs.quantity import Quantity
+    from toolchain.plan.graph_calls import GraphCall
+    from toolchain.plan.planner import Plan
 
 __all__ = ["command"]
 
+CALLS = ("graph", "kernels", "moves", "as lowered", "least", "limit", "steps")
 COPIES = {"shared": "one copy of the weights", "per_graph": "one copy per graph"}
 
 
@@ -31,6 +38,9 @@ def command(
     kv_cache: CacheOption = None,
     share_weights: Annotated[
         bool, typer.Option(help="Plan one copy of the weights for all graphs, or one for each.")
+    ] = True,
+    lowered: Annotated[
+        bool, typer.Option(help="Count what a chip's graphs move: some seconds, needs torch.")
     ] = True,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print the formula of every line.")
@@ -52,7 +62,9 @@ def command(
 
     deployment = load_profile(profile)
     choices = Choices(target=target, weights=weights, kv_cache=kv_cache)
-    plan = make_plan(load_config(model), deployment, choices, share_weights)
+    config = load_config(model)
+    counted = _counted(config, deployment, choices) if lowered else {}
+    plan = make_plan(config, deployment, choices, share_weights, counted)
     device = "this machine" if deployment.chip is None else deployment.description
     if as_json or output is not None:
         give_document(document("plan", asdict(plan)), output)
@@ -62,7 +74,8 @@ def command(
         for step, parts in plan.build.items():
             print_table(f"{step} (host of {memory})", columns, _rows(parts, explain))
         print_table("memory of the device", columns, _rows(plan.device, explain))
-        print_table("speed at best", columns, _rows(plan.speed, explain))
+        print_table(*_speed(plan, explain))
+        print_table("a call of every graph", CALLS, [_call(call) for call in plan.calls])
         for copies, needed in plan.needs.items():
             verdict = "fits" if needed <= plan.available else "does not fit"
             show(
@@ -75,6 +88,46 @@ def command(
             allowed=f"{plan.available / 1e9:.1f} GB",
             next_step=f"largest change that makes it fit: {plan.remedy}",
         )
+
+
+def _counted(
+    config: "ModelConfig", profile: "Profile", choices: "Choices"
+) -> "dict[GraphSpec, Counted]":
+    """The graphs as they are lowered; none where the packages are not installed."""
+    from runtime.console import note
+    from toolchain.console import ConsoleProgress
+    from toolchain.plan.planner import count_graphs
+
+    try:
+        with ConsoleProgress() as progress:
+            return count_graphs(config, profile, choices, progress)
+    except ModuleNotFoundError as error:
+        note(f"the graphs are not counted, since {error.name} is missing: pip install '.[export]'")
+        return {}
+
+
+def _speed(plan: "Plan", explain: bool) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:
+    """Title, columns and rows: as lowered beside the limit, where the graphs are counted."""
+    if not plan.lowered:
+        columns = ("", "value", "", *(["formula"] if explain else []))
+        return "speed at best", columns, _rows(plan.speed, explain)
+    rows: list[tuple[str, ...]] = []
+    for limit, lowered in zip(plan.speed, plan.lowered, strict=True):
+        row = (limit.name, _seconds(lowered.value), _seconds(limit.value), "estimate")
+        said = f"as lowered: {lowered.formula}; limit: {limit.formula}"
+        rows.append((*row, said) if explain else row)
+    columns = ("", "as lowered", "the chip's limit", "", *(["formula"] if explain else []))
+    return "speed", columns, rows
+
+
+def _call(call: "GraphCall") -> tuple[str, ...]:
+    lowered = call.lowered
+    counted = ("", "", "")
+    if lowered is not None:
+        moved = f"{lowered.num_bytes / 1e9:.2f} GB"
+        counted = (str(lowered.kernels), moved, _seconds(lowered.seconds))
+    limit = (f"{call.least_bytes / 1e9:.2f} GB", _seconds(call.limit_s))
+    return (call.graph, *counted, *limit, f"{call.steps:.1f}")
 
 
 def _rows(parts: "list[Quantity]", explain: bool) -> list[tuple[str, ...]]:

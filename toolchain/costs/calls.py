@@ -1,11 +1,22 @@
 """The bytes and operations that a call of a graph cannot do without, and times side by side."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from runtime.bundle.manifest import GraphSpec, ModelConfig
 from toolchain.costs.sizes import cache_elements, linear_shapes
 
-__all__ = ["in_steps", "least_work", "work_of_graph"]
+__all__ = ["Counted", "in_steps", "least_work", "work_of_graph"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What a call of a lowered graph takes: kernels, bytes moved, operations and seconds."""
+
+    kernels: int
+    num_bytes: int
+    operations: int
+    seconds: float
 
 
 def least_work(

@@ -1,20 +1,27 @@
 """What a model will take on a deployment, from config.json and the profile alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from profiles import Profile
-from runtime.bundle.manifest import ModelConfig
+from runtime.bundle.manifest import GraphSpec, ModelConfig
+from runtime.progress import SILENT, Progress
 from toolchain.choices import AS_PROFILED, Choices
+from toolchain.costs.calls import Counted
 from toolchain.costs.export_costs import export_costs
 from toolchain.costs.quantity import Quantity, total
 from toolchain.costs.rates import chip_rates, host_rates
 from toolchain.host.machine import total_memory
+from toolchain.plan.graph_calls import GraphCall, graph_calls
+from toolchain.plan.lowered import LoweredTimes
 from toolchain.plan.remedy import remedy
 from toolchain.plan.request import device_parts, make_request
 from toolchain.plan.roofline import Roofline
+from toolchain.targets.base import Count
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Plan", "count_graphs", "make_plan"]
 
+NOT_COUNTED: Mapping[GraphSpec, Counted] = {}
 PROMPTS, CONTEXTS = (128, 512, 1024), (512, 1024, 2048)
 
 
@@ -26,6 +33,9 @@ class Plan:
     device: parts of the device's memory, all of them resident at once.
     needs: bytes of the device with one copy of the weights, "shared", and with one "per_graph".
     available: bytes that the device has for them.
+    speed: times at the device's limit: what cannot be done without, at the rates that it reaches.
+    lowered: the same times as the graphs are lowered; none where they are not counted.
+    calls: of every graph.
     remedy: the largest change that makes it fit, where it does not.
     """
 
@@ -37,6 +47,8 @@ class Plan:
     needs: dict[str, float]
     available: float
     speed: list[Quantity]
+    lowered: list[Quantity]
+    calls: list[GraphCall]
     fits: bool
     remedy: str | None
 
@@ -46,6 +58,7 @@ def make_plan(
     profile: Profile,
     choices: Choices = AS_PROFILED,
     share_weights: bool = True,
+    counted: Mapping[GraphSpec, Counted] = NOT_COUNTED,
 ) -> Plan:
     """Plans a model on a deployment.
 
@@ -54,6 +67,7 @@ def make_plan(
         profile: the deployment.
         choices: over the profile.
         share_weights: False plans one copy of the weights for every graph.
+        counted: what count_graphs gave for the same.
 
     Raises:
         TargetError: no such target, or a precision or sharing that it lacks.
@@ -73,7 +87,6 @@ def make_plan(
         rates=host_rates() if chip is None else chip_rates(chip),
         costs=footprint.call_costs(config, profile),
     )
-    context = profile.cache_len
     return Plan(
         profile=profile.name,
         weights=profile.weights,
@@ -85,26 +98,45 @@ def make_plan(
         device=device_parts(request),
         needs=needs,
         available=available,
-        speed=[
-            *(roofline.first_token(length) for length in _up_to(PROMPTS, context)),
-            *(roofline.per_token(length) for length in _up_to(CONTEXTS, context)),
-            *_other_calls(roofline),
-        ],
+        speed=_speed(roofline, profile, footprint.static_shapes),
+        lowered=_speed(LoweredTimes(counted=counted), profile, True) if counted else [],
+        calls=graph_calls(roofline, counted),
         fits=fits,
         remedy=None if fits else remedy(request, available),
     )
 
 
-def _other_calls(roofline: Roofline) -> list[Quantity]:
-    """Calls over parts of a prompt, of several sequences, and where shapes are fixed, of drafts."""
-    graphs = roofline.profile.graphs
-    chunks = [spec for spec in graphs if spec.phase == "prefill" and spec.cache_len]
+def count_graphs(
+    config: ModelConfig,
+    profile: Profile,
+    choices: Choices = AS_PROFILED,
+    progress: Progress = SILENT,
+) -> dict[GraphSpec, Counted]:
+    """What every graph of a deployment moves as it is lowered; none for a CPU.
+
+    Traces every graph, without weights: some seconds each.
+
+    Raises:
+        ConfigError, TargetError: as make_plan.
+        ModuleNotFoundError: the packages of export are not installed.
+    """
+    request = make_request(config, profile, choices, share_weights=True)
+    if request.target.count is None:
+        return {}
+    count: Count = request.target.count.load()
+    return count(config, request.profile, progress)
+
+
+def _speed(times: Roofline | LoweredTimes, profile: Profile, checks_drafts: bool) -> list[Quantity]:
+    """Prompts, tokens, steps of several sequences, and where shapes are fixed, checks of drafts."""
+    graphs, context = profile.graphs, profile.cache_len
     batches = [spec.batch_size for spec in graphs if spec.phase == "decode" and spec.batch_size > 1]
     checks = [spec.seq_len for spec in graphs if spec.phase == "score" and spec.batch_size == 1]
     return [
-        *map(roofline.chunk, chunks),
-        *map(roofline.step, batches),
-        *(map(roofline.check, checks) if roofline.footprint.static_shapes else ()),
+        *map(times.first_token, _up_to(PROMPTS, context)),
+        *map(times.per_token, _up_to(CONTEXTS, context)),
+        *map(times.step, batches),
+        *(map(times.check, checks) if checks_drafts else ()),
     ]
 
 

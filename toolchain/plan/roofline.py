@@ -101,11 +101,3 @@ class Roofline:
         """Time of a call that gives the logits of all its rows, at the longest context."""
         calls = [self.call(rows, self.profile.cache_len, logit_rows=rows)]
         return self._quantity(f"per check of {rows} rows", calls)
-
-    def chunk(self, spec: GraphSpec) -> Quantity:
-        """Time of a call over part of a prompt, and the tokens that would take as long."""
-        calls = [self.call(spec.seq_len, spec.cache_len)]
-        name = (
-            f"per call of {spec.seq_len} rows of a prompt, counted as {self.costs[spec]:.1f} steps"
-        )
-        return self._quantity(name, calls)

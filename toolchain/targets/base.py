@@ -10,9 +10,11 @@ from profiles import HostCPU, KVCache, Precision, Profile
 from runtime.bundle.manifest import Backend, Device, Graph, GraphSpec, ModelConfig
 from runtime.bundle.reader import Bundle
 from runtime.bundle.writer import BundleWriter
+from runtime.progress import Progress
+from toolchain.costs.calls import Counted
 from toolchain.costs.quantity import BuildCosts, Quantity
 
-__all__ = ["Compile", "Compiled", "DryRun", "Footprint", "Lazy", "Target"]
+__all__ = ["Compile", "Compiled", "Count", "DryRun", "Footprint", "Lazy", "Target"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,8 @@ class Compiled:
 
 # The profile says the target and the precisions; the names are of passes to disable.
 Compile = Callable[[Bundle, Profile, Sequence[str], BundleWriter], Compiled]
+# What the graphs move as they are lowered. The profile has facts of the chip. Needs torch.
+Count = Callable[[ModelConfig, Profile, Progress], dict[GraphSpec, Counted]]
 DryRun = Callable[[Bundle, Profile, Sequence[str], Path], list[str]]
 
 
@@ -72,6 +76,7 @@ class Target:
     check: raises TargetError for a model or a graph that it cannot lower.
     compiler: a `Compile`.
     passes: its ordered list of `Pass`.
+    count: a `Count`; None where a kernel's traffic is not known.
     dry_run: a `DryRun`, lines that tell what compile would start; None where it starts no other
         program.
     soc_name: of the chip that it is for; None for any machine.
@@ -87,6 +92,7 @@ class Target:
     compiler: Lazy
     passes: Lazy
     footprint: Footprint
+    count: Lazy | None = None
     dry_run: Lazy | None = None
     host_cpus: tuple[HostCPU, ...] = ()
     soc_name: str | None = None

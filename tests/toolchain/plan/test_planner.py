@@ -271,11 +271,12 @@ def seven_b(tmp_path: Path) -> Path:
 
 
 def test_the_command_exits_1_when_the_model_does_not_fit(seven_b: Path) -> None:
-    fits = command("plan", str(seven_b), "--profile", "310p3", "--explain")
+    fits = command("plan", str(seven_b), "--profile", "310p3", "--explain", "--no-lowered")
     assert fits.returncode == 0
     assert "one copy of the weights: 19.1 of 20.6 GB, fits" in fits.stdout
     assert "one copy per graph: 74.5 of 20.6 GB, does not fit" in fits.stdout
-    refused = command("plan", str(seven_b), "--profile", "310p3", "--no-share-weights", "--json")
+    unshared = ("--no-share-weights", "--no-lowered")
+    refused = command("plan", str(seven_b), "--profile", "310p3", *unshared, "--json")
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: the model does not fit Ascend 310P3")
     assert "largest change that makes it fit: --share-weights" in refused.stderr

@@ -24,6 +24,7 @@ def _target(chip: AscendChip) -> Target:
         compiler=Lazy("toolchain.targets.ascend.build", "compile_for_ascend"),
         passes=Lazy("toolchain.targets.ascend.passes", "PASSES"),
         footprint=ASCEND_FOOTPRINT,
+        count=Lazy("toolchain.targets.ascend.count", "count_for_ascend"),
         dry_run=Lazy("toolchain.targets.ascend.dry_run", "dry_run_for_ascend"),
         host_cpus=("x86_64", "aarch64"),
         soc_name=chip.soc_name,

@@ -1,0 +1,98 @@
+"""Claims about plans that count the lowered graphs: never below the limit, and as they are cut."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from profiles import load_profile
+from tests.models import SEVEN_B
+from tests.paths import ROOT
+from toolchain.plan.planner import NOT_COUNTED, Plan, count_graphs, make_plan
+
+pytestmark = pytest.mark.slow
+
+PROFILE = load_profile("310p3")
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    counted = count_graphs(SEVEN_B, PROFILE)
+    assert list(counted) == list(PROFILE.graphs)
+    return make_plan(SEVEN_B, PROFILE, counted=counted)
+
+
+def test_every_line_as_lowered_is_that_of_the_limit_and_no_shorter(plan: Plan) -> None:
+    for lowered, limit in zip(plan.lowered, plan.speed, strict=True):
+        assert lowered.name == limit.name
+        assert lowered.value >= limit.value
+        assert "kernels" in lowered.formula
+
+
+def test_the_lines_are_sums_of_the_calls_that_they_make(plan: Plan) -> None:
+    times = {call.graph: call.lowered.seconds for call in plan.calls if call.lowered}
+    lines = {line.name: line.value for line in plan.lowered}
+    assert lines["first token, 128 tokens of prompt"] == times["prefill_s512"]
+    assert lines["first token, 1024 tokens of prompt"] == 2 * times["prefill_s512"]
+    assert lines["per token, 512 tokens of context"] == times["decode_b1"]
+    assert lines["per check of 8 rows"] == times["score_s8"]
+    for call in plan.calls:
+        assert call.steps == pytest.approx(times[call.graph] / times["decode_b1"])
+
+
+def test_a_call_moves_no_less_than_it_must_and_starts_a_kernel_for_every_product(
+    plan: Plan,
+) -> None:
+    for call in plan.calls:
+        assert call.lowered is not None
+        assert call.lowered.num_bytes > call.least_bytes
+        assert call.lowered.operations >= call.least_operations
+        assert call.lowered.kernels > 7 * SEVEN_B.num_hidden_layers
+
+
+def test_a_cpu_has_nothing_to_count() -> None:
+    assert count_graphs(SEVEN_B, load_profile("cpu")) == NOT_COUNTED
+    plan = make_plan(SEVEN_B, load_profile("cpu"))
+    assert plan.lowered == []
+    assert {call.lowered for call in plan.calls} == {None}
+    [prefill] = [call for call in plan.calls if call.graph == "prefill_s128"]
+    assert prefill.steps == pytest.approx((128 + 16) / 17)
+
+
+def run(directory: Path, program: str, profile: Path) -> subprocess.CompletedProcess[str]:
+    """`toolchain plan` on two layers of the 7B."""
+    config = SEVEN_B.model_copy(update={"num_hidden_layers": 2})
+    fields = config.model_dump(exclude={"rope_scaling_factor", "head_dim"})
+    kind = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    (directory / "config.json").write_text(json.dumps(fields | kind))
+    command = [sys.executable, "-c", program, "plan", str(directory), "--profile", str(profile)]
+    return subprocess.run(command, capture_output=True, text=True, check=True)
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Path:
+    """That of a 310P3 with two graphs."""
+    lines = (ROOT / "profiles/310p3.toml").read_text().splitlines()
+    others = ('"score"', "batch_size = 2", "batch_size = 4")
+    kept = [line for line in lines if not any(other in line for other in others)]
+    (tmp_path / "small.toml").write_text("\n".join(kept))
+    return tmp_path / "small.toml"
+
+
+def test_the_command_shows_both_columns_and_every_call(tmp_path: Path, profile: Path) -> None:
+    printed = run(tmp_path, "from toolchain.cli import main; main()", profile)
+    assert "counting graph 2/2: decode_b1" in printed.stderr
+    assert "as lowered  the chip's limit" in printed.stdout
+    [call] = [line.split() for line in printed.stdout.splitlines() if "decode_b1" in line]
+    assert call[-1] == "1.0"
+    assert float(call[2]) > float(call[6])  # GB moved, and the least
+
+
+def test_without_torch_the_limits_are_planned_all_the_same(tmp_path: Path, profile: Path) -> None:
+    block = "import sys; sys.modules['torch'] = None; "
+    printed = run(tmp_path, f"{block}from toolchain.cli import main; main()", profile)
+    assert "the graphs are not counted, since torch is missing" in printed.stderr
+    assert "speed at best" in printed.stdout
+    assert "as lowered  the chip's limit" not in printed.stdout
