@@ -2,7 +2,7 @@
 
 from runtime.errors import UserError
 
-__all__ = ["CheckpointError", "ConfigError", "TraceError"]
+__all__ = ["CheckpointError", "CompilerError", "ConfigError", "TraceError"]
 
 
 class ConfigError(UserError):
@@ -21,3 +21,9 @@ class TraceError(UserError):
     """This version of torch writes another graph than the passes know."""
 
     code = "unknown_graph"
+
+
+class CompilerError(UserError):
+    """A program of another maker that compiles for us is missing or fails."""
+
+    code = "compiler_failed"

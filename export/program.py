@@ -5,6 +5,7 @@ written into the caches that it is given. It holds no weight: all of them are in
 their files, so that whoever runs it maps each file once for all programs.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -13,12 +14,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
 from export.decoder import Decoder
-from export.forms import Form
+from export.forms import OPERATORS, Form
 from export.past import WrittenRows
 from runtime.bundle import tensor_names as names
 from runtime.bundle.manifest import Graph, ModelConfig
 
-__all__ = ["trace_program"]
+__all__ = ["eager_program", "trace_program"]
 
 Inputs = dict[str, Tensor]
 
@@ -46,6 +47,15 @@ def trace_program(config: ModelConfig, graph: Graph, form: Form) -> torch.export
             torch.zeros(tensor.shape, dtype=getattr(torch, tensor.dtype)) for tensor in graph.inputs
         )
     return torch.export.export(_Module(run), inputs, strict=False)
+
+
+def eager_program(config: ModelConfig, graph: Graph) -> Callable[..., Tensor]:
+    """The program of a graph in operators of ours, which torch runs one by one."""
+    program = trace_program(config, graph, OPERATORS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # raised inside torch's own copy of itself
+        run: Callable[..., Tensor] = program.module()
+        return run
 
 
 class _Module(nn.Module):

@@ -8,7 +8,7 @@ UserError                what, got, allowed, next step (exit code 1); a code and
 |- PromptError           the prompt is empty, too long or not valid text
 |- SessionError          the backend cannot run the bundle, or gave unusable numbers
 |- runtime.server.errors HttpError
-|- export.errors.*       ConfigError, CheckpointError, TraceError
+|- export.errors.*       ConfigError, CheckpointError, CompilerError, TraceError
 |- profiles.ProfileError
 `- toolchain.errors.*    CompareError, PlanError, RemoteError, TargetError
 """
@@ -28,6 +28,7 @@ __all__ = [
 # Every code and what it means. A code is never renamed: programs compare it.
 CODES = {
     # what a class says where the place that raises it says nothing else
+    "compiler_failed": "the C++ compiler is missing or fails",
     "does_not_fit": "the memory of the device is too small for the model",
     "invalid_bundle": "the bundle is missing, altered or of another format",
     "invalid_checkpoint": "a tensor or a file of the checkpoint is missing or wrong",

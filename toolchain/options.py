@@ -18,7 +18,9 @@ __all__ = [
     "WeightsOption",
 ]
 
-TargetName = Literal["cpu", "310p1", "310p3", "310b1", "910b1", "910b2", "910b3", "910b4"]
+TargetName = Literal[
+    "cpu", "torch-cpu", "310p1", "310p3", "310b1", "910b1", "910b2", "910b3", "910b4"
+]
 
 
 def _profiles(incomplete: str) -> list[str]:
@@ -33,7 +35,7 @@ ProfileOption = Annotated[
     typer.Option(help="Name of a profile, or path of a .toml file.", autocompletion=_profiles),
 ]
 TargetOption = Annotated[
-    TargetName | None, typer.Option(help="cpu, or the chip. Default: the profile's.")
+    TargetName | None, typer.Option(help="cpu, torch-cpu, or the chip. Default: the profile's.")
 ]
 WeightsOption = Annotated[
     Literal["fp32", "fp16", "int8", "int4"] | None,

@@ -19,7 +19,7 @@ class Opener:
     """What opens the bundles of a backend; imported when chosen, since each needs its packages.
 
     extra: of alpaca2-toolchain that brings the packages; empty where none does.
-    traces: whether it can leave the times of all kernels.
+    profiler: what times its kernels instead, where it cannot leave a trace itself.
     many_devices: whether a device other than 0 can be asked for.
     many_threads: whether the number of threads can be asked for.
     """
@@ -27,7 +27,7 @@ class Opener:
     module: str
     name: str
     extra: str = ""
-    traces: bool = True
+    profiler: str = ""
     many_devices: bool = False
     many_threads: bool = True
 
@@ -40,9 +40,15 @@ SESSIONS: dict[Backend, Opener] = {
     "acl": Opener(
         module="runtime.sessions.acl.session",
         name="AclSession",
-        traces=False,
+        profiler="CANN's msprof",
         many_devices=True,
         many_threads=False,
+    ),
+    "torch": Opener(
+        module="runtime.sessions.torch_program",
+        name="open_packages",
+        extra="[torch]",
+        profiler="perf",
     ),
 }
 
@@ -72,10 +78,10 @@ def open_session(bundle: Bundle, options: SessionOptions = DEFAULT_OPTIONS) -> S
 
 
 def _check_options(backend: Backend, opener: Opener, options: SessionOptions) -> None:
-    if options.trace is not None and not opener.traces:
+    if options.trace is not None and opener.profiler:
         raise SessionError(
             f"backend {backend} leaves no trace",
-            next_step="run it under CANN's msprof instead",
+            next_step=f"run it under {opener.profiler} instead",
             code="unsupported_parameter",
         )
     if options.device != 0 and not opener.many_devices:

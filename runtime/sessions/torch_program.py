@@ -9,15 +9,18 @@ from math import prod
 
 import numpy as np
 import torch
+import torch._inductor
 from numpy.typing import NDArray
 from torch import Tensor
 
 from runtime.bundle import tensor_names as names
 from runtime.bundle.manifest import Graph, Manifest
 from runtime.bundle.reader import Bundle
-from runtime.sessions.base import Chunk, Logits, batch_row, token_arrays
+from runtime.errors import SessionError
+from runtime.sessions.base import Chunk, Logits, SessionOptions, batch_row, token_arrays
+from runtime.threads import usable_threads
 
-__all__ = ["Program", "TorchSession", "mapped_weights"]
+__all__ = ["Program", "TorchSession", "mapped_weights", "open_packages"]
 
 Program = Callable[..., Tensor]  # a graph's inputs, in their order -> logits
 
@@ -90,6 +93,41 @@ class TorchSession:
         """Drops the programs and the cache."""
         self._programs = {}
         self._caches = {}
+
+
+def open_packages(bundle: Bundle, options: SessionOptions) -> TorchSession:
+    """A session over the packages of a compiled bundle.
+
+    Raises:
+        SessionError: when a graph is first needed: another torch or another kind of CPU.
+    """
+    torch.set_num_threads(options.threads or usable_threads())
+    weights = mapped_weights(bundle, bundle.manifest.graphs[0])
+    return TorchSession(bundle.manifest, weights, lambda graph: _load_package(bundle, graph))
+
+
+def _load_package(bundle: Bundle, graph: Graph) -> Program:
+    """Machine code, so whatever could crash it is compared before it runs."""
+    try:
+        package = torch._inductor.aoti_load_package(str(bundle.file(graph.path)))
+    except RuntimeError as error:
+        raise SessionError(
+            f"torch {torch.__version__} cannot load {graph.path}",
+            got=str(error).splitlines()[0],
+            next_step="compile the bundle again with this version installed",
+        ) from error
+    here = {"torch": torch.__version__, "cpu": torch.backends.cpu.get_cpu_capability()}
+    made_for = package.get_metadata()
+    for name, found in here.items():
+        if made_for.get(name) != found:
+            raise SessionError(
+                f"{graph.path} was compiled for another {name}",
+                got=found,
+                allowed=made_for.get(name),
+                next_step="compile the bundle on this machine or one like it",
+            )
+    program: Program = package
+    return program
 
 
 def mapped_weights(bundle: Bundle, graph: Graph) -> dict[str, Tensor]:

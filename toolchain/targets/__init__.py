@@ -8,10 +8,11 @@ from toolchain.errors import TargetError
 from toolchain.targets.ascend import ASCEND
 from toolchain.targets.base import Compiled, Footprint, Target
 from toolchain.targets.cpu import CPU
+from toolchain.targets.torch import TORCH
 
 __all__ = ["TARGETS", "Compiled", "Footprint", "Target", "find_target", "target_named"]
 
-TARGETS: dict[str, Target] = {"cpu": CPU, **ASCEND}
+TARGETS: dict[str, Target] = {"cpu": CPU, **TORCH, **ASCEND}
 
 
 def target_named(name: str) -> Target:

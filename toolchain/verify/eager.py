@@ -1,13 +1,11 @@
 """The torch programs of an exported bundle, run by torch as they are: one operator at a time."""
 
-from export.forms import OPERATORS
 from export.graphs import FREQUENCIES, program_graph, program_rows
 from export.layers import inverse_frequencies
-from export.program import trace_program
-from runtime.bundle.manifest import Graph
+from export.program import eager_program
 from runtime.bundle.reader import Bundle
 from runtime.sessions import Session
-from runtime.sessions.torch_program import Program, TorchSession, mapped_weights
+from runtime.sessions.torch_program import TorchSession, mapped_weights
 
 __all__ = ["open_eager"]
 
@@ -24,8 +22,4 @@ def open_eager(bundle: Bundle) -> Session:
     weights = mapped_weights(bundle, graphs[0])
     weights[FREQUENCIES] = inverse_frequencies(config)
 
-    def load(graph: Graph) -> Program:
-        program: Program = trace_program(config, graph, OPERATORS).module()
-        return program
-
-    return TorchSession(manifest, weights, load)
+    return TorchSession(manifest, weights, lambda graph: eager_program(config, graph))

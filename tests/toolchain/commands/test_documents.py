@@ -38,7 +38,7 @@ def test_the_document_on_stdout_and_in_a_file_is_one(
     [
         (("--weights", "int3"), "'int3' is not one of 'fp32', 'fp16', 'int8', 'int4'"),
         (("--kv-cache", "int3"), "'int3' is not one of 'float', 'int8'"),
-        (("--target", "abacus"), "'abacus' is not one of 'cpu', '310p1', '310p3'"),
+        (("--target", "abacus"), "'abacus' is not one of 'cpu', 'torch-cpu', '310p1'"),
         (("--host-cpu", "z80"), "'z80' is not one of 'x86_64', 'aarch64'"),
     ],
 )

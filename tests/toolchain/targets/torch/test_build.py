@@ -1,0 +1,169 @@
+"""Claims about the target torch-cpu: its machine code gives the tokens of the CPU in float32."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import runtime.cli
+from export.exporter import export_bundle
+from export.graphs import FREQUENCIES
+from export.parameters import parameters
+from profiles import load_profile
+from runtime.bundle.manifest import GraphSpec
+from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
+from runtime.engine.engine import Engine
+from runtime.engine.generate import generate
+from runtime.engine.scheduler import Scheduler
+from runtime.engine.sequence import Request
+from runtime.errors import SessionError
+from runtime.progress import SILENT
+from runtime.sampling.params import SamplingParams
+from runtime.sessions import Chunk, Session, SessionOptions, open_session
+from tests.export.llamas import llama
+from tests.models import TINY
+from tests.paths import DATA, ROOT
+from toolchain.choices import Choices
+from toolchain.compiler import compile_bundle
+from toolchain.errors import TargetError
+from toolchain.targets import TARGETS
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_torch_thread")]
+
+GROUPED = TINY.model_copy(update={"num_hidden_layers": 2})  # two heads share a key
+PROMPTS = [[1, *range(40, 40 + 7 * length, 7)] for length in (0, 2, 3, 9, 20)]
+ANSWER = 16
+TOLERANCE = 1e-4  # of logits up to 5
+
+
+@pytest.fixture(scope="session")
+def made(bundles: Path, made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """Of random weights so large that each matters: exported, for ONNX Runtime and for torch."""
+
+    def make(directory: Path) -> None:
+        model = directory / "model"
+        llama(GROUPED).to(torch.float16).save_pretrained(model)
+        shutil.copy(bundles / "checkpoint" / TOKENIZER, model)
+        profile = load_profile(str(DATA / "two.toml"))
+        exported = export_bundle(model, profile, directory / "exported", SILENT)
+        compile_bundle(exported, directory / "fp32", Choices(weights="fp32"))
+        compile_bundle(exported, directory / "torch", Choices(target="torch-cpu"))
+
+    return made_once("torch-programs", make)
+
+
+def answers(session: Session) -> list[list[int]]:
+    scheduler = Scheduler(Engine(session))
+    params = SamplingParams(max_tokens=ANSWER, ignore_eos=True)
+    requests = [Request(prompt_ids=prompt, params=params) for prompt in PROMPTS]
+    return [[token.id for token in generate(scheduler, request)] for request in requests]
+
+
+def test_greedy_tokens_are_those_of_the_cpu_in_float32(made: Path) -> None:
+    with (
+        closing(open_session(load_bundle(made / "fp32"))) as expected,
+        closing(open_session(load_bundle(made / "torch"))) as ours,
+    ):
+        assert answers(ours) == answers(expected)
+
+
+def test_logits_in_chunks_and_after_going_back_are_those_of_float32(made: Path) -> None:
+    tokens = [1, *range(300, 339)]
+    back = [(39, 40), (36, 40), (9, 10), (5, 9), (3, 5), (0, 4)]
+    pieces = [*((start, start + 4) for start in range(0, 40, 4)), *back, (4, 6), (6, 7), (7, 11)]
+    with (
+        closing(open_session(load_bundle(made / "fp32"))) as expected,
+        closing(open_session(load_bundle(made / "torch"))) as ours,
+    ):
+        for start, end in pieces:
+            given = tokens[start:end]
+            right, got = (
+                session.run(
+                    session.manifest.graphs[int(len(given) == 1)],
+                    [Chunk(slot=0, start=start, token_ids=given)],
+                )
+                for session in (expected, ours)
+            )
+            np.testing.assert_allclose(got, right, rtol=0, atol=TOLERANCE)
+
+
+def test_a_bundle_has_each_weight_once_and_programs_without_any(made: Path) -> None:
+    bundle = load_bundle(made / "torch")
+    weights = {f"graphs/weights/{name}" for name in (*parameters(GROUPED), FREQUENCIES)}
+    programs = {graph.path for graph in bundle.manifest.graphs}
+    assert {file for file in bundle.manifest.files if "graphs/" in file} == weights | programs
+    assert all(set(graph.weights) == weights for graph in bundle.manifest.graphs)
+    halves = np.fromfile(made / "exported/graphs/weights/norm.weight", np.float16)
+    floats = np.fromfile(bundle.file("graphs/weights/norm.weight"), np.float32)
+    np.testing.assert_array_equal(floats, halves.astype(np.float32))
+    assert (bundle.manifest.backend, bundle.manifest.target) == ("torch", "torch-cpu")
+
+
+def test_runtime_generate_runs_it(made: Path) -> None:
+    outputs = []
+    for name in ("fp32", "torch"):
+        command = ["generate", str(made / name), "river", "--raw", "--json", "--max-tokens", "8"]
+        result = CliRunner().invoke(runtime.cli.app, command)
+        assert result.exit_code == 0, result.output
+        outputs.append(json.loads(result.stdout)["token_ids"])
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0]) == 8
+
+
+def test_without_torch_the_extra_is_named(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "runtime.sessions.torch_program", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)  # as where it is not installed
+    message = r"needs the Python package torch; install alpaca2-toolchain\[torch\]"
+    with pytest.raises(SessionError, match=message):
+        open_session(load_bundle(made / "torch"))
+
+
+def test_a_trace_is_refused_with_what_times_kernels_instead(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(SessionError, match="backend torch leaves no trace; run it under perf"):
+        open_session(load_bundle(made / "torch"), SessionOptions(trace=tmp_path))
+
+
+def run(*command: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    module, *arguments = map(str, command)
+    code = f"import sys; sys.argv[0] = '{module}'; from {module}.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_machine_code_for_another_cpu_is_refused_before_it_runs(made: Path) -> None:
+    done = run("runtime", "generate", made / "torch", "river", ATEN_CPU_CAPABILITY="default")
+    assert done.returncode == 1
+    assert "was compiled for another cpu; got DEFAULT; allowed: " in done.stderr
+    assert "compile the bundle on this machine or one like it" in done.stderr
+
+
+def test_without_a_compiler_nothing_is_left(made: Path, tmp_path: Path) -> None:
+    output = tmp_path / "compiled"
+    command = ("compile", made / "exported", "-o", output, "--target", "torch-cpu")
+    done = run("toolchain", *command, CXX="no-such-compiler")
+    assert done.returncode == 1
+    assert "there is none; got CXX is no-such-compiler; install g++" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_without_a_cache_and_other_weights_are_refused(made: Path, tmp_path: Path) -> None:
+    exported: Bundle = load_bundle(made / "exported")
+    with pytest.raises(TargetError, match="torch-cpu has no such weights; got int4; allowed: fp32"):
+        compile_bundle(exported, tmp_path / "b", Choices(target="torch-cpu", weights="int4"))
+    alone = GraphSpec(phase="prefill", batch_size=1, seq_len=8, cache_len=0)
+    with pytest.raises(TargetError, match="prefill_s8_c0: a torch program needs a cache"):
+        TARGETS["torch-cpu"].check(GROUPED, [alone])
