@@ -12,6 +12,7 @@ __all__ = [
     "LM_HEAD",
     "attention",
     "attention_kernels",
+    "joined_products",
     "layer",
     "layer_linears",
     "linears",
@@ -68,6 +69,16 @@ def layer_linears(i: int) -> list[str]:
 def linears(num_layers: int) -> list[str]:
     """All products with weights, 7 L + 1: the LM head is the last."""
     return [*(name for i in range(num_layers) for name in layer_linears(i)), LM_HEAD]
+
+
+def joined_products(num_layers: int) -> dict[str, list[str]]:
+    """What takes the place of products of one input, 2 L, each with those that it stands for."""
+    joined = {}
+    for i in range(num_layers):
+        linear = layer_linears(i)
+        joined[node_name(f"{attention(i)}.qkv_proj", "MatMul")] = linear[:3]
+        joined[node_name(f"{layer(i)}.mlp.gate_up_proj", "MatMul")] = linear[4:6]
+    return joined
 
 
 def attention_kernels(num_layers: int) -> list[str]:

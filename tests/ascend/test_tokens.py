@@ -4,19 +4,17 @@ import json
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from export.exporter import export_bundle
 from profiles import load_profile
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.engine.engine import Engine
-from runtime.engine.kv_cache import common_prefix
 from runtime.progress import SILENT
 from runtime.sessions import open_session
 from tests.ascend.conftest import Toolkit
 from tests.ascend.memoriser import SEQUENCES, make_memoriser
-from tests.ascend.tokens import SOC, Card, assert_shares_all, greedy
+from tests.ascend.tokens import SOC, Card, assert_same_or_tied, assert_shares_all, greedy
 from tests.paths import DATA
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
@@ -106,22 +104,15 @@ def test_where_it_says_another_token_float16_cannot_tell_the_two_apart(
     card()
     prompts = [ids[len(ids) // 2 :][:24] for ids in documents if len(ids) > 60][:4]
     ours, theirs = greedy(bundle, prompts, 64), greedy(on_cpu, prompts, 64)
-    with closing(open_session(on_cpu)) as session:
-        engine = Engine(session)
-        for prompt, said, expected in zip(prompts, ours, theirs, strict=True):
-            same = common_prefix(said, expected)
-            if same < len(expected):
-                with engine.slot(prompt) as slot:
-                    logits = engine.prefill(slot, [*prompt, *expected[:same]])
-                best = logits[expected[same]]
-                assert best - logits[said[same]] <= np.spacing(np.float16(best))
+    assert_same_or_tied(on_cpu, prompts, ours, theirs)
 
 
 @pytest.mark.parametrize("target", SOC)
 def test_the_miniature_generates_the_tokens_of_the_cpu(
     target: str, bundles: Path, toolkit: Toolkit, card: Card, tmp_path: Path
 ) -> None:
-    """From the beginning and from the middle of its dialogues, and on behind their end."""
+    """From the beginning and from the middle of its dialogues, and on behind their end. There it
+    says what it has not learnt, and one of 20 goes its own way at the sixtieth token."""
     toolkit()
     exported = load_bundle(bundles / "talk-exported")
     bundle = compile_bundle(
@@ -131,8 +122,10 @@ def test_the_miniature_generates_the_tokens_of_the_cpu(
     prompts = [ids[: len(ids) * part // 8] for part in (7, 6) for ids in dialogues][:20]
     assert len({tuple(prompt) for prompt in prompts}) == 20
     card(soc_name=SOC[target])
-    expected = greedy(load_bundle(bundles / "talk-fp32"), prompts, 64)
-    assert greedy(bundle, prompts, 64) == expected
+    on_cpu = load_bundle(bundles / "talk-fp32")
+    ours, theirs = greedy(bundle, prompts, 64), greedy(on_cpu, prompts, 64)
+    assert sum(said == expected for said, expected in zip(ours, theirs, strict=True)) >= 19
+    assert_same_or_tied(on_cpu, prompts, ours, theirs)
 
 
 def test_several_sequences_at_once_give_the_tokens_of_each_alone(

@@ -3,9 +3,12 @@
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
+import numpy as np
+
 from runtime.bundle.reader import Bundle
 from runtime.engine.engine import Engine
 from runtime.engine.generate import generate
+from runtime.engine.kv_cache import common_prefix
 from runtime.engine.scheduler import Scheduler
 from runtime.engine.sequence import Request
 from runtime.sampling.params import SamplingParams
@@ -22,6 +25,24 @@ def greedy(bundle: Bundle, prompts: Sequence[list[int]], num_tokens: int) -> lis
         scheduler = Scheduler(Engine(session))
         requests = [Request(prompt_ids=prompt, params=params) for prompt in prompts]
         return [[token.id for token in generate(scheduler, request)] for request in requests]
+
+
+def assert_same_or_tied(
+    on_cpu: Bundle,
+    prompts: Sequence[list[int]],
+    ours: Sequence[list[int]],
+    theirs: Sequence[list[int]],
+) -> None:
+    """Where another token is said, float16 cannot tell the best two apart."""
+    with closing(open_session(on_cpu)) as session:
+        engine = Engine(session)
+        for prompt, said, expected in zip(prompts, ours, theirs, strict=True):
+            same = common_prefix(said, expected)
+            if same < len(expected):
+                with engine.slot(prompt) as slot:
+                    logits = engine.prefill(slot, [*prompt, *expected[:same]])
+                best = logits[expected[same]]
+                assert best - logits[said[same]] <= np.spacing(np.float16(best))
 
 
 def assert_shares_all(bundle: Bundle) -> None:

@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from tests.emulator.atc_errors import AtcError, inner_error
 from tests.emulator.atc_graph import Binding, TensorType
-from tests.emulator.npu_ops import int_attribute, is_rms_norm, is_weight_quant
+from tests.emulator.npu_ops import int_attribute, is_rms_norm, is_rotary, is_weight_quant
 from tests.emulator.weights import type_name
 from tests.paths import ROOT
 
@@ -63,6 +63,8 @@ def check_nodes(model: onnx.ModelProto, binding: Binding, soc: str, precision: s
             _check_weight_quant(node, binding, soc, constants, transposes)
         elif is_rms_norm(node):
             _check_rms_norm(node, binding.types)
+        elif is_rotary(node):
+            _check_rotary(node, binding)
     for value in (*model.graph.input, *model.graph.output):
         binding.dims(value.name)
 
@@ -93,6 +95,20 @@ def _check_rms_norm(node: onnx.NodeProto, types: Mapping[str, TensorType]) -> No
         raise _unsupported(node, "gamma must have the type of x")
     if x and x.element not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16):
         raise _unsupported(node, "x must be a floating point number")
+
+
+def _check_rotary(node: onnx.NodeProto, binding: Binding) -> None:
+    """The limits of the pages of npu_rotary_mul and RotaryMul, the narrowest of each."""
+    if len(node.input) != 3 or node.attribute:
+        raise _unsupported(node, "RotaryMul takes x, cosines and sines and has no attribute here")
+    batch, rows, heads, size = binding.dims(node.input[0])
+    if size % 64 or size > 896 or heads > 1000 or batch > 1000:
+        raise _unsupported(node, f"x is {[batch, rows, heads, size]}")
+    for name in node.input[1:]:
+        if binding.dims(name) != (1, rows, 1, size):
+            raise _unsupported(node, f"a table is {list(binding.dims(name))}")
+    if batch * heads > 1024:
+        raise _unsupported(node, "a table is spread over more than 1024")
 
 
 def _check_weight_quant(

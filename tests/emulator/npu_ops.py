@@ -1,6 +1,6 @@
 """What the npu:: operators compute, written in plain ONNX so that ONNX Runtime can run them.
 
-Only the two that a Llama graph uses are written; others stay and fail when they are run.
+Only the three that a Llama graph uses are written; others stay and fail when they are run.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["expand_npu_ops", "int_attribute", "is_rms_norm", "is_weight_quant"]
+__all__ = ["expand_npu_ops", "int_attribute", "is_rms_norm", "is_rotary", "is_weight_quant"]
 
 RMS_EPSILON = 1e-6  # ops-nn, norm/rms_norm/framework/npu_rms_norm_onnx_plugin.cpp sets it always
 
@@ -22,6 +22,11 @@ def is_weight_quant(node: onnx.NodeProto) -> bool:
 def is_rms_norm(node: onnx.NodeProto) -> bool:
     """Whether GE makes an RmsNorm of the node."""
     return node.op_type == "NPURmsNorm"
+
+
+def is_rotary(node: onnx.NodeProto) -> bool:
+    """Whether GE makes a RotaryMul of the node."""
+    return node.op_type == "NPURotaryMul"
 
 
 def int_attribute(node: onnx.NodeProto, name: str, default: int) -> int:
@@ -50,6 +55,8 @@ def expand_npu_ops(model: onnx.ModelProto) -> onnx.ModelProto:
             expanded.graph.node.extend(_weight_quant(node, prefix, dims, types))
         elif is_rms_norm(node):
             expanded.graph.node.extend(_rms_norm(node, prefix, opset))
+        elif is_rotary(node):
+            expanded.graph.node.extend(_rotary(node, prefix))
         else:
             expanded.graph.node.append(node)
     return expanded
@@ -116,3 +123,16 @@ def _rms_norm(node: onnx.NodeProto, prefix: str, opset: int) -> Iterator[onnx.No
     yield helper.make_node("Cast", [gamma], [prefix + "gamma"], to=TensorProto.FLOAT)
     yield helper.make_node("Mul", [prefix + "normal", prefix + "gamma"], [prefix + "scaled"])
     yield helper.make_node("CastLike", [prefix + "scaled", x], [node.output[0]])
+
+
+def _rotary(node: onnx.NodeProto, prefix: str) -> Iterator[onnx.NodeProto]:
+    """Yields the nodes of x * cos + concat(-right, left) * sin, the mode without attributes."""
+    x, cos, sin = node.input
+    halves = [prefix + "left", prefix + "right"]
+    yield helper.make_node("Split", [x], halves, axis=-1)
+    yield helper.make_node("Neg", [prefix + "right"], [prefix + "negative"])
+    turned = [prefix + "negative", prefix + "left"]
+    yield helper.make_node("Concat", turned, [prefix + "turned"], axis=-1)
+    yield helper.make_node("Mul", [x, cos], [prefix + "straight"])
+    yield helper.make_node("Mul", [prefix + "turned", sin], [prefix + "across"])
+    yield helper.make_node("Add", [prefix + "straight", prefix + "across"], [node.output[0]])

@@ -31,6 +31,8 @@ LOOKED_FOR = {
     "free_dimensions": ("norm/Mul_2", 2),
     "fuse_norms": ("layers.0.post_attention_layernorm/Add", 2 * L + 1),
     "weight_quant": ("lm_head/MatMul", 7 * L + 1),
+    "npu_rotary_mul": ("layers.2.self_attn/key/rotated", 6 * L),
+    "join_products": ("layers.3.mlp.up_proj/MatMul", 5 * L),
     "npu_rms_norm": ("norm/ReduceMean", 2 * L + 1),
     "rows_first_cache": ("value.3", 2 * L),
     "rewrite_attention": ("layers.2.self_attn.o_proj/MatMul", 4 * L),

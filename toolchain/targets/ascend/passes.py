@@ -5,9 +5,13 @@ from dataclasses import replace
 
 from profiles import Profile
 from runtime.bundle.manifest import CacheLayout
+from toolchain.targets.ascend.chips import CHIPS
+from toolchain.targets.ascend.join_products import JoinProducts
 from toolchain.targets.ascend.npu_rms_norm import NpuRmsNorm
+from toolchain.targets.ascend.npu_rotary_mul import NpuRotaryMul
 from toolchain.targets.ascend.rewrite_attention import RewriteAttention
 from toolchain.targets.ascend.rows_first_cache import RowsFirstCache
+from toolchain.targets.ascend.rules.kernel_rules import ABSENT
 from toolchain.targets.ascend.weight_quant import WeightQuant
 from toolchain.targets.pass_list import Pass, choose_passes
 
@@ -30,19 +34,30 @@ PASSES = (
         needs=("rows_first_cache",),
     ),
     Pass(
+        name="npu_rotary_mul",
+        does="rotation of queries and keys as the chip's own kernel",
+        make=lambda manifest, _: NpuRotaryMul(manifest.model),
+        needs=("rewrite_attention",),
+    ),
+    Pass(
         name="weight_quant",
         does="linear layers with int8 weights (W8A16)",
         make=lambda manifest, profile: WeightQuant(manifest.model, profile.block_size),
         instead="give --weights fp16",
     ),
     Pass(
+        name="join_products",
+        does="query, key and value as one product, gate and up as another",
+        make=lambda manifest, _: JoinProducts(manifest.model),
+    ),
+    Pass(
         name="npu_rms_norm",
         does="RMSNorm as the chip's own kernel",
         make=lambda manifest, _: NpuRmsNorm(manifest.model),
-        optional=True,
     ),
 )
 
+KERNELS = {"npu_rotary_mul": "NPURotaryMul", "npu_rms_norm": "NPURmsNorm"}  # that a pass makes
 
 # What one graph for all lengths has instead.
 IN_GEARS = tuple(
@@ -56,8 +71,11 @@ IN_GEARS = tuple(
 def ascend_passes(
     profile: Profile, without: Sequence[str], passes: Sequence[Pass] = PASSES
 ) -> list[Pass]:
-    """See choose_passes."""
-    left_out = () if profile.weights == "int8" else ("weight_quant",)
+    """Those of choose_passes that the chip has the kernels for."""
+    absent = ABSENT[CHIPS[profile.target].series]
+    left_out = [name for name, kernel in KERNELS.items() if kernel in absent]
+    if profile.weights != "int8":
+        left_out.append("weight_quant")
     return choose_passes(passes, profile, without, left_out)
 
 

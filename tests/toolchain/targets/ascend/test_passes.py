@@ -216,3 +216,32 @@ def test_norms_become_kernels_and_nothing_of_them_remains(exported: Bundle) -> N
     assert kinds.count("NPURmsNorm") == 2 * config.num_hidden_layers + 1
     assert "ReduceMean" not in kinds
     assert "Reciprocal" not in kinds
+
+
+def test_norms_with_a_smaller_epsilon_than_the_kernels_stay(exported: Bundle) -> None:
+    """The factor would be more than 1, and 65,504 is the largest number of the stream."""
+    model = ir.load(exported.file(exported.manifest.graphs[0].path))
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if tensor is not None and tensor.size == 1 and tensor.numpy() == np.float32(1e-5):
+            value.const_value = ir.Tensor(np.array(1e-8, np.float32))
+    before = [node.name for node in model.graph]
+    NpuRmsNorm(exported.manifest.model)(model)
+    assert [node.name for node in model.graph] == before
+
+
+@pytest.mark.parametrize("magnitude", [1e-2, 1.0, 1e3, 6e4])
+def test_the_kernel_in_float16_is_as_close_as_the_norm_that_is_written_out(
+    magnitude: float,
+) -> None:
+    """Both round the normal row; one rounds the scaled input besides."""
+    rng = np.random.default_rng(0)
+    x = np.clip(magnitude * rng.standard_normal((64, 4096)), -65504, 65504).astype(np.float16)
+    exact = rms_norm(x.astype(np.float32), 1e-5)
+    written_out = exact.astype(np.float16).astype(np.float64)
+    scaled = x * np.float16(input_scale(1e-5))
+    kernel = rms_norm(scaled.astype(np.float32), PLUGIN_EPSILON).astype(np.float16)
+    ours, theirs = (
+        np.sqrt(np.mean((each - exact) ** 2)) for each in (kernel.astype(np.float64), written_out)
+    )
+    assert ours < 1.6 * theirs  # sqrt 2 for two roundings, and the factor's own

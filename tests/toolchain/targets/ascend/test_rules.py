@@ -71,6 +71,16 @@ def norm(gamma: ir.DataType = SINGLE, size: int = 64) -> ir.Model:
     return model(node, inputs, (SINGLE, (4, size)))
 
 
+def rotation(size: int = 64, heads: int = 2, table: tuple[int, ...] = (1, 4, 1, 64)) -> ir.Model:
+    inputs = [
+        value("x", HALF, 1, 4, heads, size),
+        value("c", HALF, *table),
+        value("s", HALF, *table),
+    ]
+    node = ir.node("NPURotaryMul", inputs, domain="npu", name="turn")
+    return model(node, inputs, (HALF, (1, 4, heads, size)))
+
+
 def attention(rows: int, cached: int, masked: bool) -> ir.Model:
     inputs = [
         value("q", HALF, 1, 2, rows, 64),
@@ -148,6 +158,20 @@ REFUSED: tuple[tuple[str, str, Make, str], ...] = (
     ),
     ("310p3", "NPURmsNorm takes its inputs", lambda: norm(HALF), "node norm"),
     ("310p3", "NPURmsNorm takes its inputs", lambda: norm(size=4), "rows of 4; allowed: 32 bytes"),
+    ("310b1", "every kernel exists on the chip", norm, "no such kernel on Ascend310B1"),
+    (
+        "310p3",
+        "NPURotaryMul takes its inputs",
+        lambda: rotation(size=32, table=(1, 4, 1, 32)),
+        "x of node turn .* got .*32",
+    ),
+    ("310p3", "NPURotaryMul takes its inputs", lambda: rotation(heads=1001), "up to 1000"),
+    (
+        "910b3",
+        "NPURotaryMul takes its inputs",
+        lambda: rotation(table=(1, 1, 4, 64)),
+        "table of node turn",
+    ),
 )
 
 
@@ -171,6 +195,7 @@ def test_what_breaks_a_rule_is_refused_by_name(
         ("310p3", lambda: quant(group=32, scale=(2, 6))),
         ("910b3", lambda: quant(as_it_is=True)),
         ("310p3", norm),
+        ("310p3", rotation),
         ("310p3", lambda: one("LayerNormalization", opset=17)),
     ],
 )

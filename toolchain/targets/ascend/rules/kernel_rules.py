@@ -7,16 +7,19 @@ import onnx_ir as ir
 from toolchain.targets.ascend.chips import AscendChip
 from toolchain.targets.ascend.rules.rule import FLOATS, Problem, Rule, dims, given, node_name
 
-__all__ = ["KERNEL_RULES"]
+__all__ = ["ABSENT", "KERNEL_RULES", "ROTATED_MULTIPLE"]
 
 MAX_MATRIX = 65_535  # rows and columns of a quantised weight
 GROUP_MULTIPLE = 32
 MIN_NORM_BYTES = 32  # of a row; op-plugin, npu_rms_norm on the 310P
 MASKED_MULTIPLE = 128
-# Kernels that a series lacks: tables of products in ops-nn, ops-transformer and op-plugin.
+MAX_ROTATED_HEADS = 1000  # op-plugin, npu_rotary_mul; and 1,024 that a table is spread over
+ROTATED_MULTIPLE = 64  # of the size of a head; CANN 7.0, page of RotaryMul
+# Kernels that a series lacks: tables of products in ops-nn, ops-transformer and op-plugin. Those of
+# 310B name neither the norm nor the rotation.
 ABSENT = {
     "310p": {"NPURotaryPositionEmbedding", "NPUFlashAttention"},
-    "310b": {"NPUFlashAttention", "WeightQuantBatchMatmulV2"},
+    "310b": {"NPUFlashAttention", "WeightQuantBatchMatmulV2", "NPURmsNorm", "NPURotaryMul"},
     "910b": set[str](),
 }
 
@@ -73,6 +76,22 @@ def norms(model: ir.Model, _: AscendChip) -> Iterator[Problem]:
             yield Problem(node_name(node), got, f"{MIN_NORM_BYTES} bytes or more")
 
 
+def rotations(model: ir.Model, _: AscendChip) -> Iterator[Problem]:
+    """Rows of all heads (1, S, N, D), and tables (1, S, 1, D) that are spread over the heads."""
+    for node in model.graph:
+        if node.op_type != "NPURotaryMul":
+            continue
+        x, *tables = (given(node, i) for i in range(3))
+        batch, rows, heads, size = dims(x)
+        for table in tables:
+            if dims(table) != (batch, rows, 1, size) or table.dtype != x.dtype:
+                got = f"{table.dtype} {table.shape}"
+                yield Problem(f"table of {node_name(node)}", got, f"{x.dtype} (1, rows, 1, size)")
+        if batch != 1 or heads > MAX_ROTATED_HEADS or size % ROTATED_MULTIPLE:
+            allowed = f"(1, rows, up to {MAX_ROTATED_HEADS}, a multiple of {ROTATED_MULTIPLE})"
+            yield Problem(f"x of {node_name(node)}", str(x.shape), allowed)
+
+
 def flash_attention(model: ir.Model, chip: AscendChip) -> Iterator[Problem]:
     """On a 310P a mask only where as many rows are cached as are new, in multiples of 128."""
     for node in model.graph:
@@ -92,5 +111,6 @@ KERNEL_RULES = (
     Rule("every kernel exists on the chip", present),
     Rule("WeightQuantBatchMatmulV2 takes its inputs", weight_quant),
     Rule("NPURmsNorm takes its inputs", norms),
+    Rule("NPURotaryMul takes its inputs", rotations),
     Rule("flash attention takes its mask", flash_attention),
 )
