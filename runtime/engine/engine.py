@@ -49,8 +49,10 @@ class Engine:
         self._graphs = manifest.graphs
         self.cache = PrefixCache(session, reuse_prefix=reuse_prefix)
         # A decode graph of one sequence is also the shortest prefill graph.
-        self._prefill = self._by_seq_len("prefill", "decode")
-        self._score = self._by_seq_len("score")
+        self._prefill = self._by_seq_len(self.context_len, "prefill", "decode")
+        # A first chunk needs no cache. One graph of open sizes gains nothing by leaving it out.
+        self._first = self._by_seq_len(0, "prefill") if session.static_shapes else {}
+        self._score = self._by_seq_len(self.context_len, "score")
         self.verify_sizes = sorted(self._score) if session.static_shapes else []
         """Rows that a call costs which checks drafts; empty where it costs what it has rows."""
         self.prefix_hits = 0
@@ -60,13 +62,13 @@ class Engine:
         self.computed_tokens = 0
         """Prompt tokens that were run."""
 
-    def _by_seq_len(self, *phases: Phase) -> dict[int, Graph]:
+    def _by_seq_len(self, cache_len: int, *phases: Phase) -> dict[int, Graph]:
         return {
             graph.spec.seq_len: graph
             for graph in self._graphs
             if graph.spec.phase in phases
             and graph.spec.batch_size == 1
-            and graph.spec.cache_len == self.context_len
+            and graph.spec.cache_len == cache_len
         }
 
     @contextmanager
@@ -80,8 +82,9 @@ class Engine:
 
     def prepare(self, num_tokens: int) -> None:
         """Loads the graphs that a prompt of this length and its answer will run."""
-        for seq_len in {1, *self._plan(num_tokens, self._prefill)} & set(self._prefill):
-            self._session.prepare(self._prefill[seq_len])
+        for graphs in (self._prefill, self._first):
+            for seq_len in {1, *self._plan(num_tokens, self._prefill)} & set(graphs):
+                self._session.prepare(graphs[seq_len])
 
     def parts(self, slot: Slot, token_ids: Sequence[int], shared: int = 0) -> list[Part]:
         """Cuts what the slot does not hold of a prompt into calls; run_part runs each.
@@ -106,8 +109,8 @@ class Engine:
         slot.shared = shared
         cut = max(reused, shared)
         return [
-            *self._cut(self._prefill, token_ids[reused:cut]),
-            *self._cut(self._prefill, token_ids[cut:]),
+            *self._cut(self._prefill, token_ids[:cut], reused),
+            *self._cut(self._prefill, token_ids, cut),
         ]
 
     def score_parts(self, slot: Slot, token_ids: Sequence[int]) -> list[Part]:
@@ -120,7 +123,7 @@ class Engine:
         self.check_scores()
         self.check_prompt(token_ids)
         self.check_prompt([*slot.token_ids, *token_ids])
-        return self._cut(self._score, token_ids)
+        return self._cut(self._score, token_ids, 0)
 
     def check_scores(self) -> None:
         """Refuses to give the logits of every row where no graph can.
@@ -182,11 +185,14 @@ class Engine:
         costs = {seq_len: graph.cost for seq_len, graph in graphs.items()}
         return plan_chunks(num_tokens, costs, self.static_shapes)
 
-    def _cut(self, graphs: dict[int, Graph], token_ids: Sequence[int]) -> list[Part]:
-        parts, done = list[Part](), 0
-        for seq_len in self._plan(len(token_ids), graphs):
-            ids = token_ids[done : done + seq_len]
-            parts.append(Part(graph=graphs[seq_len], token_ids=ids))
+    def _cut(self, graphs: dict[int, Graph], token_ids: Sequence[int], done: int) -> list[Part]:
+        """Calls for the tokens from `done` on; what starts a prompt takes no cache if it can."""
+        parts = list[Part]()
+        for seq_len in self._plan(len(token_ids) - done, graphs):
+            ids, graph = token_ids[done : done + seq_len], graphs[seq_len]
+            if done == 0 and graph.spec.phase == "prefill":
+                graph = self._first.get(seq_len, graph)
+            parts.append(Part(graph=graph, token_ids=ids))
             done += len(ids)
         return parts
 
