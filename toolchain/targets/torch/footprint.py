@@ -1,6 +1,7 @@
 """What compiling torch programs for this CPU takes, and what running them takes."""
 
 from profiles import Profile
+from runtime.bundle.cpu_costs import cost_on_cpu
 from runtime.bundle.manifest import GraphSpec, ModelConfig
 from toolchain.costs.quantity import BuildCosts, Quantity
 from toolchain.costs.sizes import cache_elements, linear_shapes, num_parameters
@@ -95,6 +96,11 @@ def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
     ]
 
 
+def call_costs(config: ModelConfig, profile: Profile) -> dict[GraphSpec, float]:
+    """See Footprint.call_costs."""
+    return {spec: cost_on_cpu(spec) for spec in profile.graphs}
+
+
 def _workspace(config: ModelConfig, spec: GraphSpec, cached: int) -> int:
     rows = spec.batch_size * spec.seq_len
     scores = 2 * rows * config.num_attention_heads * cached
@@ -109,6 +115,7 @@ TORCH_CPU_FOOTPRINT = Footprint(
     sharing="always",  # every program takes the same mapped files
     state=state_parts,
     weights_read=linear_bytes,
+    call_costs=call_costs,
     cache_bytes=lambda _: FLOAT32,
     needs_chip=False,
     static_shapes=True,

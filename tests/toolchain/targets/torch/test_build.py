@@ -51,7 +51,7 @@ def made(bundles: Path, made_once: Callable[[str, Callable[[Path], object]], Pat
 
     def make(directory: Path) -> None:
         model = directory / "model"
-        llama(GROUPED).to(torch.float16).save_pretrained(model)
+        torch.nn.Module.half(llama(GROUPED)).save_pretrained(model)
         shutil.copy(bundles / "checkpoint" / TOKENIZER, model)
         profile = load_profile(str(DATA / "two.toml"))
         exported = export_bundle(model, profile, directory / "exported", SILENT)
