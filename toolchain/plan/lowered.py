@@ -48,8 +48,11 @@ class LoweredTimes:
         }
         lengths = {seq_len: costs[spec] for seq_len, spec in specs.items()}
         plan = plan_chunks(num_tokens, lengths, static_shapes=True)
-        name = f"first token, {num_tokens} tokens of prompt"
-        return self._quantity(name, [specs[seq_len] for seq_len in plan])
+        calls = [specs[seq_len] for seq_len in plan]
+        without_cache = calls[0].model_copy(update={"phase": "prefill", "cache_len": 0})
+        if without_cache in self.counted:  # what starts a prompt takes it
+            calls[0] = without_cache
+        return self._quantity(f"first token, {num_tokens} tokens of prompt", calls)
 
     def per_token(self, num_tokens: int) -> Quantity:
         """Time of each further token."""

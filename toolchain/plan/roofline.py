@@ -69,10 +69,16 @@ class Roofline:
             for spec, cost in self.costs.items()
             if spec.batch_size == 1 and spec.phase != "score" and spec.cache_len
         }
+        without_cache = {
+            spec.seq_len
+            for spec in self.costs
+            if (spec.phase, spec.batch_size, spec.cache_len) == ("prefill", 1, 0)
+        }
         calls, done = [], 0
         for seq_len in plan_chunks(num_tokens, lengths, self.footprint.static_shapes):
             rows = seq_len if self.footprint.static_shapes else min(seq_len, num_tokens - done)
-            calls.append(self.call(rows, self._cached(done)))
+            starts = done == 0 and seq_len in without_cache
+            calls.append(self.call(rows, 0 if starts else self._cached(done)))
             done += rows
         return calls
 

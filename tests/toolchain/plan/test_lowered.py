@@ -52,6 +52,21 @@ def test_a_call_moves_no_less_than_it_must_and_starts_a_kernel_for_every_product
         assert call.lowered.kernels > 7 * SEVEN_B.num_hidden_layers
 
 
+def test_what_starts_a_prompt_takes_a_graph_without_a_cache_where_there_is_one() -> None:
+    [prefill] = [spec for spec in PROFILE.graphs if spec.phase == "prefill"]
+    first = prefill.model_copy(update={"cache_len": 0})
+    with_first = PROFILE.model_copy(update={"graphs": (*PROFILE.graphs, first)})
+    config = SEVEN_B.model_copy(update={"num_hidden_layers": 2})
+    plan = make_plan(config, with_first, counted=count_graphs(config, with_first))
+    times = {call.graph: call.lowered.seconds for call in plan.calls if call.lowered}
+    assert times[first.name] < times[prefill.name]
+    lines = {line.name: line.value for line in plan.lowered}
+    both = times[first.name] + times[prefill.name]
+    assert lines["first token, 1024 tokens of prompt"] == pytest.approx(both)
+    for lowered, limit in zip(plan.lowered, plan.speed, strict=True):
+        assert lowered.value >= limit.value
+
+
 def test_a_cpu_has_nothing_to_count() -> None:
     assert count_graphs(SEVEN_B, load_profile("cpu")) == NOT_COUNTED
     plan = make_plan(SEVEN_B, load_profile("cpu"))
