@@ -27,7 +27,8 @@ import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from runtime.kernels.library import DOMAIN, KERNELS_VERSION, OPERATOR, Kernels
+from runtime.kernels.layout import DOMAIN, KERNELS_VERSION, OPERATOR
+from runtime.kernels.library import Kernels
 from toolchain.host.machine import cpu_name
 from toolchain.targets.cpu.tiles import tiled
 

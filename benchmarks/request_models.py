@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from seven_b import write_config
 
 from runtime.bundle.reader import Bundle, load_bundle
+from runtime.kernels.layout import OPERATOR
+from runtime.sessions.onnx.own_kernels import register_kernels
 from runtime.threads import usable_threads
 
 __all__ = ["Products", "make_bundle"]
 
+PRODUCTS = ("MatMulNBits", OPERATOR)
 BATCH_SIZES = (1, 4, 8)
 PROFILE = """name = "many"
 description = "requests beside each other"
@@ -65,7 +68,7 @@ class Products:
         path = bundle.file(bundle.manifest.graphs[0].path)
         model = ir.load(path)
         graph = model.graph
-        products = [node for node in graph if node.op_type == "MatMulNBits"]
+        products = [node for node in graph if node.op_type in PRODUCTS]
         graph.inputs.clear()
         graph.outputs.clear()
         self._widths: dict[str, int] = {}
@@ -77,7 +80,7 @@ class Products:
             graph.inputs.append(rows)
             graph.outputs.append(node.outputs[0])
             self._widths[name] = width
-        graph.remove([node for node in graph if node.op_type != "MatMulNBits"], safe=False)
+        graph.remove([node for node in graph if node.op_type not in PRODUCTS], safe=False)
         used = {value.name for node in products for value in node.inputs if value is not None}
         for name in set(graph.initializers) - used:
             del graph.initializers[name]
@@ -85,6 +88,8 @@ class Products:
         ir.save(model, file)
         options = ort.SessionOptions()
         options.intra_op_num_threads = usable_threads()
+        if bundle.manifest.kernels is not None:
+            register_kernels(options)
         self._session = ort.InferenceSession(str(file), options)
         file.unlink()
         self._rows: dict[int, dict[str, NDArray[np.float32]]] = {}

@@ -18,6 +18,7 @@ __all__ = [
     "ChipFact",
     "HostCPU",
     "KVCache",
+    "Kernels",
     "Limits",
     "Precision",
     "Profile",
@@ -29,6 +30,7 @@ __all__ = [
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 HostCPU = Literal["x86_64", "aarch64"]
+Kernels = Literal["auto", "own", "onnxruntime"]
 KVCache = Literal["float", "int8"]  # float: in the type that attention is computed in
 Limited = Literal["fp32", "fp16", "int8", "int4", "int8_cache"]  # what has limits of its own
 MOST = 1000.0  # beyond any sensible limit
@@ -128,6 +130,8 @@ class Profile(Record):
     # Inputs of a linear layer that share one scale; 0: one scale for every output.
     block_size: Literal[0, 16, 32, 64, 128, 256] = 32
     kv_cache: KVCache = "float"
+    # What multiplies on a CPU: runtime/kernels, or ONNX Runtime; auto: the first that can.
+    kernels: Kernels = "auto"
     graphs: tuple[GraphSpec, ...] = Field(max_length=100)
     # Sequences that the cache holds; None: as many as the largest graph runs.
     slots: Annotated[int, Field(ge=1, le=1000)] | None = None

@@ -19,6 +19,7 @@ class Choices:
     target: cpu or a chip.
     weights: precision of the linear layers.
     kv_cache: precision of the KV cache.
+    kernels: what multiplies on a CPU.
     host_cpu: CPU of the box.
     without: passes to disable, to locate a fault; no part of a profile.
     """
@@ -26,6 +27,7 @@ class Choices:
     target: str | None = None
     weights: str | None = None
     kv_cache: str | None = None
+    kernels: str | None = None
     host_cpu: str | None = None
     without: tuple[str, ...] = ()
 
@@ -40,7 +42,7 @@ class Choices:
         """
         if self.target is not None and self.target != profile.target:
             profile = _moved(profile, self.target, target_named(self.target))
-        names = ("weights", "kv_cache", "host_cpu")
+        names = ("weights", "kv_cache", "kernels", "host_cpu")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return profile.model_copy(update=given)
 
@@ -69,6 +71,7 @@ def _moved(profile: Profile, name: str, target: Target) -> Profile:
             "weights": _taken(profile.weights, target.weights),
             "block_size": _taken(profile.block_size, target.block_sizes),
             "kv_cache": _taken(profile.kv_cache, target.kv_caches),
+            "kernels": "auto",
             "host_cpu": profile.host_cpu if profile.host_cpu in target.host_cpus else None,
             "chip": load_profile(name).chip if name in profile_names() else None,
             "passes": (),

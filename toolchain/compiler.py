@@ -38,6 +38,7 @@ def compile_bundle(
     manifest = bundle.manifest
     profile = choices.apply(exported_profile(bundle))
     target = _checked_target(bundle, profile, output)
+    profile = target.settle(profile)
     compile_graphs: Compile = target.compiler.load()
     memory = target.footprint.compile(manifest.model, profile).host_memory.value
     mapped = sum(entry.size for entry in manifest.files.values())
@@ -58,6 +59,7 @@ def compile_bundle(
                 weights=profile.weights,
                 model=manifest.model,
                 graphs=compiled.graphs,
+                kernels=compiled.kernels,
                 num_slots=profile.num_slots,
                 files=writer.files.entries,
                 provenance=_provenance(manifest.provenance, profile, choices),
@@ -110,6 +112,7 @@ def _provenance(exported: Provenance, profile: Profile, choices: Choices) -> Pro
             "target": profile.target,
             "weights": profile.weights,
             "kv_cache": profile.kv_cache,
+            "kernels": profile.kernels,
             "host_cpu": profile.host_cpu,
             "without": list(choices.without),
         },

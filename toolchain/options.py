@@ -13,6 +13,7 @@ __all__ = [
     "CacheOption",
     "HostCPUOption",
     "JsonFile",
+    "KernelsOption",
     "ProfileOption",
     "TargetOption",
     "WeightsOption",
@@ -44,6 +45,10 @@ WeightsOption = Annotated[
 CacheOption = Annotated[
     Literal["float", "int8"] | None,
     typer.Option(help="Precision of the cache. Default: the profile's."),
+]
+KernelsOption = Annotated[
+    Literal["own", "onnxruntime"] | None,
+    typer.Option(help="What multiplies on a CPU. Default: own where they are built."),
 ]
 HostCPUOption = Annotated[
     Literal["x86_64", "aarch64"] | None,

@@ -142,6 +142,8 @@ class Manifest(Record):
     weights: str  # fp16 for an exported bundle, else what --weights chose
     model: ModelConfig
     graphs: tuple[Graph, ...]
+    # Version of runtime/kernels that the graphs call; None where others compute.
+    kernels: Annotated[int, Field(ge=1)] | None = None
     num_slots: Count  # sequences that can be cached side by side
     files: dict[str, FileEntry]  # path relative to the bundle, POSIX separators
     provenance: Provenance

@@ -3,29 +3,18 @@
 import ctypes
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import SessionError
 from runtime.kernels.build import LIBRARY
+from runtime.kernels.layout import KERNELS_VERSION
 
 __all__ = [
-    "BITS",
-    "BLOCK_SIZES",
-    "DOMAIN",
-    "KERNELS_VERSION",
-    "OPERATOR",
-    "TILE_ROWS",
     "Kernels",
 ]
-
-KERNELS_VERSION: Final = 1  # of the layout of weights and of the library's functions
-DOMAIN, OPERATOR = "alpaca2", "TiledMatMul"
-TILE_ROWS = 16  # rows of a weight that lie together
-BLOCK_SIZES = (32, 64, 128, 256)
-BITS = (4, 8)
 
 BUILD_IT = "run `python -m runtime.kernels.build`"
 

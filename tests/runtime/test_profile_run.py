@@ -9,6 +9,7 @@ from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.completion import Completion, complete
 from runtime.engine.engine import Engine
 from runtime.engine.scheduler import Policy, Scheduler
+from runtime.kernels.layout import OPERATOR
 from runtime.profile_run import GraphRun, describe, read_trace
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import SessionOptions, open_session
@@ -53,8 +54,9 @@ def test_the_report_names_what_a_layer_computes_and_its_shares_add_up(
     assert lines[0].startswith(f"1 runs of {completion.prompt_tokens} rows together, ")
     assert lines[0].endswith(f", {NEW_TOKENS - 1} of one row")
     kernels, layers = (i for i, line in enumerate(lines) if line.endswith("share"))
+    product = "MatMulNBits" if bundle.manifest.kernels is None else OPERATOR
     for part in ("qkv_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"):
-        assert any(f"MatMulNBits {part}" in line for line in lines[kernels:layers])
+        assert any(f"{product} {part}" in line for line in lines[kernels:layers])
     last = layers + 1 + bundle.manifest.model.num_hidden_layers
     for first, end in ((kernels + 1, layers), (layers + 1, last + 1)):
         for column in (-3, -1):

@@ -8,6 +8,7 @@ import typer
 from toolchain.options import (
     CacheOption,
     HostCPUOption,
+    KernelsOption,
     TargetOption,
     WeightsOption,
 )
@@ -35,6 +36,7 @@ def command(
     target: TargetOption = None,
     weights: WeightsOption = None,
     kv_cache: CacheOption = None,
+    kernels: KernelsOption = None,
     host_cpu: HostCPUOption = None,
     without: Annotated[
         list[str] | None,
@@ -51,7 +53,8 @@ def command(
 ) -> None:
     """Compile an exported bundle for one target."""
     from runtime.bundle.reader import load_bundle
-    from runtime.console import show
+    from runtime.console import note, show
+    from runtime.kernels.build import LIBRARY
     from toolchain import compiler
     from toolchain.choices import Choices
     from toolchain.console import ConsoleProgress, human_bytes
@@ -63,6 +66,7 @@ def command(
         target=target,
         weights=weights,
         kv_cache=kv_cache,
+        kernels=kernels,
         host_cpu=host_cpu,
         without=tuple(without or ()),
     )
@@ -74,3 +78,5 @@ def command(
     size = sum(entry.size for entry in compiled.manifest.files.values())
     kind = f"{compiled.manifest.target} {compiled.manifest.weights}"
     progress.done(f"wrote {output}: {kind}, {human_bytes(size)}")
+    if compiled.manifest.target == "cpu" and kernels is None and not LIBRARY.exists():
+        note("ONNX Runtime's kernels: our own are not built (python -m runtime.kernels.build)")

@@ -64,6 +64,7 @@ def _made(bundle: "Bundle") -> dict[str, object]:
         "stage": manifest.stage,
         "target": manifest.target,
         "backend": manifest.backend,
+        "kernels": "of the backend" if manifest.kernels is None else f"own, {manifest.kernels}",
         "profile": manifest.profile["name"],
         "weights": f"{manifest.weights}{_blocks(manifest)}",
         "passes left out": ", ".join(left_out) or "none",

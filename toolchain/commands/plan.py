@@ -10,6 +10,7 @@ from toolchain.options import (
     AsJson,
     CacheOption,
     JsonFile,
+    KernelsOption,
     ProfileOption,
     TargetOption,
     WeightsOption,
@@ -36,6 +37,7 @@ def command(
     target: TargetOption = None,
     weights: WeightsOption = None,
     kv_cache: CacheOption = None,
+    kernels: KernelsOption = None,
     share_weights: Annotated[
         bool, typer.Option(help="Plan one copy of the weights for all graphs, or one for each.")
     ] = True,
@@ -61,7 +63,7 @@ def command(
     from toolchain.plan.planner import make_plan
 
     deployment = load_profile(profile)
-    choices = Choices(target=target, weights=weights, kv_cache=kv_cache)
+    choices = Choices(target=target, weights=weights, kv_cache=kv_cache, kernels=kernels)
     config = load_config(model)
     counted = _counted(config, deployment, choices) if lowered else {}
     plan = make_plan(config, deployment, choices, share_weights, counted)

@@ -41,6 +41,7 @@ def make_request(
     """
     profile = choices.apply(profile)
     target = find_target(profile)
+    profile = target.settle(profile)
     if target.footprint.needs_chip != (profile.chip is not None):
         raise TargetError(
             f"profile {profile.name}: chip",

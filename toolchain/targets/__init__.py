@@ -36,6 +36,7 @@ def find_target(profile: Profile) -> Target:
     choices: list[tuple[str, object, tuple[object, ...]]] = [
         ("weights", profile.weights, target.weights),
         ("KV cache", profile.kv_cache, target.kv_caches),
+        ("kernels", profile.kernels, target.kernels),
         ("host_cpu", profile.host_cpu, (None, *target.host_cpus)),
     ]
     if profile.weights in ("int4", "int8"):

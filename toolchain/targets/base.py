@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from profiles import HostCPU, KVCache, Precision, Profile
+from profiles import HostCPU, Kernels, KVCache, Precision, Profile
 from runtime.bundle.manifest import Backend, Device, Graph, GraphSpec, ModelConfig
 from runtime.bundle.reader import Bundle
 from runtime.bundle.writer import BundleWriter
@@ -23,6 +23,7 @@ class Compiled:
 
     graphs: tuple[Graph, ...]
     backend: Backend
+    kernels: int | None = None  # version of ours that the graphs call
     device: Device | None = None
 
 
@@ -68,6 +69,10 @@ class Footprint:
     static_shapes: bool  # every row of a chunk and of the cache costs time, valid or not
 
 
+def _as_it_is(profile: Profile) -> Profile:
+    return profile
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """A way to lower the portable graphs. Of precisions and block sizes the first is the default.
@@ -81,6 +86,8 @@ class Target:
         program.
     soc_name: of the chip that it is for; None for any machine.
     series: of that chip, as package names and kernel folders spell it.
+    kernels: what of a profile's kernels it can take.
+    settle: replaces what a profile leaves open by what it stands for on this host.
     host_cpus: of the boxes that it compiles for; none where every box takes the same bundle.
     """
 
@@ -94,6 +101,8 @@ class Target:
     footprint: Footprint
     count: Lazy | None = None
     dry_run: Lazy | None = None
+    kernels: tuple[Kernels, ...] = ("auto",)
+    settle: Callable[[Profile], Profile] = _as_it_is
     host_cpus: tuple[HostCPU, ...] = ()
     soc_name: str | None = None
     series: str = ""

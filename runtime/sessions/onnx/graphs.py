@@ -7,6 +7,7 @@ from runtime.bundle.reader import Bundle
 from runtime.errors import SessionError
 from runtime.sessions.base import SessionOptions
 from runtime.sessions.onnx.failures import named_failures
+from runtime.sessions.onnx.own_kernels import register_kernels
 from runtime.sessions.onnx.quiet_ort import FATAL_ONLY, ort
 from runtime.threads import usable_threads
 
@@ -24,13 +25,19 @@ class OnnxGraphs:
     """
 
     def __init__(self, bundle: Bundle, options: SessionOptions) -> None:
-        """Opens nothing yet; with a trace, `close` leaves the times of all kernels there."""
+        """Opens nothing yet; with a trace, `close` leaves the times of all kernels there.
+
+        Raises:
+            SessionError: the bundle needs kernels of ours that are not here.
+        """
         self._bundle = bundle
         self._trace = options.trace
         self._options = ort.SessionOptions()
         self._options.log_severity_level = FATAL_ONLY
         self._options.add_session_config_entry(PACK_IN_PARALLEL, "1")
         self._options.intra_op_num_threads = options.threads or usable_threads()
+        if bundle.manifest.kernels is not None:
+            register_kernels(self._options, bundle.manifest.kernels)
         self._opened: dict[str, ort.InferenceSession] = {}
 
     def open(self, graph: Graph) -> ort.InferenceSession:

@@ -4,7 +4,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from runtime.kernels.library import BITS, BLOCK_SIZES, Kernels
+from runtime.kernels.layout import BITS, BLOCK_SIZES
+from runtime.kernels.library import Kernels
 from tests.runtime.kernels.weights import Weight, quantized, random_weight
 
 PORTABLE = "portable"

@@ -27,6 +27,7 @@ LOOKED_FOR = {
     "quantize_weights": ("layers.1.self_attn.o_proj/MatMul", 7 * L + 1),
     "float32": ("embed_tokens/Gather", 1),
     "grouped_query_attention": ("layers.2.self_attn.q_proj/MatMul", 4 * L),
+    "own_kernels": ("lm_head/MatMul", 1),
     "pack_qkv": ("layers.0.self_attn/GroupQueryAttention", L),
     "free_dimensions": ("norm/Mul_2", 2),
     "fuse_norms": ("layers.0.post_attention_layernorm/Add", 2 * L + 1),

@@ -3,6 +3,7 @@
 from toolchain.targets.base import Lazy, Target
 from toolchain.targets.cpu.check import check_for_cpu
 from toolchain.targets.cpu.footprint import CPU_FOOTPRINT
+from toolchain.targets.cpu.kernels import settle_kernels
 
 __all__ = ["CPU"]
 
@@ -15,4 +16,6 @@ CPU = Target(
     compiler=Lazy("toolchain.targets.cpu.lower", "compile_for_cpu"),
     passes=Lazy("toolchain.targets.cpu.passes", "PASSES"),
     footprint=CPU_FOOTPRINT,
+    kernels=("auto", "own", "onnxruntime"),
+    settle=settle_kernels,
 )

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from runtime.bundle import tensor_names as names
 from runtime.bundle.reader import GRAPHS_DIR, TOKENIZER, Bundle
+from runtime.kernels.layout import DOMAIN
 from runtime.sessions.onnx.inplace_cache import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
+from runtime.sessions.onnx.own_kernels import register_kernels
 from runtime.sessions.onnx.quiet_ort import ort
 from runtime.text.tokenizer import Tokenizer
 from toolchain.targets.cpu.precisions import CALIBRATION_TOKENS
@@ -76,5 +78,8 @@ def _run_part(model: ir.Model, feeds: Arrays, wanted: list[str], graphs: Path) -
         value.shape = None  # a cache that is only as long as the text
     options = ort.SessionOptions()
     options.add_session_config_entry(FOLDER_OPTION, str(graphs))
+    if DOMAIN in model.opset_imports:
+        register_kernels(options)
+        part.opset_imports[DOMAIN] = 1
     session = ort.InferenceSession(ir.to_proto(part).SerializeToString(), options)
     return dict(zip(wanted, session.run(wanted, feeds), strict=True))

@@ -4,6 +4,7 @@ from export.parameters import LM_HEAD
 from profiles import Profile
 from runtime.bundle.cpu_costs import cost_on_cpu
 from runtime.bundle.manifest import GraphSpec, ModelConfig
+from runtime.kernels.layout import TILE_ROWS
 from runtime.sessions.onnx.inplace_cache import cache_rows
 from runtime.threads import usable_threads
 from toolchain.costs.quantity import BuildCosts, Quantity
@@ -19,7 +20,7 @@ from toolchain.targets.cpu.precisions import BITS, CALIBRATION_TOKENS
 
 __all__ = ["CPU_FOOTPRINT"]
 
-FLOAT32 = 4
+FLOAT32, FLOAT16 = 4, 2
 # As measured by benchmarks/build_memory.py.
 GRAPH_BYTES, GRAPH_BYTES_PER_LAYER = 11_000, 11_850  # the graph and the manifest
 DESCRIPTION_BYTES_PER_LAYER = 740  # of each member of the family in the manifest
@@ -43,14 +44,34 @@ def cache_bytes(profile: Profile) -> int:
 
 
 def linear_bytes(config: ModelConfig, profile: Profile) -> int:
-    """Every linear layer as it is stored: levels and float32 scales, or float32."""
+    """Every linear layer as it is stored: levels and scales, or float32.
+
+    Scales are float16 in tiles of our own kernels, and float32 else.
+    """
     shapes, size = linear_shapes(config), profile.block_size
     if profile.weights not in BITS:
         return sum(FLOAT32 * rows * columns for rows, columns in shapes.values())
+    tile, scale = (TILE_ROWS, FLOAT16) if profile.kernels == "own" else (1, FLOAT32)
     return sum(
-        rows * -(-columns // size) * (size * BITS[profile.weights][name == LM_HEAD] // 8 + FLOAT32)
+        -(-rows // tile)
+        * tile
+        * -(-columns // size)
+        * (size * BITS[profile.weights][name == LM_HEAD] // 8 + scale)
         for name, (rows, columns) in shapes.items()
     )
+
+
+def sum_bytes(config: ModelConfig, profile: Profile) -> int:
+    """What ONNX Runtime adds when it packs the weights: a float32 beside every scale."""
+    if profile.weights not in BITS or profile.kernels == "own":
+        return 0
+    shapes = linear_shapes(config).values()
+    return sum(FLOAT32 * rows * -(-columns // profile.block_size) for rows, columns in shapes)
+
+
+def weights_read(config: ModelConfig, profile: Profile) -> int:
+    """See Footprint.weights_read: the linear layers as they lie in memory."""
+    return linear_bytes(config, profile) + sum_bytes(config, profile)
 
 
 def compile_costs(config: ModelConfig, profile: Profile) -> BuildCosts:
@@ -108,10 +129,7 @@ def compile_costs(config: ModelConfig, profile: Profile) -> BuildCosts:
 def weights_part(config: ModelConfig, profile: Profile) -> Quantity:
     """See Footprint.weights."""
     linears, embedding = linear_bytes(config, profile), 2 * embedding_elements(config)
-    sums = 0
-    if profile.weights in BITS:  # packed for the kernel, which adds a float32 to every scale
-        shapes = linear_shapes(config).values()
-        sums = sum(FLOAT32 * rows * -(-columns // profile.block_size) for rows, columns in shapes)
+    sums = sum_bytes(config, profile)
     return Quantity(
         name="weights",
         value=linears + sums + embedding,
@@ -172,7 +190,7 @@ CPU_FOOTPRINT = Footprint(
     weights=weights_part,
     sharing="always",  # one graph computes the whole family
     state=state_parts,
-    weights_read=linear_bytes,
+    weights_read=weights_read,
     call_costs=call_costs,
     cache_bytes=cache_bytes,
     needs_chip=False,

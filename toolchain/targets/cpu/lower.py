@@ -9,10 +9,11 @@ from runtime.bundle.cpu_costs import cost_on_cpu
 from runtime.bundle.manifest import Backend, Graph, GraphSpec
 from runtime.bundle.reader import GRAPHS_DIR, Bundle
 from runtime.bundle.writer import BundleWriter
+from runtime.kernels.layout import KERNELS_VERSION
 from toolchain.targets.base import Compiled
 from toolchain.targets.cpu.calibrate import calibrate
 from toolchain.targets.cpu.free_dimensions import BATCH_SIZE, NUM_LOGIT_ROWS, SEQ_LEN
-from toolchain.targets.cpu.passes import FREE_DIMENSIONS, cpu_passes
+from toolchain.targets.cpu.passes import FREE_DIMENSIONS, OWN_KERNELS, cpu_passes
 from toolchain.targets.cpu.quantize_cache import QuantizeCache
 from toolchain.targets.pass_list import named, run_passes
 from toolchain.targets.weights import StoredTensor, promise_weights, tensor_spec, weight_job
@@ -28,7 +29,8 @@ def compile_for_cpu(
     """See toolchain.compiler.compile_bundle."""
     manifest = bundle.manifest
     chosen = cpu_passes(profile, without)
-    one_for_all = FREE_DIMENSIONS in {each.name for each in chosen}
+    names = {each.name for each in chosen}
+    one_for_all = FREE_DIMENSIONS in names
 
     # 1. The graphs, or any of the family where its dimensions are freed; weights are promised.
     writer.progress.step("lowering")
@@ -64,7 +66,11 @@ def compile_for_cpu(
     )
     # The attention that is left written out is that of the portable graphs.
     backend: Backend = "onnxruntime" if one_for_all else "portable"
-    return Compiled(graphs=tuple(graphs), backend=backend)
+    return Compiled(
+        graphs=tuple(graphs),
+        backend=backend,
+        kernels=KERNELS_VERSION if OWN_KERNELS in names else None,
+    )
 
 
 def _describe(spec: GraphSpec, path: str, model: ir.Model) -> Graph:

@@ -10,14 +10,16 @@ from toolchain.targets.cpu.float32 import Float32
 from toolchain.targets.cpu.free_dimensions import FreeDimensions
 from toolchain.targets.cpu.fuse_norms import FuseNorms
 from toolchain.targets.cpu.grouped_query_attention import GroupedQueryAttention
+from toolchain.targets.cpu.own_kernels import OwnKernels
 from toolchain.targets.cpu.pack_qkv import PackQkv
 from toolchain.targets.cpu.precisions import BITS
 from toolchain.targets.cpu.quantize_weights import QuantizeWeights
 from toolchain.targets.pass_list import Pass, choose_passes
 
-__all__ = ["FREE_DIMENSIONS", "PASSES", "cpu_passes"]
+__all__ = ["FREE_DIMENSIONS", "OWN_KERNELS", "PASSES", "cpu_passes"]
 
 FREE_DIMENSIONS = "free_dimensions"
+OWN_KERNELS = "own_kernels"
 
 
 def _quantize_weights(manifest: Manifest, profile: Profile) -> QuantizeWeights:
@@ -53,6 +55,13 @@ PASSES = (
         needs=("quantize_weights", "grouped_query_attention"),
     ),
     Pass(
+        name=OWN_KERNELS,
+        does="MatMulNBits -> our own product, which reads weights where they are mapped",
+        make=lambda *_: OwnKernels(),
+        needs=("quantize_weights",),
+        instead="give --kernels onnxruntime",
+    ),
+    Pass(
         name=FREE_DIMENSIONS,
         does="one graph for every batch size and length",
         make=lambda *_: FreeDimensions(),
@@ -72,7 +81,9 @@ def cpu_passes(profile: Profile, without: Sequence[str]) -> list[Pass]:
     Raises:
         TargetError: besides, a pass disabled that the cache needs.
     """
-    left_out = () if profile.weights in BITS else ("quantize_weights",)
+    left_out = [] if profile.weights in BITS else ["quantize_weights"]
+    if profile.kernels != "own":
+        left_out.append(OWN_KERNELS)
     chosen = choose_passes(PASSES, profile, without, left_out)
     if profile.kv_cache == "int8" and FREE_DIMENSIONS not in {each.name for each in chosen}:
         raise TargetError(

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.kernels.library import TILE_ROWS
+from runtime.kernels.layout import TILE_ROWS
 
 __all__ = ["tiled"]
 

@@ -13,6 +13,7 @@ from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.completion import complete
 from runtime.engine.engine import Engine
 from runtime.engine.scheduler import Scheduler
+from runtime.kernels.layout import OPERATOR
 from runtime.progress import SILENT
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
@@ -67,7 +68,8 @@ def test_a_bundle_without_one_pass_answers_the_same(
     if name in KERNELS:
         assert counts[KERNELS[name]] == 0
     elif weights == "int4":  # pack_qkv: seven products a layer, and the LM head
-        assert counts["MatMulNBits"] == 7 * bundle.manifest.model.num_hidden_layers + 1
+        product = "MatMulNBits" if bundle.manifest.kernels is None else OPERATOR
+        assert counts[product] == 7 * bundle.manifest.model.num_hidden_layers + 1
 
 
 def test_without_any_pass_that_can_be_disabled(exported: Bundle, tmp_path: Path) -> None:
@@ -82,9 +84,9 @@ def test_without_any_pass_that_can_be_disabled(exported: Bundle, tmp_path: Path)
 
 
 def test_what_needs_a_pass_goes_with_it(exported: Bundle) -> None:
-    profile = exported_profile(exported).model_copy(update={"weights": "int4"})
+    profile = exported_profile(exported).model_copy(update={"weights": "int4", "kernels": "own"})
     names = [each.name for each in cpu_passes(profile, ["free_dimensions"])]
-    assert names == ["quantize_weights", "float32", "fuse_norms"]
+    assert names == ["quantize_weights", "float32", "own_kernels", "fuse_norms"]
     assert cpu_passes(profile, []) == list(PASSES)
 
 

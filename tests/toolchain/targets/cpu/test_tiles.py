@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from runtime.kernels.library import BITS, BLOCK_SIZES, DOMAIN, OPERATOR, Kernels
+from runtime.kernels.layout import BITS, BLOCK_SIZES, DOMAIN, OPERATOR
+from runtime.kernels.library import Kernels
 from runtime.sessions.onnx.quiet_ort import FATAL_ONLY, ort
 from toolchain.targets.cpu.quantize_weights import dequantize_blocks, quantize_blocks
 from toolchain.targets.cpu.tiles import tiled
