@@ -44,7 +44,7 @@ FLAGS = (
     "-Wconversion",
     "-Wno-maybe-uninitialized",  # in GCC's own headers of intrinsics
 )
-LINK = ("-shared", "-Wl,--no-undefined", "-Wl,--as-needed")
+LINK = ("-shared", "-s", "-Wl,--no-undefined", "-Wl,--as-needed")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 ZIG_TARGET = "{machine}-linux-gnu.2.28"  # the glibc that ONNX Runtime asks for as well
 

@@ -3,6 +3,7 @@
 // vpmaddubsw adds two products in 16 bits. A nibble is at most 15, so the sums of 32 columns stay
 // below 2 * 8 * 15 * 127 = 30,480 and cannot overflow; levels of int8 are taken as two nibbles.
 #include "product.h"
+#include "x86_features.h"
 
 #include <immintrin.h>
 
@@ -295,10 +296,7 @@ void multiply(const Weights& w, const QuantizedRows& rows, float* y, int64_t fir
     tiles(w, rows, y, start, start + TILE_GROUP < last ? start + TILE_GROUP : last);
 }
 
-bool available() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("f16c");
-}
+bool available() { return x86_features().avx2(); }
 
 } // namespace
 

@@ -3,6 +3,7 @@
 // vpdpbusd adds four products per row. Up to R rows of x stay in registers, integer sums and float
 // sums both, so weights are unpacked once for R rows.
 #include "product.h"
+#include "x86_features.h"
 
 #include <immintrin.h>
 
@@ -159,10 +160,7 @@ void multiply(const Weights& w, const QuantizedRows& rows, float* y, int64_t fir
   }
 }
 
-bool available() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
-}
+bool available() { return x86_features().avx512_vnni(); }
 
 } // namespace
 

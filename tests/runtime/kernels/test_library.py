@@ -1,3 +1,4 @@
+import platform
 import subprocess
 from pathlib import Path
 
@@ -45,3 +46,11 @@ def test_an_instruction_set_that_the_cpu_has_not_is_refused(kernels: Kernels) ->
 
 def test_the_portable_instruction_set_is_everywhere_and_last(kernels: Kernels) -> None:
     assert kernels.instruction_sets[-1] == "portable"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names of x86 flags")
+def test_the_instruction_sets_are_those_that_the_system_names(kernels: Kernels) -> None:
+    """A library that another compiler built took plain C++ everywhere."""
+    flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    for name in ("avx2", "avx512_vnni"):
+        assert (name in kernels.instruction_sets) == (name in flags)
