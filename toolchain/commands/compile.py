@@ -25,8 +25,8 @@ def _list_passes(names: list[str] | None) -> list[str] | None:
 
     for passes in dict.fromkeys(target.passes for target in TARGETS.values()):
         print(f"{', '.join(name for name, each in TARGETS.items() if each.passes == passes)}:")
-        for each in switches(passes.load()):
-            print(f"  {each.name:24}{each.does}")
+        lines = [f"  {each.name:24}{each.does}" for each in switches(passes.load())]
+        print("\n".join(lines or ["  none"]))
     raise typer.Exit
 
 

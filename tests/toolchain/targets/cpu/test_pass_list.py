@@ -108,7 +108,7 @@ def test_without_help_lists_what_can_be_disabled_and_compiles_nothing(
         listed = [
             [line.split()[0] for line in part.splitlines() if line[0] == " "] for part in lists
         ]
-        assert listed == [SWITCHES, [each.name for each in switches(ascend.PASSES)]]
+        assert listed == [SWITCHES, ["none"], [each.name for each in switches(ascend.PASSES)]]
     assert list(tmp_path.iterdir()) == []
 
 
