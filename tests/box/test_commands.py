@@ -32,7 +32,7 @@ def run(*command: str | Path, blocked: Sequence[str]) -> subprocess.CompletedPro
     "command",
     [
         ("toolchain", "plan", "{bundles}/checkpoint", "--json"),
-        ("toolchain", "plan", "{bundles}/checkpoint", "--profile", "310p3", "--json"),
+        ("toolchain", "plan", "{bundles}/checkpoint", "--profile", "310p3", "--no-lowered"),
         ("toolchain", "compare", "manual:910b3", "manual:a100"),
         ("toolchain", "inspect", "{bundles}/talk-int4"),
         ("toolchain", "profiles"),
@@ -45,6 +45,14 @@ def test_the_base_install_runs_what_needs_no_backend(
     done = run(*(part.format(bundles=bundles) for part in command), blocked=(BACKEND, *EXTRAS))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
+
+
+def test_the_base_install_plans_for_a_chip_and_says_what_it_cannot_count(bundles: Path) -> None:
+    command = ("toolchain", "plan", bundles / "checkpoint", "--profile", "310p3", "--json")
+    done = run(*command, blocked=(BACKEND, *EXTRAS))
+    assert done.returncode == 0
+    assert "pip install '.[export]'" in done.stderr
+    assert json.loads(done.stdout)["fits"]
 
 
 @pytest.mark.parametrize("profile", ["cpu", "310p3"])

@@ -16,12 +16,11 @@ Edit = Callable[[Weights], None]
 
 
 def planted(bundle: Bundle, output: Path, edit: Edit) -> Bundle:
-    """A copy with other weights: float16 of an exported bundle, scales of a compiled one."""
-    exported = bundle.manifest.stage == "exported"
-    suffix, dtype = ("", np.float16) if exported else (".scales", np.float32)
+    """A copy with other weights: those of an exported bundle, scales of a compiled one."""
+    suffix = "" if bundle.manifest.stage == "exported" else ".scales.tiles"
     names = {r: r.rpartition("/")[2] for r in bundle.manifest.files if "/weights/" in r}
     weights = {
-        name: np.fromfile(bundle.file(relative), dtype)
+        name: np.fromfile(bundle.file(relative), np.float16)
         for relative, name in names.items()
         if name.endswith(suffix)
     }
