@@ -36,8 +36,9 @@ class Server:
     port: int
 
     def memory_mb(self) -> float:
+        """Anonymous memory: pages of weights come into the rest as they are first read."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+)", status)
+        found = re.search(r"RssAnon:\s+(\d+)", status)
         assert found is not None
         return int(found[1]) / 1024
 
