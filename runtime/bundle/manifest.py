@@ -14,6 +14,7 @@ __all__ = [
     "FORMAT_VERSION",
     "Backend",
     "CacheLayout",
+    "CacheWrite",
     "Device",
     "FileEntry",
     "FloatType",
@@ -26,12 +27,14 @@ __all__ = [
     "TensorSpec",
 ]
 
-FORMAT_VERSION: Final = 6
+FORMAT_VERSION: Final = 7
 
 Phase = Literal["prefill", "decode", "score"]
 Stage = Literal["exported", "compiled"]
 Backend = Literal["portable", "onnxruntime", "acl", "torch"]  # what runs the graphs
 CacheLayout = Literal["HND", "NHD"]  # past_key.{i} is (B, heads, rows, D) or (B, rows, heads, D)
+# Who writes new rows into the cache: the session, from outputs, or the graph, into its inputs.
+CacheWrite = Literal["session", "graph"]
 FloatType = Literal["float32", "float16"]  # that a program computes in
 DType = FloatType | Literal["int64", "int32", "int8", "uint8"]
 
@@ -110,6 +113,7 @@ class Device(Record):
     memory: Literal["ddr", "hbm"]
     cann: str  # version that compiled the graphs; the box needs the same or a newer one
     cache_layout: CacheLayout
+    cache_write: CacheWrite
     weight_bytes: Bytes  # of all weight files, each once
     shared_bytes: Bytes  # of those that every graph takes
     needed_bytes: Bytes  # weights and the rest, as planned
@@ -135,7 +139,7 @@ class Provenance(Record):
 class Manifest(Record):
     """All that the runtime knows about a bundle."""
 
-    format_version: Literal[6] = FORMAT_VERSION
+    format_version: Literal[7] = FORMAT_VERSION
     stage: Stage
     backend: Backend
     target: str  # "portable" for an exported bundle, else what --target chose: cpu or a chip

@@ -5,6 +5,7 @@ from collections.abc import Callable
 __all__ = [
     "ATTENTION_MASK",
     "INPUT_IDS",
+    "LENGTHS",
     "LOGITS",
     "LOGIT_ROWS",
     "POSITION_IDS",
@@ -22,6 +23,7 @@ Namer = Callable[[int], str]  # layer -> tensor name
 INPUT_IDS = "input_ids"
 POSITION_IDS = "position_ids"
 START = "start"  # rows that each sequence has already; of graphs that make positions and mask
+LENGTHS = "lengths"  # rows that each has after the call, without padding
 ATTENTION_MASK = "attention_mask"
 LOGIT_ROWS = "logit_rows"
 LOGITS = "logits"

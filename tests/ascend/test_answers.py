@@ -77,6 +77,7 @@ def test_without_a_pass_it_talks_the_same(
     assert bundle.manifest.device is not None
     layout = "HND" if "rows_first_cache" in without else "NHD"
     assert bundle.manifest.device.cache_layout == layout
+    assert bundle.manifest.device.cache_write == "session"
     card()
     assert answers(bundle) == EXPECTED
 

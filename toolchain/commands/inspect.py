@@ -105,5 +105,6 @@ def _device_facts(device: "Device | None") -> dict[str, str]:
         "chip": device.soc_name,
         "compiled with CANN": device.cann,
         "cache layout": device.cache_layout,
+        "new rows": f"written by the {device.cache_write}",
         "on the card": device.verdict,
     }

@@ -47,6 +47,7 @@ def device_of(
         memory=chip.memory,
         cann=cann.version,
         cache_layout=lowered[0].layout,
+        cache_write="session",
         weight_bytes=all_bytes,
         shared_bytes=shared,
         needed_bytes=needed,
