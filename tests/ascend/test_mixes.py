@@ -28,12 +28,11 @@ from runtime.engine.scheduler import Policy, Scheduler
 from runtime.engine.sequence import Request
 from runtime.progress import SILENT
 from runtime.sampling.params import SamplingParams
-from runtime.sampling.sampler import Sampler, make_rng
 from runtime.sessions import open_session
 from runtime.sessions.base import Chunk, Logits, Session
 from tests.ascend.conftest import put_toolkit
 from tests.emulator.device import Emulator
-from tests.mixes import NEVER, Asked, Mix, Outcome, mixes, run_mix
+from tests.mixes import NEVER, Asked, Mix, check_mix, mixes, run_mix
 from tests.paths import DATA
 from toolchain.bench.grid import Grid
 from toolchain.bench.run import bench
@@ -91,27 +90,12 @@ def session(bundle: Bundle, emulator: Emulator) -> Iterator[Session]:
         yield session
 
 
+def tolerance(alone: Logits) -> float:
+    return SPACINGS * float(np.spacing(np.float16(np.abs(alone).max())))
+
+
 def assert_close(logits: Logits, alone: Logits) -> None:
-    spacing = float(np.spacing(np.float16(np.abs(alone).max())))
-    assert np.abs(logits - alone).max() <= SPACINGS * spacing
-
-
-def check_request(session: Session, request: Request, outcome: Outcome, aborted: bool) -> None:
-    """Runs a request alone, along the tokens that it had in the mix."""
-    engine, params = Engine(session, reuse_prefix=False), request.params
-    sampler = Sampler(params, request.prompt_ids, engine.vocab_size, make_rng(params.seed))
-    ended = aborted
-    with engine.slot(request.prompt_ids) as slot:
-        for i, (token_id, logits) in enumerate(zip(outcome.ids, outcome.logits, strict=True)):
-            if i == 0:
-                alone = engine.prefill(slot, request.prompt_ids)
-            else:
-                alone = engine.decode([slot], [outcome.ids[i - 1]])[0]
-            assert_close(logits, alone)
-            assert sampler.sample(logits) == token_id
-            ended = token_id in params.stop_token_ids or i + 1 == params.max_tokens
-            assert not ended or i + 1 == len(outcome.ids)
-        assert ended or aborted or slot.room == 0
+    assert np.abs(logits - alone).max() <= tolerance(alone)
 
 
 @settings(
@@ -122,10 +106,7 @@ def check_request(session: Session, request: Request, outcome: Outcome, aborted:
 def test_every_request_of_any_mix_has_the_logits_that_it_has_alone_and_their_tokens(
     mix: Mix, session: Session
 ) -> None:
-    kept = [replace(asked, request=replace(asked.request, keep_logits=True)) for asked in mix.asked]
-    for asked, outcome in zip(kept, run_mix(session, replace(mix, asked=kept)), strict=True):
-        assert outcome.error is None
-        check_request(session, asked.request, outcome, asked.aborted != NEVER)
+    check_mix(session, mix, tolerance)
 
 
 def test_a_batch_and_a_check_of_drafts_give_the_logits_of_one_row(session: Session) -> None:

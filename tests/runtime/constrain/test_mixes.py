@@ -22,7 +22,7 @@ from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
 from runtime.sessions.base import Session
 from runtime.text.tokenizer import Tokenizer, open_tokenizer
-from tests.mixes import NEVER, Asked, Mix, check_mix, mixes, run_mix
+from tests.mixes import NEVER, Asked, Mix, check_fp32_mix, mixes, run_mix
 
 CACHE_LEN, VOCAB = 40, 640
 SPECS = (
@@ -62,7 +62,7 @@ def test_every_request_of_any_mix_has_the_tokens_that_it_has_alone(
     data: st.DataObject, session: Session, starts: dict[ConstraintSpec, StartConstraint]
 ) -> None:
     bound = [starts[spec] for spec in SPECS]
-    check_mix(session, data.draw(mixes(VOCAB, CACHE_LEN, bound)))
+    check_fp32_mix(session, data.draw(mixes(VOCAB, CACHE_LEN, bound)))
 
 
 def test_drafts_are_only_what_the_constraint_could_take(
@@ -98,6 +98,6 @@ def test_a_dead_end_of_one_request_changes_no_other(
     assert isinstance(error, SessionError)
     assert error.code == "constraint_dead_end"
     others = [each for i, each in enumerate(asked) if i != 1]
-    check_mix(session, Mix(asked=others, policy=Policy(), reuse_prefix=True))
+    check_fp32_mix(session, Mix(asked=others, policy=Policy(), reuse_prefix=True))
     left = run_mix(session, Mix(asked=others, policy=Policy(), reuse_prefix=True))
     assert [outcomes[i].ids for i in (0, 2, 3)] == [each.ids for each in left]

@@ -24,7 +24,7 @@ from runtime.errors import PromptError, SessionError
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
 from runtime.sessions.base import Chunk, Logits, Session
-from tests.mixes import NEVER, Asked, Mix, alone, check_mix, mixes, run_mix
+from tests.mixes import NEVER, Asked, Mix, alone, check_fp32_mix, mixes, run_mix
 from tests.recorded import BatchedScores, Recorded
 
 CACHE_LEN, VOCAB = 40, 640
@@ -56,7 +56,7 @@ def asked(*prompts: Sequence[int], params: SamplingParams = GREEDY, apart: int =
 def test_every_request_of_any_mix_has_the_tokens_that_it_has_alone(
     mix: Mix, session: Session
 ) -> None:
-    check_mix(session, mix)
+    check_fp32_mix(session, mix)
 
 
 def test_requests_that_arrive_together_share_the_decode_calls(session: Session) -> None:
@@ -156,7 +156,7 @@ def test_where_a_graph_checks_drafts_of_several_the_tokens_are_the_same(
     mix: Mix, session: Session
 ) -> None:
     policy = replace(mix.policy, speculate=True)
-    check_mix(BatchedScores(session), replace(mix, policy=policy))
+    check_fp32_mix(BatchedScores(session), replace(mix, policy=policy))
 
 
 def test_drafts_of_several_sequences_share_a_call(session: Session) -> None:
