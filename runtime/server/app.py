@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from runtime.errors import UserError
 from runtime.server.description import HEADERS, page
 from runtime.server.errors import ClientGoneError, HttpError, error_body, headers_of, status_of
-from runtime.server.guard import Guard
+from runtime.server.guard import OPEN, Guard
 from runtime.server.keys import read_keys
 from runtime.server.page import page_routes
 from runtime.server.replies import ErrorBody
@@ -34,6 +34,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorBody, "description": "The request cannot be answered"},
     "5XX": {"model": ErrorBody, "description": "The server cannot answer, now or at all"},
 }
+KEY_SCHEME = {"type": "http", "scheme": "bearer"}
 
 
 def create_app(service: Service) -> ASGIApp:
@@ -49,7 +50,8 @@ def create_app(service: Service) -> ASGIApp:
         service.start()
         yield
 
-    app = FastAPI(
+    app = Application(
+        asks_for_keys=keys.are_needed,
         title="alpaca2-toolchain",
         description=ABOUT,
         version=version("alpaca2-toolchain"),
@@ -70,6 +72,24 @@ def create_app(service: Service) -> ASGIApp:
         max_body_bytes=service.settings.max_body_bytes,
         metrics=service.metrics,
     )
+
+
+class Application(FastAPI):
+    """FastAPI whose description says which addresses ask for a key, as the guard does."""
+
+    def __init__(self, *, asks_for_keys: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self._asks_for_keys = asks_for_keys
+
+    def openapi(self) -> dict[str, Any]:
+        """The description, made once."""
+        if self.openapi_schema is None and self._asks_for_keys:
+            described = super().openapi()
+            described["components"]["securitySchemes"] = {"key": KEY_SCHEME}
+            for path in described["paths"].keys() - OPEN:
+                for operation in described["paths"][path].values():
+                    operation["security"] = [{"key": []}]
+        return super().openapi()
 
 
 def _describe(app: FastAPI) -> None:

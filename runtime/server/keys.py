@@ -23,9 +23,14 @@ class Keys:
     def __init__(self, keys: list[bytes]) -> None:
         self._hashes = [hashlib.sha256(key).digest() for key in keys]
 
+    @property
+    def are_needed(self) -> bool:
+        """Whether there are any."""
+        return bool(self._hashes)
+
     def admit(self, authorization: bytes | None) -> bool:
         """Whether a header `Authorization: Bearer KEY` is good; every key is compared."""
-        if not self._hashes:
+        if not self.are_needed:
             return True
         scheme, _, key = (authorization or b"").partition(b" ")
         given = hashlib.sha256(key.strip(b" ")).digest()

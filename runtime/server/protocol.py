@@ -1,13 +1,15 @@
 """What clients send: the requests of OpenAI's API, and the extras of vLLM's that tools send.
 
-A null is the same as nothing. Ranges of sampling settings are those of SamplingParams, and are
-checked there. A field that is not here is refused if it would change the answer, else ignored.
+A null is the same as nothing. Ranges of sampling settings are those of SamplingParams: described
+here, checked there. A field that is not here is refused if it would change the answer, and is else
+ignored.
 """
 
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from runtime.sampling.params import BOUNDS, SamplingParams
 from runtime.server.errors import HttpError
 
 __all__ = [
@@ -30,6 +32,25 @@ TokenId: TypeAlias = Annotated[int, Field(ge=0, le=2**31 - 1)]
 TokenIds: TypeAlias = Annotated[list[TokenId], Field(max_length=MAX_TOKENS, fail_fast=True)]
 Stop: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 BiasedId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")]
+SETTINGS: dict[str, dict[str, Any]] = SamplingParams.model_json_schema()["properties"]
+
+
+def _setting(name: str) -> Any:
+    """A field with the range of a setting in its description."""
+    return Field(default=None, json_schema_extra=_bounds(SETTINGS[name]))
+
+
+def _bounds(schema: dict[str, Any]) -> dict[str, Any]:
+    schema = schema.get("anyOf", [schema])[0]  # the other alternative is null
+    return {word: schema[word] for word in BOUNDS if word in schema}
+
+
+Bias: TypeAlias = Annotated[
+    float, Field(json_schema_extra=_bounds(SETTINGS["logit_bias"]["additionalProperties"]))
+]
+NO_OTHER_KEY = Field(max_length=1024, json_schema_extra={"additionalProperties": False})
+# A tool's message is refused by a better error than that of a role that does not exist.
+READ_ROLES = Field(json_schema_extra={"enum": ["system", "developer", "user", "assistant"]})
 
 
 class Body(BaseModel):
@@ -52,16 +73,16 @@ class GenerationBody(Body):
     n: int | None = Field(default=None, ge=1, le=MAX_N)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
+    max_tokens: int | None = _setting("max_tokens")
+    temperature: float | None = _setting("temperature")
+    top_p: float | None = _setting("top_p")
     top_k: int | None = Field(default=None, ge=-1)  # vLLM's -1 is our 0: all tokens
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    logit_bias: Annotated[dict[BiasedId, float], Field(max_length=1024)] | None = None
-    seed: int | None = None
+    min_p: float | None = _setting("min_p")
+    repetition_penalty: float | None = _setting("repetition_penalty")
+    presence_penalty: float | None = _setting("presence_penalty")
+    frequency_penalty: float | None = _setting("frequency_penalty")
+    logit_bias: Annotated[dict[BiasedId, Bias], NO_OTHER_KEY] | None = None
+    seed: int | None = _setting("seed")
     stop: Stop | Annotated[list[Stop | None], Field(max_length=16)] | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
     ignore_eos: bool | None = None
@@ -77,6 +98,7 @@ class CompletionBody(GenerationBody):
         | Annotated[TokenIds, Field(min_length=1)]
         | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
     )
+    max_tokens: int | None = Field(default=None, json_schema_extra={"minimum": 0})  # 0: with echo
     echo: bool | None = None
     logprobs: int | None = Field(default=None, ge=0, le=20)
     add_special_tokens: bool | None = None
@@ -92,7 +114,7 @@ class ContentPart(Body):
 class ChatMessage(Body):
     """One message of a conversation."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
+    role: Annotated[Literal["system", "developer", "user", "assistant", "tool"], READ_ROLES]
     content: str | Annotated[list[ContentPart], Field(max_length=MAX_MESSAGES)] | None = None
 
 
@@ -100,7 +122,7 @@ class ChatBody(GenerationBody):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
-    max_completion_tokens: int | None = None
+    max_completion_tokens: int | None = _setting("max_tokens")
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
