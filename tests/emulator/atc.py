@@ -105,8 +105,6 @@ def _log(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
 
 
 def _compile(options: Mapping[str, str], settings: Settings) -> None:
-    from tests.emulator.atc_compile import compile_model  # imports onnx, which takes a while
-
     soc = options["soc_version"]
     series = next((s for s in ("310P", "310B", "910B") if soc.startswith("Ascend" + s)), "")
     if series.lower() not in settings.ops_packages:
@@ -115,7 +113,15 @@ def _compile(options: Mapping[str, str], settings: Settings) -> None:
     if settings.fail_with and settings.fail_model in options["output"]:
         _fail(settings.fail_with)
         return
-    compile_model(options, settings)
+    # Imported here: onnx takes a while.
+    if options["framework"] == "1":
+        from tests.emulator.ge.compile import compile_air
+
+        compile_air(options, settings)
+    else:
+        from tests.emulator.atc_compile import compile_model
+
+        compile_model(options, settings)
 
 
 def _fail(how: str) -> None:
@@ -126,7 +132,7 @@ def _fail(how: str) -> None:
 
 
 def _convert_to_json(options: Mapping[str, str]) -> None:
-    from tests.emulator.atc_compile import om_as_json
+    from tests.emulator.om_json import om_as_json
 
     om = Path(options["om"])
     if not om.is_file():

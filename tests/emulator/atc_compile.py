@@ -1,7 +1,6 @@
-"""The compile itself: checks a model, stores its weights and writes the OM; and --mode=1."""
+"""The compile of an ONNX model: checks it, stores its weights and writes the OM."""
 
-import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,13 @@ from onnx import TensorProto
 
 from tests.emulator.atc import Settings
 from tests.emulator.atc_checks import check_nodes, check_registered
-from tests.emulator.atc_errors import inner_error
 from tests.emulator.atc_graph import Binding, bind, read_model, skeleton
 from tests.emulator.npu_ops import is_weight_quant
-from tests.emulator.om import MBATCH, Gear, Om, OmTensor, OmWeight, read_om
-from tests.emulator.weights import WeightSource, store, type_name, write_sparse
+from tests.emulator.om import MBATCH, Gear, Om, OmTensor, OmWeight
+from tests.emulator.om_file import store_weights, write_om
+from tests.emulator.weights import WeightSource, type_name
 
-__all__ = ["compile_model", "om_as_json"]
+__all__ = ["compile_model"]
 
 
 def compile_model(options: Mapping[str, str], settings: Settings) -> None:
@@ -25,7 +24,7 @@ def compile_model(options: Mapping[str, str], settings: Settings) -> None:
     Raises:
         AtcError: ATC would refuse it.
     """
-    path, output = Path(options["model"]), Path(options["output"])
+    path = Path(options["model"])
     precision = options.get("precision_mode_v2", "fp16")
     model = read_model(path)
     check_registered(model)
@@ -35,11 +34,9 @@ def compile_model(options: Mapping[str, str], settings: Settings) -> None:
         check_nodes(small, binding, options["soc_version"], precision)
     print("...optimize graph finished, start to build tasks", flush=True)
     largest = max(bindings, key=lambda b: b.values)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    directory = output.parent / "weight" if options.get("external_weight") == "1" else None
     sources = [WeightSource(tensor, path.parent) for tensor in model.graph.initializer]
     turned = _transposed(small, largest) if settings.layout_per_graph else frozenset()
-    weights = tuple(_store_weights(sources, directory, turned))
+    weights = store_weights(sources, options, turned)
     om = Om(
         soc_name=options["soc_version"],
         precision_mode=precision,
@@ -50,53 +47,10 @@ def compile_model(options: Mapping[str, str], settings: Settings) -> None:
         dynamic_inputs=tuple(dynamic_inputs),
         gears=tuple(_gear(model, binding) for binding in bindings if binding.values),
         workspace_size=settings.workspace_bytes,
+        conversions=_conversions(small, options["soc_version"]),
     )
     protobuf = _without_weights(small, weights).SerializeToString()
-    with _output_path(options, settings).open("wb") as file:
-        om.write_head(file, protobuf)
-        file.flush()
-        if directory is None:
-            for source, weight in zip(sources, weights, strict=True):
-                for block in _laid_out(source, weight.layout):
-                    write_sparse(file.fileno(), block)
-
-
-def om_as_json(path: Path) -> dict[str, Any]:
-    """What --mode=1 prints.
-
-    Certain (ge, parser/common/convert/pb2json.cc over graph_metadef/proto/ge_ir.proto): graph is
-    a list, each op has name, type and attr, a list of {key, value: {s | i}}; a FileConstant has
-    location (a file name, file_constant_utils.cc RefreshRelativePath), offset and length.
-    A guess: the other operators, which here keep their ONNX names, and the tensor descriptions.
-    """
-    try:
-        with path.open("rb") as file:
-            om, protobuf, _ = read_om(file)
-    except ValueError as error:
-        raise inner_error(f"{path} is {error}.") from error
-    model = onnx.load_from_string(protobuf)
-    ops: list[dict[str, Any]] = [
-        {"name": tensor.name, "type": "Data", "output_desc": [_description(tensor)]}
-        for tensor in om.inputs
-    ]
-    for weight in om.weights:
-        kind = "FileConstant" if weight.file else "Const"
-        ops.append({"name": weight.name, "type": kind, "output_desc": [_description(weight)]})
-        if weight.file:
-            ops[-1]["attr"] = [
-                {"key": "length", "value": {"i": weight.size}},
-                {"key": "location", "value": {"s": weight.file}},
-                {"key": "offset", "value": {"i": 0}},
-            ]
-    ops += [{"name": node.name, "type": node.op_type} for node in model.graph.node]
-    ops.append({"name": "Node_Output", "type": "NetOutput"})
-    attr = [{"key": "soc_version", "value": {"s": om.soc_name}}]
-    return {"name": path.stem, "attr": attr, "graph": [{"name": model.graph.name, "op": ops}]}
-
-
-def _description(tensor: OmTensor | OmWeight) -> dict[str, Any]:
-    dtype = {"float32": "FLOAT"}.get(tensor.dtype, tensor.dtype.upper())
-    return {"dtype": f"DT_{dtype}", "layout": "ND", "shape": {"dim": list(tensor.dims)}}
+    write_om(om, protobuf, sources, options, settings)
 
 
 def _inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -150,36 +104,19 @@ def _transposed(model: onnx.ModelProto, binding: Binding) -> frozenset[str]:
     return frozenset(found)
 
 
-def _store_weights(
-    sources: list[WeightSource], directory: Path | None, turned: frozenset[str]
-) -> Iterator[OmWeight]:
-    offset = 0
-    holes: dict[int, str] = {}  # size -> file: equal bytes are one file, so one is hashed
-    for source in sources:
-        tensor = source.tensor
-        layout = "transposed" if tensor.name in turned and not source.is_hole else "nd"
-        file = ""
-        if directory is not None:
-            file = holes.get(source.size, "") if source.is_hole else ""
-            file = file or store(_laid_out(source, layout), directory)
-            if source.is_hole:
-                holes[source.size] = file
-        yield OmWeight(
-            name=tensor.name,
-            dtype=type_name(tensor.data_type),
-            dims=tuple(tensor.dims),
-            file=file,
-            offset=offset if directory is None else 0,
-            layout=layout,
-        )
-        offset += source.size
-
-
-def _laid_out(source: WeightSource, layout: str) -> Iterator[bytes]:
-    if layout == "nd":
-        yield from source.blocks()
-    else:
-        yield source.matrix().T.tobytes()
+def _conversions(model: onnx.ModelProto, soc: str) -> tuple[str, ...]:
+    """Products whose right factor is computed: a 310P takes it in FRACTAL_NZ only, which a constant
+    gets while compiling (ops-nn, matmul/mat_mul_v3/op_host/mat_mul_v3_def.cpp)."""
+    if not soc.startswith("Ascend310P"):
+        return ()
+    constants = {tensor.name for tensor in model.graph.initializer}
+    found = []
+    for node in model.graph.node:
+        if all(not name or name in constants for name in node.input):
+            constants.update(node.output)
+        elif node.op_type in ("MatMul", "Gemm") and node.input[1] not in constants:
+            found.append(node.name)
+    return tuple(found)
 
 
 def _without_weights(model: onnx.ModelProto, weights: tuple[OmWeight, ...]) -> onnx.ModelProto:
@@ -191,12 +128,3 @@ def _without_weights(model: onnx.ModelProto, weights: tuple[OmWeight, ...]) -> o
         bare.external_data.add(key="length", value=str(weight.size))
         tensor.CopyFrom(bare)
     return model
-
-
-def _output_path(options: Mapping[str, str], settings: Settings) -> Path:
-    # ge, base/common/helper/model_helper.cc: the host is named only when host code is embedded.
-    suffix = ""
-    if settings.host_in_name:
-        system = options.get("host_env_os", "linux")
-        suffix = f"_{system}_{options.get('host_env_cpu', platform.machine())}"
-    return Path(f"{options['output']}{suffix}.om")

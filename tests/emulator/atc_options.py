@@ -28,7 +28,10 @@ _GIVEN: Final[dict[str, str]] = {
     "host_env_cpu": "x86_64|aarch64",
     "deterministic": "0|1",
     "op_compiler_cache_mode": "disable|enable|force",
+    "tiling_schedule_optimize": "0|1",
 }
+# What is said of a value that is none of them, where it is not E10001: option_utils.cc.
+_SWITCHES: Final = ("tiling_schedule_optimize",)
 _FREE: Final = (
     "model",
     "output",
@@ -64,7 +67,6 @@ _UNEMULATED: Final = frozenset(
         "oo_constant_folding",
         "oo_dead_code_elimination",
         "jit_compile",
-        "tiling_schedule_optimize",
         "ac_parallel_enable",
         "static_model_ops_lower_limit",
         "is_weight_clip",
@@ -112,6 +114,8 @@ def parse_options(arguments: Sequence[str]) -> dict[str, str]:
             raise AtcError("E10004", f"Value for --{name} is empty.")
         pattern = _GIVEN.get(name)
         if pattern is not None and not re.fullmatch(pattern, value):
+            if name in _SWITCHES:
+                raise AtcError("E10006", f"Value {value} for parameter --{name} must be 0 or 1.")
             raise invalid(name, value, f"The value must be one of {pattern}.")
     if options.get("mode", "0") == "0":
         _check_compile(options)
@@ -166,10 +170,9 @@ def _require(options: Mapping[str, str], *names: str) -> None:
 
 def _check_compile(options: Mapping[str, str]) -> None:
     _require(options, "model", "framework", "output", "soc_version")
-    if options["framework"] != "5":
-        raise inner_error("only --framework=5 is imitated by this emulator.")
-    if options.get("input_format", "NCHW") not in ("NCHW", "NCDHW", "ND"):
-        raise invalid("--input_format", options["input_format"], "ONNX takes NCHW, NCDHW or ND.")
+    if options["framework"] not in ("1", "5"):
+        raise inner_error("only --framework=1 and 5 are imitated by this emulator.")
+    _check_format(options)
     if "precision_mode" in options and "precision_mode_v2" in options:
         reason = "--precision_mode and --precision_mode_v2 exclude each other."
         raise invalid("--precision_mode_v2", options["precision_mode_v2"], reason)
@@ -188,6 +191,16 @@ def _check_compile(options: Mapping[str, str]) -> None:
         raise invalid("--precision_mode_v2", precision, "The chip has no bfloat16.")
     if "dynamic_dims" in options:
         _check_gears(options)
+
+
+def _check_format(options: Mapping[str, str]) -> None:
+    if options["framework"] == "1":
+        # --framework.md: another format than NCHW has no effect, and --input_shape has none; newer
+        # sources heed it (omg.cc, CheckParamForAirInput), so nobody may count on either.
+        if "input_shape" in options or "dynamic_dims" in options:
+            raise inner_error("--input_shape of an .air is not imitated by this emulator.")
+    elif options.get("input_format", "NCHW") not in ("NCHW", "NCDHW", "ND"):
+        raise invalid("--input_format", options["input_format"], "ONNX takes NCHW, NCDHW or ND.")
 
 
 def _check_gears(options: Mapping[str, str]) -> None:

@@ -1,9 +1,9 @@
-"""Computes an emulated OM with ONNX Runtime, in the precision of the OM itself.
+"""Computes an emulated OM, with ONNX Runtime or operator by operator, in its own precision.
 
 Knows nothing of streams and datasets: takes the OM and where its weights lie on the card.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +19,29 @@ Place = tuple[Allocation, int]  # and the address in it
 
 
 def make_session(om: Om, protobuf: bytes, places: Mapping[str, Place]) -> Any:
+    """What runs the OM: its method run takes names of outputs and arrays of inputs by name."""
+    make = {"onnx": _onnx_session, "ge": _ge_session}[om.operators]
+    return make(om, protobuf, places)
+
+
+def _ge_session(om: Om, protobuf: bytes, places: Mapping[str, Place]) -> Any:
+    """A graph of GE operators whose constants are views of the memory they lie in."""
+    from tests.emulator.ge.graph import graph_of
+    from tests.emulator.ge.proto import new_model
+    from tests.emulator.ge.run import GraphSession
+
+    constants = {
+        weight.name: (_constant(places[weight.name], weight), _writes(places[weight.name]))
+        for weight in om.weights
+    }
+    return GraphSession(graph_of(new_model(protobuf)), constants)
+
+
+def _writes(place: Place) -> Callable[[], int]:
+    return lambda: place[0].writes
+
+
+def _onnx_session(om: Om, protobuf: bytes, places: Mapping[str, Place]) -> Any:
     """A session of ONNX Runtime whose large constants are views of the memory they lie in."""
     # Imported here: a test that never executes needs neither.
     import onnx

@@ -30,12 +30,16 @@ SMALL, PAGE = 1 << 20, 2 << 20
 
 
 class Allocation:
-    """A range of device memory and the pages behind it; `dirty` marks blocks that were written."""
+    """A range of device memory and the pages behind it.
+
+    `dirty` marks blocks that were written, `writes` counts how often that happened.
+    """
 
     def __init__(self, address: int, size: int, charge: int) -> None:
         self.address, self.size, self.charge = address, size, charge
         self.owner = 0  # the device it is on
         self.users: list[str] = []  # models that were loaded over this memory
+        self.writes = 0
         pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
         self.data: Bytes = np.frombuffer(pages, np.uint8)
         self.dirty = np.zeros(-(-size // BLOCK), np.bool_)
@@ -48,8 +52,16 @@ class Allocation:
         start = address - self.address
         return self.data[start : start + count]
 
+    def writable(self, address: int, count: int) -> Bytes:
+        """The bytes at an address, for whoever writes them in place."""
+        start = address - self.address
+        self.dirty[start // BLOCK : -(-(start + count) // BLOCK)] = True
+        self.writes += 1
+        return self.data[start : start + count]
+
     def write(self, address: int, source: Bytes) -> None:
         """Copies into the memory; zeros over zeros touch nothing."""
+        self.writes += 1
         start, done = address - self.address, 0
         while done < source.size:
             block = (start + done) // BLOCK

@@ -1,7 +1,7 @@
 """A model on the emulated card: where its weights lie and how it runs.
 
-The graph runs on ONNX Runtime, whose constants are views of device memory: what was registered
-is what is computed with.
+A graph of ONNX runs on ONNX Runtime, one of GE operators on numpy. Constants are views of device
+memory: what was registered is what is computed with.
 """
 
 import io
@@ -18,6 +18,7 @@ from tests.emulator.execution import make_session
 from tests.emulator.memory import Allocation
 from tests.emulator.om import MBATCH, Gear, Om, OmWeight, numpy_dtype, read_om
 from tests.emulator.state import Context, State, Stream
+from tests.emulator.versions import version
 
 __all__ = ["LoadRequest", "Model", "load_model", "open_om", "unload_model"]
 
@@ -83,7 +84,8 @@ class Model:
             allocation = state.memory.find(address, size, f"{self.label}, input {tensor.name}")
             if allocation is None:
                 raise ValueError(f"input {tensor.name} is not in device memory")
-            feeds[tensor.name] = allocation.view(address, size).view(dtype).reshape(dims)
+            held = allocation.writable if tensor.in_place else allocation.view
+            feeds[tensor.name] = held(address, size).view(dtype).reshape(dims)
         return feeds
 
     def _store(
@@ -169,15 +171,9 @@ def _check_target(state: State, om: Om) -> None:
     if om.soc_name != state.soc_name:
         text = f"E10001: the model was compiled for {om.soc_name}, this is {state.soc_name}"
         raise LoadError(codes.GE_PARAM_INVALID, text)
-    if _version(om.cann_version) > _version(state.cann):
+    if version(om.cann_version) > version(state.cann):
         text = f"E19999: the model needs CANN {om.cann_version}, this is {state.cann}"
         raise LoadError(codes.GE_PARAM_INVALID, text)
-
-
-def _version(text: str) -> list[int]:
-    """8.5.0 -> 8, 5, 0; a release candidate, 8.3.RC1, counts as 8, 3, -1, 1."""
-    text = text.upper().replace("RC", "-1.")
-    return [int(part) for part in text.split(".") if part.lstrip("-").isdigit()]
 
 
 def _place_weights(state: State, model: Model, request: LoadRequest, start: int) -> None:

@@ -1,7 +1,7 @@
 """The emulated OM: what the emulated atc writes and the emulated acl loads.
 
 It shares nothing with the real format but its file name: the first bytes are MAGIC, then come a
-JSON header, the ONNX protobuf whose weights are external, and the bytes of inlined weights.
+JSON header, the protobuf of the graph without its weights, and the bytes of inlined weights.
 """
 
 import json
@@ -31,11 +31,15 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OmTensor:
-    """An input or output; the dims are those of the largest gear."""
+    """An input or output; the dims are those of the largest gear.
+
+    in_place: a RefData, whose memory a run may write.
+    """
 
     name: str
     dtype: str
     dims: tuple[int, ...]
+    in_place: bool = False
 
     @property
     def size(self) -> int:
@@ -75,7 +79,11 @@ class Gear:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Om:
-    """Everything of an OM but the graph and the inlined weights."""
+    """Everything of an OM but the graph and the inlined weights.
+
+    operators: whose the graph's are, "onnx" or "ge".
+    conversions: the products whose right factor is converted to blocks in every call.
+    """
 
     soc_name: str
     precision_mode: str
@@ -86,6 +94,8 @@ class Om:
     dynamic_inputs: tuple[tuple[int, ...], ...]  # dims of the inputs with -1; empty without gears
     gears: tuple[Gear, ...]
     workspace_size: int
+    operators: str = "onnx"
+    conversions: tuple[str, ...] = ()
 
     def write_head(self, file: BinaryIO, protobuf: bytes) -> None:
         """Writes all that comes before the inlined weights."""
@@ -101,7 +111,7 @@ def num_bytes(dtype: str, dims: tuple[int, ...]) -> int:
 
 
 def read_om(file: BinaryIO) -> tuple[Om, bytes, int]:
-    """The header, the ONNX protobuf and where the inlined weights begin.
+    """The header, the protobuf of the graph and where the inlined weights begin.
 
     Raises:
         ValueError: the file is not an emulated OM.
@@ -117,9 +127,10 @@ def _om_from_json(header: dict[str, Any]) -> Om:
     def tensors(key: str) -> tuple[OmTensor, ...]:
         return tuple(OmTensor(**{**item, "dims": tuple(item["dims"])}) for item in header[key])
 
-    plain = ("soc_name", "precision_mode", "cann_version", "workspace_size")
+    plain = ("soc_name", "precision_mode", "cann_version", "workspace_size", "operators")
     return Om(
         **{key: header[key] for key in plain},
+        conversions=tuple(header["conversions"]),
         inputs=tensors("inputs"),
         outputs=tensors("outputs"),
         weights=tuple(OmWeight(**{**w, "dims": tuple(w["dims"])}) for w in header["weights"]),

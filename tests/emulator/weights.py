@@ -1,4 +1,4 @@
-"""The bytes of ONNX constants: read in blocks, written as the weight files of ATC.
+"""The bytes of constants: read in blocks, written as the weight files of ATC.
 
 Takes constants of any size; keeps holes of sparse files, so that 14 GB of zeros cost nothing.
 """
@@ -10,16 +10,25 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.emulator.atc_errors import AtcError
-from tests.emulator.om import num_bytes
+from tests.emulator.om import num_bytes, numpy_dtype
 
-__all__ = ["WeightSource", "store", "type_name", "write_sparse"]
+__all__ = [
+    "Constant",
+    "FileBytes",
+    "WeightSource",
+    "in_blocks",
+    "store",
+    "type_name",
+    "whole",
+    "write_sparse",
+]
 
 BLOCK: Final = 4 * 2**20
 _ZEROS: Final = bytes(BLOCK)
@@ -35,58 +44,30 @@ def type_name(element: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class WeightSource:
-    """A constant of a model that lies in a directory."""
+class FileBytes:
+    """Bytes that lie in a file."""
 
-    tensor: onnx.TensorProto
-    directory: Path
+    path: Path
+    start: int
+    size: int
 
     @property
-    def size(self) -> int:
-        """Bytes of the constant."""
-        return num_bytes(type_name(self.tensor.data_type), tuple(self.tensor.dims))
-
-    def blocks(self) -> Iterator[bytes]:
-        """Yields the bytes, little by little.
-
-        Raises:
-            AtcError: the external data is missing or has another size.
-        """
-        if self.tensor.data_location == TensorProto.EXTERNAL:
-            yield from self._external_blocks()
-            return
-        data = self.tensor.raw_data or numpy_helper.to_array(self.tensor).tobytes()
-        view = memoryview(data)
-        for start in range(0, len(view), BLOCK):
-            yield bytes(view[start : start + BLOCK])
+    def is_there(self) -> bool:
+        """Whether the file has them all."""
+        return self.path.is_file() and self.path.stat().st_size >= self.start + self.size
 
     @property
     def is_hole(self) -> bool:
         """Whether it is a hole of a sparse file, hence zeros that nobody needs to read."""
-        if self.tensor.data_location != TensorProto.EXTERNAL or not self.size:
+        if not self.size or not self.is_there:
             return False
-        fields = {entry.key: entry.value for entry in self.tensor.external_data}
-        path, start = self.directory / fields["location"], int(fields.get("offset", 0))
-        if not path.is_file() or path.stat().st_size < start + self.size:
-            return False
-        with path.open("rb") as file:
-            return _data_after(file.fileno(), start) >= start + self.size
+        with self.path.open("rb") as file:
+            return _data_after(file.fileno(), self.start) >= self.start + self.size
 
-    def matrix(self) -> np.ndarray:
-        """The whole constant, for the few cases that need it at once."""
-        data = b"".join(self.blocks())
-        dtype = helper.tensor_dtype_to_np_dtype(self.tensor.data_type)
-        return np.frombuffer(data, dtype).reshape(tuple(self.tensor.dims))
-
-    def _external_blocks(self) -> Iterator[bytes]:
-        fields = {entry.key: entry.value for entry in self.tensor.external_data}
-        path = self.directory / fields["location"]
-        start, rest = int(fields.get("offset", 0)), int(fields.get("length", self.size))
-        if not path.is_file():
-            raise _open_error(path, "No such file or directory")
-        if rest != self.size or path.stat().st_size < start + rest:
-            raise _open_error(path, f"constant {self.tensor.name} needs {self.size} bytes")
-        with path.open("rb", buffering=0) as file:
+    def blocks(self) -> Iterator[bytes]:
+        """Yields them, little by little; holes are not read."""
+        start, rest = self.start, self.size
+        with self.path.open("rb", buffering=0) as file:
             while rest:
                 if _data_after(file.fileno(), start) >= start + BLOCK:
                     block = _ZEROS[:rest]
@@ -95,6 +76,88 @@ class WeightSource:
                     block = file.read(min(BLOCK, rest))
                 start, rest = start + len(block), rest - len(block)
                 yield block
+
+
+class Constant(Protocol):
+    """A constant of a model, of any size, wherever it lies."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def dims(self) -> tuple[int, ...]: ...
+    @property
+    def is_hole(self) -> bool: ...
+    def blocks(self) -> Iterator[bytes]: ...
+
+
+def whole(constant: Constant) -> np.ndarray[Any, Any]:
+    """All of a constant, for the few cases that need it at once."""
+    data = b"".join(constant.blocks())
+    return np.frombuffer(data, numpy_dtype(constant.dtype)).reshape(constant.dims)
+
+
+def in_blocks(data: bytes) -> Iterator[bytes]:
+    """Bytes of memory as blocks() gives those of a file."""
+    view = memoryview(data)
+    for start in range(0, len(view), BLOCK):
+        yield bytes(view[start : start + BLOCK])
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSource:
+    """A constant of an ONNX model that lies in a directory."""
+
+    tensor: onnx.TensorProto
+    directory: Path
+
+    @property
+    def name(self) -> str:
+        """Its name in the graph."""
+        return str(self.tensor.name)
+
+    @property
+    def dtype(self) -> str:
+        """Name of its element type."""
+        return type_name(self.tensor.data_type)
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Its shape."""
+        return tuple(self.tensor.dims)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the constant."""
+        return num_bytes(self.dtype, self.dims)
+
+    @property
+    def is_hole(self) -> bool:
+        """Whether it is a hole of a sparse file."""
+        return self.tensor.data_location == TensorProto.EXTERNAL and self._file().is_hole
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yields the bytes, little by little.
+
+        Raises:
+            AtcError: the external data is missing or has another size.
+        """
+        if self.tensor.data_location != TensorProto.EXTERNAL:
+            data = self.tensor.raw_data or numpy_helper.to_array(self.tensor).tobytes()
+            yield from in_blocks(data)
+            return
+        file = self._file()
+        if not file.path.is_file():
+            raise _open_error(file.path, "No such file or directory")
+        if file.size != self.size or not file.is_there:
+            raise _open_error(file.path, f"constant {self.name} needs {self.size} bytes")
+        yield from file.blocks()
+
+    def _file(self) -> FileBytes:
+        fields = {entry.key: entry.value for entry in self.tensor.external_data}
+        start, size = int(fields.get("offset", 0)), int(fields.get("length", self.size))
+        return FileBytes(self.directory / fields["location"], start, size)
 
 
 def store(blocks: Iterable[bytes], directory: Path) -> str:
