@@ -8,15 +8,19 @@ from typing import Any
 
 import pytest
 
+from profiles import exported_profile
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.progress import SILENT
 from tests.ascend.conftest import Toolkit
+from tests.emulator.om_json import om_as_json
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle, dry_run
 from toolchain.errors import TargetError
 from toolchain.targets.ascend.cann import find_cann
 from toolchain.targets.ascend.chips import CHIPS
+from toolchain.targets.ascend.lower import lower
 from toolchain.targets.ascend.rules.graph_rules import RULES
+from toolchain.targets.ascend.traffic import kernels
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +154,26 @@ def test_beside_oms_there_is_no_empty_folder_of_weights(
     build(exported, tmp_path / "om")
     folders = {f.relative_to(tmp_path).as_posix() for f in tmp_path.rglob("*") if f.is_dir()}
     assert folders == {"om", "om.logs", "om/graphs", "om/graphs/weight"}
+
+
+@pytest.mark.parametrize("target", ["310p3", "910b3"])
+def test_the_conversions_that_are_counted_are_those_that_atc_puts_in(
+    target: str, exported: Bundle, toolkit: Toolkit, tmp_path: Path
+) -> None:
+    """Of the right factors of products, where a chip takes them in blocks; by the two counts of
+    people who have not read each other's."""
+    toolkit()
+    bundle = build(exported, tmp_path / "om", replace(CHOICES, target=target))
+    profile = Choices(target=target, weights="fp16").apply(exported_profile(exported))
+    counted = {
+        one.members[0].spec: [k.op_type for k in kernels(one.model, CHIPS[target])]
+        for one in lower(exported, profile, (), CHIPS[target])
+    }
+    for graph in bundle.manifest.graphs:
+        printed = om_as_json(bundle.path / graph.path)["graph"][0]["op"]
+        types = [op["type"] for op in printed]
+        assert types.count("TransData") == counted[graph.spec].count("TransData")
+        assert (types.count("TransData") > 0) == (target == "310p3")
 
 
 def test_success_without_an_om_is_a_failure(

@@ -124,6 +124,13 @@ def test_310b_has_no_weight_quant(atc: Atc, tmp_path: Path) -> None:
     assert "no kernel" in text
 
 
+def test_the_plugin_of_incremental_attention_is_broken(atc: Atc, tmp_path: Path) -> None:
+    """It is registered, so that only its use shows it."""
+    node = helper.make_node("NPUIncreFlashAttention", ["x", "w", "w"], ["y"], "n", domain="npu")
+    model = save(tmp_path / "m.onnx", [node], {"w": np.ones((K, K), np.float16)})
+    assert "its plugin leaves" in atc(model)[1]
+
+
 def test_missing_weights_are_refused(atc: Atc, tmp_path: Path) -> None:
     model = plain(tmp_path / "m.onnx")
     (tmp_path / "m.onnx.data").unlink()
