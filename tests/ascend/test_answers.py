@@ -61,6 +61,7 @@ def test_the_miniature_talks_word_for_word(
         ("rewrite_attention",),
         ("rows_first_cache",),
         ("npu_rotary_mul", "join_products", "npu_rms_norm"),
+        ("start_input",),
     ],
 )
 def test_without_a_pass_it_talks_the_same(

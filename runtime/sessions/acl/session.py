@@ -1,7 +1,7 @@
 """Runs a bundle compiled for an Ascend chip.
 
 The weights lie on the device once, the cache never leaves it: new rows are copied from the outputs
-into the cache within the device. A token sends ids, positions and the mask and fetches its logits.
+into the cache within the device. A token sends its id and its position and fetches its logits.
 """
 
 from collections.abc import Sequence
@@ -100,16 +100,18 @@ class AclSession:
         spec, model, device = graph.spec, self._models[graph.path], self._device
         device.use()
 
-        # 1. Ids, positions and the mask go to the device.
+        # 1. Ids go to the device, and how many rows each sequence has.
         input_ids, starts, logit_rows = token_arrays(
             spec.batch_size, spec.seq_len, chunks, [0] * spec.batch_size
         )
         available: dict[str, NDArray[Any]] = {
             names.INPUT_IDS: input_ids,
-            names.POSITION_IDS: starts[:, None] + np.arange(spec.seq_len),
-            names.ATTENTION_MASK: attention_mask(spec, starts),
+            names.START: starts,
             names.LOGIT_ROWS: logit_rows,
         }
+        if names.ATTENTION_MASK in model.inputs:  # in gears, or compiled without start_input
+            available[names.POSITION_IDS] = starts[:, None] + np.arange(spec.seq_len)
+            available[names.ATTENTION_MASK] = attention_mask(spec, starts)
         for tensor in graph.inputs:
             if tensor.name in available:
                 self._send(tensor, available[tensor.name], model.inputs[tensor.name].address)

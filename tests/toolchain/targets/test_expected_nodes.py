@@ -35,6 +35,7 @@ LOOKED_FOR = {
     "npu_rotary_mul": ("layers.2.self_attn/key/rotated", 6 * L),
     "join_products": ("layers.3.mlp.up_proj/MatMul", 5 * L),
     "npu_rms_norm": ("norm/ReduceMean", 2 * L + 1),
+    "start_input": ("attention_mask", 2),
     "rows_first_cache": ("value.3", 2 * L),
     "rewrite_attention": ("layers.2.self_attn.o_proj/MatMul", 4 * L),
 }

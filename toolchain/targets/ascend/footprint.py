@@ -90,14 +90,15 @@ def _workspace(config: ModelConfig, spec: GraphSpec) -> int:
     """The largest that lives at once in a layer: attention's scores or the feed-forward's rows."""
     rows, columns = spec.batch_size * spec.seq_len, spec.cache_len + spec.seq_len
     scores = rows * config.num_attention_heads * columns * (FLOAT16 + 2 * FLOAT32)
+    masks = 2 * FLOAT16 * rows * columns
     joined = FLOAT16 * spec.batch_size * cache_elements(config, columns) // config.num_hidden_layers
     inner = 3 * FLOAT16 * rows * config.intermediate_size
-    return max(scores + joined, inner) + 2 * FLOAT32 * rows * config.hidden_size
+    return max(scores + joined, inner) + masks + 2 * FLOAT32 * rows * config.hidden_size
 
 
 def _io(config: ModelConfig, spec: GraphSpec) -> int:
     rows = spec.batch_size * spec.seq_len
-    return rows * 2 * INT64 + FLOAT16 * cache_elements(config, rows)
+    return (rows + spec.batch_size) * INT64 + FLOAT16 * cache_elements(config, rows)
 
 
 def _logit_rows(spec: GraphSpec) -> int:
@@ -121,7 +122,8 @@ def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
             value=workspace,
             unit="B",
             formula=f"shared by all graphs, that of {largest}: attention's scores in fp16 and "
-            f"twice in fp32, joined keys and values of a layer, two fp32 residual streams",
+            f"twice in fp32, joined keys and values of a layer, two fp16 masks, two fp32 residual "
+            "streams",
             estimate=True,
         ),
         *_parts_of_graphs(config, profile.graphs),
@@ -130,23 +132,13 @@ def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
 
 def _parts_of_graphs(config: ModelConfig, graphs: Sequence[GraphSpec]) -> list[Quantity]:
     """What each graph has of its own; all of them are loaded at once."""
-    masks = sum(
-        FLOAT32 * spec.batch_size * spec.seq_len * (spec.cache_len + spec.seq_len)
-        for spec in graphs
-    )
     layers = config.num_hidden_layers
     return [
-        Quantity(
-            name="masks",
-            value=masks,
-            unit="B",
-            formula="4 B x batch size x rows x (cached + rows) of every graph",
-        ),
         Quantity(
             name="ids and new rows",
             value=sum(_io(config, spec) for spec in graphs),
             unit="B",
-            formula="ids and positions in int64, new keys and values of every layer in fp16",
+            formula="ids and starts in int64, new keys and values of every layer in fp16",
         ),
         Quantity(
             name="logits",

@@ -12,6 +12,7 @@ from toolchain.targets.ascend.npu_rotary_mul import NpuRotaryMul
 from toolchain.targets.ascend.rewrite_attention import RewriteAttention
 from toolchain.targets.ascend.rows_first_cache import RowsFirstCache
 from toolchain.targets.ascend.rules.kernel_rules import ABSENT
+from toolchain.targets.ascend.start_input import StartInput
 from toolchain.targets.ascend.weight_quant import WeightQuant
 from toolchain.targets.pass_list import Pass, choose_passes
 
@@ -55,16 +56,23 @@ PASSES = (
         does="RMSNorm as the chip's own kernel",
         make=lambda manifest, _: NpuRmsNorm(manifest.model),
     ),
+    Pass(
+        name="start_input",
+        does="positions and mask made on the chip, from how many rows are cached",
+        make=lambda *_: StartInput(),
+    ),
 )
 
 KERNELS = {"npu_rotary_mul": "NPURotaryMul", "npu_rms_norm": "NPURmsNorm"}  # that a pass makes
 
-# What one graph for all lengths has instead.
+# What one graph for all lengths has instead: one attention for all, and the inputs that say how
+# many rows there are.
 IN_GEARS = tuple(
     replace(each, make=lambda manifest, _: RewriteAttention(manifest.model, most_columns=0))
     if each.name == "rewrite_attention"
     else each
     for each in PASSES
+    if each.name != "start_input"
 )
 
 
