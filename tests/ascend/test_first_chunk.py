@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from export.exporter import export_bundle
 from profiles import load_profile
@@ -17,6 +18,7 @@ from tests.ascend.conftest import Toolkit
 from tests.ascend.tokens import Card, greedy
 from tests.paths import DATA
 from toolchain.choices import Choices
+from toolchain.cli import app
 from toolchain.compiler import compile_bundle
 
 FIRST = GraphSpec(phase="prefill", batch_size=1, seq_len=8, cache_len=0)
@@ -57,3 +59,15 @@ def test_the_chip_says_what_the_cpu_says(
     prompts = [[5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15], [21, 22], list(range(40, 61))]
     expected = greedy(load_bundle(bundles / "small-fp32"), prompts, 12)
     assert greedy(bundle, prompts, 12) == expected
+
+
+def test_on_a_cpu_the_graph_is_left_out_and_compile_says_so(
+    exported: Bundle, tmp_path: Path
+) -> None:
+    """There one graph takes every chunk. It had the cache of the others and could not be opened."""
+    command = ["compile", str(exported.path), "-o", str(tmp_path / "cpu"), "--weights", "fp32"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0
+    assert "left out: prefill_s8_c0; cpu runs graphs with a cache" in done.stderr
+    names = [graph.spec.name for graph in load_bundle(tmp_path / "cpu").manifest.graphs]
+    assert names == [g.spec.name for g in exported.manifest.graphs if g.spec.cache_len]

@@ -78,5 +78,9 @@ def command(
     size = sum(entry.size for entry in compiled.manifest.files.values())
     kind = f"{compiled.manifest.target} {compiled.manifest.weights}"
     progress.done(f"wrote {output}: {kind}, {human_bytes(size)}")
+    specs = {graph.spec for graph in compiled.manifest.graphs}
+    missing = [graph.spec.name for graph in exported.manifest.graphs if graph.spec not in specs]
+    if missing:
+        note(f"left out: {', '.join(missing)}; {compiled.manifest.target} runs graphs with a cache")
     if compiled.manifest.target == "cpu" and kernels is None and not LIBRARY.exists():
         note("ONNX Runtime's kernels: our own are not built (python -m runtime.kernels.build)")

@@ -31,12 +31,14 @@ def compile_for_cpu(
     chosen = cpu_passes(profile, without)
     names = {each.name for each in chosen}
     one_for_all = FREE_DIMENSIONS in names
+    # One graph for all takes the first chunk of a prompt too, over a cache of no valid row.
+    members = [graph for graph in manifest.graphs if graph.spec.cache_len or not one_for_all]
 
     # 1. The graphs, or any of the family where its dimensions are freed; weights are promised.
     writer.progress.step("lowering")
     models: dict[str, ir.Model] = {}  # path -> graph
     tensors: dict[str, StoredTensor] = {}
-    for graph in manifest.graphs[:1] if one_for_all else manifest.graphs:
+    for graph in members[:1] if one_for_all else members:
         model = ir.load(bundle.file(graph.path))
         run_passes(model, chosen, manifest, profile)
         tensors |= promise_weights(model)
@@ -61,7 +63,7 @@ def compile_for_cpu(
         writer.files.write(path, [ir.to_proto(model).SerializeToString()])
     graphs = (
         _describe(graph.spec, path, models[path])
-        for graph in manifest.graphs
+        for graph in members
         for path in [DECODER if one_for_all else graph.path]
     )
     # The attention that is left written out is that of the portable graphs.

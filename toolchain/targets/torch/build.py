@@ -18,6 +18,7 @@ from runtime.bundle.reader import GRAPHS_DIR, WEIGHTS_DIR, Bundle
 from runtime.bundle.writer import BundleWriter
 from toolchain.targets.base import Compiled
 from toolchain.targets.pass_list import choose_passes
+from toolchain.targets.torch.footprint import with_cache
 from toolchain.targets.torch.passes import PASSES
 
 __all__ = ["compile_for_torch"]
@@ -36,7 +37,7 @@ def compile_for_torch(
     """
     choose_passes(PASSES, profile, without)  # refuses any name
     config = bundle.manifest.model
-    specs = [graph.spec for graph in bundle.manifest.graphs]
+    specs = with_cache([graph.spec for graph in bundle.manifest.graphs])
     graphs = [
         program_graph(config, spec, program_rows(specs), "float32", f"{GRAPHS_DIR}/{spec.name}.pt2")
         for spec in specs

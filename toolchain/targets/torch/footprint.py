@@ -1,5 +1,7 @@
 """What compiling torch programs for this CPU takes, and what running them takes."""
 
+from collections.abc import Sequence
+
 from profiles import Profile
 from runtime.bundle.cpu_costs import cost_on_cpu
 from runtime.bundle.manifest import GraphSpec, ModelConfig
@@ -7,7 +9,7 @@ from toolchain.costs.quantity import BuildCosts, Quantity
 from toolchain.costs.sizes import cache_elements, linear_shapes, num_parameters
 from toolchain.targets.base import Footprint
 
-__all__ = ["TORCH_CPU_FOOTPRINT"]
+__all__ = ["TORCH_CPU_FOOTPRINT", "with_cache"]
 
 FLOAT32 = 4
 # Guesses from a model of four layers: machine code is written out layer by layer.
@@ -15,6 +17,15 @@ PACKAGE_BYTES, PACKAGE_BYTES_PER_LAYER = 1.5e6, 0.2e6
 COMPILE_BYTES, COMPILE_BYTES_PER_LAYER = 1.2e9, 20e6
 COMPILE_SECONDS, COMPILE_SECONDS_PER_LAYER = 20, 2
 RUNTIME_BYTES = 400e6  # Python and torch
+
+
+def with_cache(specs: Sequence[GraphSpec]) -> list[GraphSpec]:
+    """The graphs that become programs.
+
+    A program writes its new rows into a cache and attends to all of it: without one it would be
+    the same.
+    """
+    return [spec for spec in specs if spec.cache_len]
 
 
 def linear_bytes(config: ModelConfig, profile: Profile) -> int:
@@ -34,7 +45,7 @@ def weights_part(config: ModelConfig, profile: Profile) -> Quantity:
 
 def compile_costs(config: ModelConfig, profile: Profile) -> BuildCosts:
     """See Footprint.compile."""
-    layers, graphs = config.num_hidden_layers, len(profile.graphs)
+    layers, graphs = config.num_hidden_layers, len(with_cache(profile.graphs))
     stored = weights_part(config, profile).value
     return BuildCosts(
         write=Quantity(
@@ -66,10 +77,10 @@ def compile_costs(config: ModelConfig, profile: Profile) -> BuildCosts:
 
 def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
     """See Footprint.state."""
-    slots = profile.num_slots
-    longest = max(spec.seq_len for spec in profile.graphs)
+    slots, specs = profile.num_slots, with_cache(profile.graphs)
+    longest = max(spec.seq_len for spec in specs)
     rows = profile.cache_len + longest
-    workspace, name = max((_workspace(config, spec, rows), spec.name) for spec in profile.graphs)
+    workspace, name = max((_workspace(config, spec, rows), spec.name) for spec in specs)
     return [
         Quantity(
             name="KV cache",

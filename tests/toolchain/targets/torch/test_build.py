@@ -35,11 +35,12 @@ from tests.paths import DATA, ROOT
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError
-from toolchain.targets import TARGETS
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_torch_thread")]
 
 GROUPED = TINY.model_copy(update={"num_hidden_layers": 2})  # two heads share a key
+ALONE = GraphSpec(phase="prefill", batch_size=1, seq_len=8, cache_len=0)
+FOUR = GraphSpec(phase="decode", batch_size=4, seq_len=1, cache_len=40)
 PROMPTS = [[1, *range(40, 40 + 7 * length, 7)] for length in (0, 2, 3, 9, 20)]
 ANSWER = 16
 TOLERANCE = 1e-4  # of logits up to 5
@@ -53,7 +54,8 @@ def made(bundles: Path, made_once: Callable[[str, Callable[[Path], object]], Pat
         model = directory / "model"
         torch.nn.Module.half(llama(GROUPED)).save_pretrained(model)
         shutil.copy(bundles / "checkpoint" / TOKENIZER, model)
-        profile = load_profile(str(DATA / "two.toml"))
+        two = load_profile(str(DATA / "two.toml"))
+        profile = two.model_copy(update={"graphs": (*two.graphs, ALONE, FOUR)})
         exported = export_bundle(model, profile, directory / "exported", SILENT)
         compile_bundle(exported, directory / "fp32", Choices(weights="fp32"))
         compile_bundle(exported, directory / "torch", Choices(target="torch-cpu"))
@@ -74,6 +76,19 @@ def test_greedy_tokens_are_those_of_the_cpu_in_float32(made: Path) -> None:
         closing(open_session(load_bundle(made / "torch"))) as ours,
     ):
         assert answers(ours) == answers(expected)
+
+
+def test_four_sequences_in_one_program_say_what_each_says_alone(made: Path) -> None:
+    params = SamplingParams(max_tokens=ANSWER, ignore_eos=True)
+    with closing(open_session(load_bundle(made / "torch"))) as session:
+        alone = answers(session)[1:]
+        scheduler = Scheduler(Engine(session))
+        sequences = [scheduler.add(Request(prompt_ids=ids, params=params)) for ids in PROMPTS[1:]]
+        while not scheduler.is_idle:
+            scheduler.step()
+    assert [[token.id for token in sequence.tokens] for sequence in sequences] == alone
+    # Prompts in parts of four, then steps of all that are ready.
+    assert scheduler.counters.decode_calls < 2 * ANSWER
 
 
 def test_logits_in_chunks_and_after_going_back_are_those_of_float32(made: Path) -> None:
@@ -160,10 +175,14 @@ def test_without_a_compiler_nothing_is_left(made: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_graph_without_a_cache_and_other_weights_are_refused(made: Path, tmp_path: Path) -> None:
+def test_other_weights_are_refused(made: Path, tmp_path: Path) -> None:
     exported: Bundle = load_bundle(made / "exported")
     with pytest.raises(TargetError, match="torch-cpu has no such weights; got int4; allowed: fp32"):
         compile_bundle(exported, tmp_path / "b", Choices(target="torch-cpu", weights="int4"))
-    alone = GraphSpec(phase="prefill", batch_size=1, seq_len=8, cache_len=0)
-    with pytest.raises(TargetError, match="prefill_s8_c0: a torch program needs a cache"):
-        TARGETS["torch-cpu"].check(GROUPED, [alone])
+
+
+def test_graphs_without_a_cache_are_left_out(made: Path) -> None:
+    """By both: one graph for all, and programs that write into a cache."""
+    for name in ("fp32", "torch"):
+        graphs = load_bundle(made / name).manifest.graphs
+        assert [graph.spec.name for graph in graphs] == ["prefill_s4", "decode_b1", "decode_b4"]
