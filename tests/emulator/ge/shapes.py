@@ -38,6 +38,10 @@ def _concat(call: Call) -> Results:
     return (np.concatenate(parts, call.int("concat_dim")),)
 
 
+def _concat_here(call: Call) -> Results:
+    return (np.concatenate(call.many("x"), call.attr("concat_dim")),)
+
+
 def _pack(call: Call) -> Results:
     return (np.stack(call.many("x"), call.attr("axis", 0)),)
 
@@ -129,6 +133,7 @@ SHAPES: Final[Mapping[str, Operator]] = {
     "Squeeze": Operator(_squeeze),
     "Transpose": Operator(_transpose, ("perm",)),
     "ConcatV2": Operator(_concat, ("concat_dim",)),
+    "ConcatD": Operator(_concat_here),
     "Pack": Operator(_pack),
     "SplitV": Operator(_split_sizes, ("size_splits", "split_dim")),
     "Split": Operator(_split, ("split_dim",)),

@@ -216,6 +216,7 @@ def test_a_scatter_writes_in_place_and_never_beyond_the_end(tmp_path: Path) -> N
         ("Transpose", {"x": half(2, 6), "perm": np.array([1, 0])}, {}, [(6, 2)]),
         ("Unsqueeze", {"x": half(2, 6)}, {"axes": [1]}, [(2, 1, 6)]),
         ("ConcatV2", {"x": [half(2, 6), half(2, 1)], "concat_dim": np.array(1)}, {}, [(2, 7)]),
+        ("ConcatD", {"x": [half(2, 6), half(2, 1)]}, {"concat_dim": 1, "N": 2}, [(2, 7)]),
         ("Pack", {"x": [half(2), half(2)]}, {"axis": 1, "N": 2}, [(2, 2)]),
         (
             "SplitV",
