@@ -1,14 +1,25 @@
 """How the layers are written: where an ONNX graph and a torch program of them differ, as data."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from export.operators import attend, rms_norm, rotate, swiglu, write_rows
+from export.operators import attend, attend_newest, rms_norm, rotate, swiglu, write_rows
 
-__all__ = ["INLINE", "OPERATORS", "PORTABLE", "Form"]
+__all__ = ["CHIP", "INLINE", "OPERATORS", "PORTABLE", "Form"]
+
+
+def later_rows(positions_BS: Tensor, lengths_B: Tensor, num_rows: int) -> Tensor:
+    """True for the rows that a query may not see, bool (B, 1, S, T)."""
+    return torch.arange(num_rows) > positions_BS[:, None, :, None]
+
+
+def only_lengths(positions_BS: Tensor, lengths_B: Tensor, num_rows: int) -> Tensor:
+    """How many rows each sequence has, int64 (B,)."""
+    return lengths_B
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +27,8 @@ class Form:
     """What each operator becomes, and how queries, keys and values lie.
 
     heads_axis: 1 for (B, heads, rows, D), 2 for (B, rows, heads, D).
-    attend: takes the mask that is added to the scores, or the one that is true where it hides.
+    attend: takes the mask that is added to the scores, or what `seen` gives.
+    seen: of a program, what says which rows each query sees: from positions, lengths and T.
     write_rows: of a cache that is written in place.
     """
 
@@ -24,6 +36,7 @@ class Form:
     rms_norm: Callable[[Tensor, Tensor, float], Tensor]
     rotate: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
     attend: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    seen: Callable[[Tensor, Tensor, int], Tensor]
     swiglu: Callable[[Tensor, Tensor], Tensor]
     write_rows: Callable[[Tensor, Tensor, Tensor], None]
 
@@ -34,6 +47,7 @@ PORTABLE = Form(
     rms_norm=rms_norm.rms_norm,
     rotate=rotate.rotate,
     attend=attend.attend_heads_first,
+    seen=later_rows,
     swiglu=swiglu.swiglu,
     write_rows=write_rows.write_rows,
 )
@@ -43,15 +57,19 @@ INLINE = Form(
     rms_norm=rms_norm.rms_norm,
     rotate=rotate.rotate,
     attend=attend.attend_rows_first,
+    seen=later_rows,
     swiglu=swiglu.swiglu,
     write_rows=write_rows.write_rows,
 )
-# Programs for a chip's own kernels: each operator is one node.
+# The same with each operator as one node.
 OPERATORS = Form(
     heads_axis=2,
     rms_norm=rms_norm.operator,
     rotate=rotate.operator,
     attend=attend.operator,
+    seen=later_rows,
     swiglu=swiglu.operator,
     write_rows=write_rows.operator,
 )
+# Programs for a chip's own kernels, whose attention takes lengths and no mask.
+CHIP = replace(OPERATORS, attend=attend_newest.operator, seen=only_lengths)

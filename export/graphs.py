@@ -10,12 +10,14 @@ from runtime.bundle.reader import GRAPHS_DIR, WEIGHTS_DIR
 
 __all__ = [
     "FREQUENCIES",
+    "chip_graph",
     "chooses_rows",
     "graph_inputs",
     "graph_outputs",
     "portable_graph",
     "program_graph",
     "program_rows",
+    "weight_inputs",
 ]
 
 FREQUENCIES = "rotary_emb.inverse_frequencies"
@@ -90,32 +92,59 @@ def program_graph(
         dtype: that it computes in.
         path: of the program, relative to the bundle.
     """
-    b = spec.batch_size
+    weights = weight_inputs(config, dtype)
+    return Graph(
+        spec=spec,
+        path=path,
+        cost=cost_on_cpu(spec),
+        inputs=(*_written_inputs(config, spec, num_rows, dtype), *weights),
+        outputs=graph_outputs(config, spec)[:1],
+        weights=tuple(f"{GRAPHS_DIR}/{WEIGHTS_DIR}/{weight.name}" for weight in weights),
+    )
+
+
+def chip_graph(
+    config: ModelConfig, spec: GraphSpec, num_rows: int, path: str, cost: float
+) -> Graph:
+    """A graph of a chip that writes new rows itself, with the weights that it names itself.
+
+    Inputs and outputs are those of a program in float16 without its weights, and one more where
+    each sequence has one new row; a graph of more rows attends to start + S of them.
+
+    in   lengths         int64 (B,)          rows of each sequence after the call, behind start
+    """
+    given = list(_written_inputs(config, spec, num_rows, "float16"))
+    if spec.seq_len == 1:
+        lengths = TensorSpec(name=names.LENGTHS, dtype="int64", shape=(spec.batch_size,))
+        given.insert(2, lengths)
+    outputs = graph_outputs(config, spec)[:1]
+    return Graph(spec=spec, path=path, cost=cost, inputs=tuple(given), outputs=outputs)
+
+
+def weight_inputs(config: ModelConfig, dtype: FloatType) -> tuple[TensorSpec, ...]:
+    """The parameters of a program, and the frequencies of its positions."""
+    shapes = {name: parameter_shape(config, name) for name in parameters(config)}
+    return (
+        *(TensorSpec(name=name, dtype=dtype, shape=shape) for name, shape in shapes.items()),
+        TensorSpec(name=FREQUENCIES, dtype="float32", shape=(config.head_dim // 2,)),
+    )
+
+
+def _written_inputs(
+    config: ModelConfig, spec: GraphSpec, num_rows: int, dtype: FloatType
+) -> tuple[TensorSpec, ...]:
+    """Tokens, and caches that are written in place."""
     ids, _, _, *chosen = graph_inputs(config, spec.model_copy(update={"cache_len": 0}))
-    cache = (b, num_rows, config.num_key_value_heads, config.head_dim)
-    weights = parameters(config)
-    inputs = [
+    cache = (spec.batch_size, num_rows, config.num_key_value_heads, config.head_dim)
+    return (
         ids,
-        TensorSpec(name=names.START, dtype="int64", shape=(b,)),
+        TensorSpec(name=names.START, dtype="int64", shape=(spec.batch_size,)),
         *chosen,
         *(
             TensorSpec(name=name(i), dtype=dtype, shape=cache)
             for i in range(config.num_hidden_layers)
             for name in (names.past_key, names.past_value)
         ),
-        *(
-            TensorSpec(name=name, dtype=dtype, shape=parameter_shape(config, name))
-            for name in weights
-        ),
-        TensorSpec(name=FREQUENCIES, dtype="float32", shape=(config.head_dim // 2,)),
-    ]
-    return Graph(
-        spec=spec,
-        path=path,
-        cost=cost_on_cpu(spec),
-        inputs=tuple(inputs),
-        outputs=graph_outputs(config, spec)[:1],
-        weights=tuple(f"{GRAPHS_DIR}/{WEIGHTS_DIR}/{name}" for name in (*weights, FREQUENCIES)),
     )
 
 

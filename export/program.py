@@ -73,14 +73,14 @@ def _run(decoder: Decoder, graph: Graph, form: Form, given: Inputs) -> Tensor:
     ids_BS, start_B = given.pop(names.INPUT_IDS), given.pop(names.START)
     logit_rows = given.pop(names.LOGIT_ROWS, None)
     past = _pop_caches(decoder.config, form, start_B, given)
+    lengths_B = given.pop(names.LENGTHS, start_B + graph.spec.seq_len)
     positions_BS = start_B[:, None] + torch.arange(graph.spec.seq_len)
-    num_rows = past[0].keys.shape[1]
-    hidden_B1ST = torch.arange(num_rows) > positions_BS[:, None, :, None]
+    seen = form.seen(positions_BS, lengths_B, past[0].keys.shape[1])
     # What is left are the weights.
-    arguments = (ids_BS, positions_BS, hidden_B1ST, past, logit_rows)
+    arguments = (ids_BS, positions_BS, seen, past, logit_rows)
     logits: Tensor = functional_call(decoder, given, arguments)[0]
     one_row = graph.spec.phase != "score" and logit_rows is None
-    return logits[:, 0] if one_row else logits
+    return logits.squeeze(1) if one_row else logits
 
 
 def _pop_caches(
