@@ -12,7 +12,7 @@ from runtime.engine.engine import Engine
 from runtime.errors import SessionError
 from runtime.progress import SILENT
 from runtime.sessions import SESSIONS, SessionOptions, open_session
-from runtime.sessions.base import Logits, Session
+from runtime.sessions.base import Chunk, Logits, Session
 from tests.ascend.conftest import Toolkit, put_toolkit
 from tests.emulator.device import Emulator
 from toolchain.choices import Choices
@@ -53,12 +53,13 @@ def test_a_token_sends_two_numbers_and_fetches_logits(talk: Bundle, card: Card) 
                 sent = emulator.transfers
                 assert sent["H2D"] == 8 + 8  # its id, and how many rows there are already
                 assert sent["D2H"] == 4 * vocab_size
-                assert sent["D2D"] == row_bytes(talk)
-                # Nothing is allocated, created or copied row by row while a token is made.
+                assert "D2D" not in sent
+                # Nothing is allocated, created or copied within the device while a token is made.
                 layers = talk.manifest.model.num_hidden_layers
                 assert emulator.calls == {
                     "rt.set_context": 1,
-                    "rt.memcpy_async": 2 + 2 * layers + 1,
+                    "rt.memcpy_async": 2 + 1,
+                    "update_data_buffer": 2 * layers,  # where the new rows go
                     "mdl.execute_async": 1,
                     "rt.synchronize_stream": 1,
                 }
@@ -77,7 +78,6 @@ def test_a_check_of_drafts_fetches_the_logits_of_every_row(talk: Bundle, card: C
             assert emulator.transfers == {
                 "H2D": 64 * 8 + 8,
                 "D2H": 64 * 4 * vocab_size,
-                "D2D": 3 * row_bytes(talk),
             }
 
 
@@ -103,14 +103,42 @@ def test_in_gears_a_token_runs_in_the_gear_of_one_row(
             assert model.gear.values == (1, 1, 1, bundle.manifest.cache_len + 1)
 
 
-def test_a_prompt_writes_its_rows_and_no_padding(talk: Bundle, card: Card) -> None:
-    emulator = card()
+def test_at_the_end_of_a_slot_rows_are_copied_without_their_padding(
+    talk: Bundle, card: Card
+) -> None:
+    """A graph of 64 rows may write 64 rows where they lie; behind the slot others may lie."""
+    emulator, graphs = card(), {graph.spec.name: graph for graph in talk.manifest.graphs}
     with closing(open_session(talk)) as session:
-        engine = Engine(session)
-        with engine.slot(PROMPT) as slot:
+        for start, copied in ((talk.manifest.cache_len - 64, 0), (talk.manifest.cache_len - 63, 3)):
+            chunk = Chunk(slot=0, start=start, token_ids=PROMPT[:3])
             emulator.reset_counters()
-            engine.prefill(slot, PROMPT)
-            assert emulator.transfers["D2D"] == len(PROMPT) * row_bytes(talk)
+            session.run(graphs["prefill_s64"], [chunk])
+            assert emulator.transfers.get("D2D", 0) == copied * row_bytes(talk)
+
+
+def test_rows_that_are_copied_are_those_that_a_graph_writes_in_place(
+    talk: Bundle, card: Card
+) -> None:
+    """The last rows of a full slot, by a prefill graph and one by one, then what follows them."""
+    card()
+    graphs = {graph.spec.name: graph for graph in talk.manifest.graphs}
+    full = (PROMPT * 20)[: talk.manifest.cache_len]
+    first, known, rest, last = full[:-20], len(full) - 20, full[-20:-1], full[-1]
+    following = []
+    with closing(open_session(talk)) as session:
+        for start in range(0, known, 64):
+            chunk = Chunk(slot=0, start=start, token_ids=first[start : start + 64])
+            session.run(graphs["prefill_s64"], [chunk])
+        for graph, size in (("prefill_s64", len(rest)), ("decode_b1", 1)):
+            for i in range(0, len(rest), size):
+                chunk = Chunk(slot=0, start=known + i, token_ids=rest[i : i + size])
+                session.run(graphs[graph], [chunk])
+            end = Chunk(slot=0, start=known + len(rest), token_ids=[last])
+            following.append(session.run(graphs["decode_b1"], [end]).copy())
+            other = Chunk(slot=0, start=known, token_ids=[7] * 20)
+            session.run(graphs["prefill_s64"], [other])
+    copied, in_place = following
+    assert np.abs(copied - in_place).max() < 0.05
 
 
 def test_weights_go_to_the_card_once(talk: Bundle, card: Card) -> None:

@@ -15,6 +15,7 @@ from runtime.engine.engine import Engine
 from runtime.errors import SessionError
 from runtime.progress import SILENT
 from runtime.sessions import open_session
+from runtime.sessions.base import Chunk
 from tests.ascend.conftest import put_toolkit
 from tests.emulator.device import Emulator
 from tests.paths import DATA
@@ -61,7 +62,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
 
 
 def script(bundle: Bundle) -> np.ndarray:
-    """Load, generate, copy a prefix, close."""
+    """Load, generate, copy a prefix, write rows whose padding a slot has no room for, close."""
     with closing(open_session(bundle)) as session:
         engine = Engine(session)
         with engine.slot(PROMPT) as slot:
@@ -69,6 +70,8 @@ def script(bundle: Bundle) -> np.ndarray:
             for _ in range(2):
                 logits = engine.decode([slot], [int(logits.argmax())])[0]
         session.copy_rows(0, 0, 2)
+        end = Chunk(slot=0, start=bundle.manifest.cache_len - 1, token_ids=[5])
+        session.run(bundle.manifest.graphs[0], [end])
     return logits
 
 

@@ -1,8 +1,8 @@
 """The KV cache on the device: where each row lies, and the copies that write it."""
 
 from runtime.bundle import tensor_names as names
-from runtime.bundle.manifest import CacheLayout, Graph, Manifest
-from runtime.sessions.acl.device import AclDevice, charged
+from runtime.bundle.manifest import CacheLayout, Manifest
+from runtime.sessions.acl.device import ALIGNMENT, AclDevice, charged
 from runtime.sessions.acl.model import AclModel
 from runtime.sessions.base import Chunk
 
@@ -46,16 +46,34 @@ class AclCache:
         self._tensors = {past: device.allocate(size) for past in self._new_rows}
         for address in self._tensors.values():
             device.clear(address, size)
+        self._slots = [
+            {past: start + slot * self._slot_size for past, start in self._tensors.items()}
+            for slot in range(manifest.num_slots)
+        ]
 
     def addresses(self, slot: int) -> dict[str, int]:
         """Where each cached tensor of a slot, and of those behind it, begins."""
-        return {name: start + slot * self._slot_size for name, start in self._tensors.items()}
+        return self._slots[slot]
 
-    def write_rows(self, chunk: Chunk, batch_row: int, graph: Graph, model: AclModel) -> None:
-        """Queues the copies of a chunk's new rows from the outputs into its slot."""
-        num_rows, given = len(chunk.token_ids), graph.spec.seq_len
-        for past, start in self.addresses(chunk.slot).items():
-            source = model.outputs[self._new_rows[past]].address
+    def rows_in_place(self, chunk: Chunk, given: int) -> dict[str, int]:
+        """Where a graph of one sequence may write its new rows itself: output -> address.
+
+        A graph writes `given` rows, those of padding too, which nobody reads: they lie behind the
+        chunk, so the mask hides them until others take their place. Empty where its rows would not
+        be one piece of the slot, or where a row begins at an address that no graph writes to.
+        """
+        fits = chunk.start + given <= self._rows
+        if self._pieces > 1 or self._row_size % ALIGNMENT or not fits:
+            return {}
+        offset = chunk.start * self._row_size
+        slot = self._slots[chunk.slot]
+        return {new: slot[past] + offset for past, new in self._new_rows.items()}
+
+    def write_rows(self, chunk: Chunk, batch_row: int, given: int, model: AclModel) -> None:
+        """Queues the copies of a chunk's new rows, of those `given`, from outputs into its slot."""
+        num_rows, slot = len(chunk.token_ids), self._slots[chunk.slot]
+        for past, new in self._new_rows.items():
+            start, source = slot[past], model.outputs[new].address
             for piece in range(self._pieces):
                 row = piece * self._rows + chunk.start
                 given_row = (batch_row * self._pieces + piece) * given

@@ -11,14 +11,16 @@ from runtime.bundle.manifest import Device as DeviceSpec
 from runtime.errors import SessionError
 from runtime.sessions.acl.driver import ALREADY_INITIALISED, Acl
 
-__all__ = ["AclDevice", "HostBuffer", "aligned", "charged"]
+__all__ = ["ALIGNMENT", "AclDevice", "HostBuffer", "aligned", "charged"]
 
 # Values of pyACL's enumerations.
 HUGE_PAGES_FIRST = 0
 HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE = 1, 2, 3
 MEMORY_KIND = {"ddr": 0, "hbm": 1}
 
-ALIGNMENT = 32  # bytes; what aclmdlSetExternalWeightAddress asks of a size
+# Bytes; of the size of weights (aclmdlSetExternalWeightAddress), and of an address that a graph
+# reads or writes (hicann/ge, docs/zh/design/constraints/memory-constraints.md).
+ALIGNMENT = 32
 # With HUGE_PAGES_FIRST, more than a megabyte is taken in whole pages: hicann/runtime,
 # docs/zh/api_ref/25-02_Enumerations.md.
 PAGE, SMALL = 2 << 20, 1 << 20

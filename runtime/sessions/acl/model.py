@@ -1,6 +1,7 @@
 """One OM on the device: its handle, its buffers, allocated once, and what runs it."""
 
 import math
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -31,11 +32,12 @@ class Workspace:
 
 @dataclass(slots=True)
 class Port:
-    """An input or output: its data buffer, and the memory that it points to now."""
+    """An input or output: its data buffer, the memory that it points to now, and its own."""
 
     buffer: int
     address: int
     size: int
+    home: int
 
 
 def num_bytes(tensor: TensorSpec) -> int:
@@ -71,7 +73,7 @@ class AclModel:
     ) -> None:
         self._device, self._acl, self._stack = device, device.acl, stack
         self._path, self._graphs = path, graphs
-        self._in_gears = len({graph.spec.seq_len for graph in graphs}) > 1
+        self.in_gears = len({graph.spec.seq_len for graph in graphs}) > 1
         self._id = self._load(weights, register, workspace)
         self._desc = self._acl.make("mdl.create_desc")
         stack.callback(self._acl.release, "mdl.destroy_desc", self._desc)
@@ -122,7 +124,7 @@ class AclModel:
             acl.make("mdl.get_input_name_by_index", self._desc, i)
             for i in range(acl.make("mdl.get_num_inputs", self._desc))
         ]
-        gears = [GEAR_INPUT] if self._in_gears else []
+        gears = [GEAR_INPUT] if self.in_gears else []
         expected = [*(tensor.name for tensor in largest.inputs), *gears]
         num_outputs = acl.make("mdl.get_num_outputs", self._desc)
         if sorted(names) != sorted(expected) or num_outputs != len(largest.outputs):
@@ -162,18 +164,26 @@ class AclModel:
         buffer: int = self._acl.make("create_data_buffer", address, size)
         self._stack.callback(self._acl.release, "destroy_data_buffer", buffer)
         self._acl.get("mdl.add_dataset_buffer", dataset, buffer)
-        return Port(buffer, address, size)
+        return Port(buffer, address, size, home=address)
 
-    def point(self, name: str, address: int) -> None:
-        """Moves an input to other memory of the same size."""
-        port = self.inputs[name]
+    def point_inputs(self, addresses: Mapping[str, int]) -> None:
+        """Moves the inputs among these to other memory of the same size."""
+        for name in addresses.keys() & self.inputs.keys():
+            self._point(self.inputs[name], addresses[name])
+
+    def point_outputs(self, addresses: Mapping[str, int]) -> None:
+        """Moves these outputs to other memory of the same size, and all others to their own."""
+        for name, port in self.outputs.items():
+            self._point(port, addresses.get(name, port.home))
+
+    def _point(self, port: Port, address: int) -> None:
         if port.address != address:
             self._acl.do("update_data_buffer", port.buffer, address, port.size)
             port.address = address
 
     def execute(self, graph: Graph) -> None:
         """Queues a run in the shapes of a graph."""
-        if self._in_gears:
+        if self.in_gears:
             self._choose_gear(graph)
         arguments = (self._id, self._input_dataset, self._output_dataset, self._device.stream)
         self._acl.do("mdl.execute_async", *arguments)

@@ -1,7 +1,7 @@
 """Runs a bundle compiled for an Ascend chip.
 
-The weights lie on the device once, the cache never leaves it: new rows are copied from the outputs
-into the cache within the device. A token sends its id and its position and fetches its logits.
+The weights lie on the device once, the cache never leaves it: a graph writes new rows into it, or
+they are copied from its outputs. A token sends its id and its position and fetches its logits.
 """
 
 from collections.abc import Sequence
@@ -116,16 +116,22 @@ class AclSession:
             if tensor.name in available:
                 self._send(tensor, available[tensor.name], model.inputs[tensor.name].address)
 
-        # 2. The graph runs on the cache of its slots.
-        first_slot = chunks[0].slot if spec.batch_size == 1 else 0
-        for name, address in self._cache.addresses(first_slot).items():
-            if name in model.inputs:
-                model.point(name, address)
+        # 2. The graph runs on the cache of its slots. Of one sequence it writes new rows there too,
+        # but in gears, where an output has room for the longest, which the slot may not have.
+        first_slot, written = 0, dict[str, int]()
+        if spec.batch_size == 1:
+            [chunk] = chunks
+            first_slot = chunk.slot
+            written = {} if model.in_gears else self._cache.rows_in_place(chunk, spec.seq_len)
+        model.point_inputs(self._cache.addresses(first_slot))
+        model.point_outputs(written)
         model.execute(graph)
 
-        # 3. New rows go to the cache, the logits come back.
-        for chunk in chunks:
-            self._cache.write_rows(chunk, batch_row(spec.batch_size, chunk), graph, model)
+        # 3. Other new rows are copied to the cache, the logits come back.
+        if not written:
+            for chunk in chunks:
+                row = batch_row(spec.batch_size, chunk)
+                self._cache.write_rows(chunk, row, spec.seq_len, model)
         [logits] = [tensor for tensor in graph.outputs if tensor.name == names.LOGITS]
         host = self._host[names.LOGITS]
         device.fetch(host, model.outputs[names.LOGITS].address, num_bytes(logits))
