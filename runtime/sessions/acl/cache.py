@@ -1,7 +1,7 @@
 """The KV cache on the device: where each row lies, and the copies that write it."""
 
 from runtime.bundle import tensor_names as names
-from runtime.bundle.manifest import CacheLayout, Manifest
+from runtime.bundle.manifest import Device, Manifest
 from runtime.sessions.acl.device import ALIGNMENT, AclDevice, charged
 from runtime.sessions.acl.model import AclModel
 from runtime.sessions.base import Chunk
@@ -11,12 +11,19 @@ __all__ = ["AclCache", "cache_size"]
 FLOAT16 = 2
 
 
-def cache_size(manifest: Manifest) -> int:
+def cache_size(manifest: Manifest, spec: Device) -> int:
     """Bytes of keys and values of all layers and slots."""
     model = manifest.model
     row = model.num_key_value_heads * model.head_dim * FLOAT16
-    tensor = charged(manifest.num_slots * manifest.cache_len * row)
+    tensor = charged(manifest.num_slots * _slot_rows(manifest, spec) * row)
     return 2 * model.num_hidden_layers * tensor
+
+
+def _slot_rows(manifest: Manifest, spec: Device) -> int:
+    """Rows that a slot has memory for; graphs that write it themselves ask for room for padding."""
+    axis = 1 if spec.cache_layout == "NHD" else 2
+    inputs = (tensor for graph in manifest.graphs for tensor in graph.inputs)
+    return max(tensor.shape[axis] for tensor in inputs if tensor.name == names.past_key(0))
 
 
 class AclCache:
@@ -25,16 +32,16 @@ class AclCache:
     Rows that were never written are zero, so that what the mask hides is a number.
     """
 
-    def __init__(self, manifest: Manifest, layout: CacheLayout, device: AclDevice) -> None:
+    def __init__(self, manifest: Manifest, spec: Device, device: AclDevice) -> None:
         model = manifest.model
-        self._device, self._rows = device, manifest.cache_len
+        self._device, self._rows = device, _slot_rows(manifest, spec)
         # A slot is so many pieces, each with its rows one after the other.
-        self._pieces = 1 if layout == "NHD" else model.num_key_value_heads
-        heads = model.num_key_value_heads if layout == "NHD" else 1
+        self._pieces = 1 if spec.cache_layout == "NHD" else model.num_key_value_heads
+        heads = model.num_key_value_heads // self._pieces
         self._row_size = heads * model.head_dim * FLOAT16
         self._slot_size = self._pieces * self._rows * self._row_size
         # past_key.{i} -> key.{i}, and so for the values
-        self._new_rows = {
+        tensors = {
             past(i): new(i)
             for i in range(model.num_hidden_layers)
             for past, new in (
@@ -42,8 +49,10 @@ class AclCache:
                 (names.past_value, names.new_value),
             )
         }
+        # Outputs that the session brings to the cache: none where graphs write it by themselves.
+        self._new_rows = tensors if spec.cache_write == "session" else {}
         size = self._slot_size * manifest.num_slots
-        self._tensors = {past: device.allocate(size) for past in self._new_rows}
+        self._tensors = {past: device.allocate(size) for past in tensors}
         for address in self._tensors.values():
             device.clear(address, size)
         self._slots = [

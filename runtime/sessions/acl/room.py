@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from runtime.bundle.manifest import Graph, TensorSpec
+from runtime.bundle.manifest import Device, Graph, TensorSpec
 from runtime.bundle.reader import Bundle
 from runtime.bundle.tensor_names import past_key
 from runtime.errors import SessionError
@@ -15,12 +15,18 @@ __all__ = ["require_room"]
 
 
 def require_room(
-    bundle: Bundle, graphs: Sequence[Graph], shared: bool, workspace: int, device: AclDevice
+    bundle: Bundle,
+    spec: Device,
+    graphs: Sequence[Graph],
+    shared: bool,
+    workspace: int,
+    device: AclDevice,
 ) -> None:
     """Refuses a bundle that is larger than the free memory of the device.
 
     Args:
         bundle: the bundle.
+        spec: the chip that it is for.
         graphs: the largest graph of each model.
         shared: whether models can take weights that lie on the device already.
         workspace: bytes that models run in.
@@ -31,7 +37,7 @@ def require_room(
     """
     parts = {
         "weights": weight_bytes(bundle, graphs, shared),
-        f"KV cache (slots {bundle.manifest.num_slots})": cache_size(bundle.manifest),
+        f"KV cache (slots {bundle.manifest.num_slots})": cache_size(bundle.manifest, spec),
         "workspace": charged(workspace),
         "inputs and outputs": sum(_bytes(graph) for graph in graphs),
     }

@@ -35,7 +35,7 @@ __all__ = ["AclSession"]
 
 
 class AclSession:
-    """Session over OMs with `past_key.{i}` in and `key.{i}` (new rows) out."""
+    """Session over OMs with `past_key.{i}` in, which they write, or `key.{i}` (new rows) out."""
 
     static_shapes = True
 
@@ -49,6 +49,7 @@ class AclSession:
         assert bundle.manifest.device is not None, "compile writes it for every chip"
         self.manifest = bundle.manifest
         self.hidden: dict[str, NDArray[np.float32]] = {}
+        self._lengths = [0] * bundle.manifest.num_slots  # rows of each slot that may be valid
         self._stack = ExitStack()
         try:
             self._open(bundle, bundle.manifest.device, options.device)
@@ -70,14 +71,14 @@ class AclSession:
         shared = register is not None
         sizes = [acl.get("mdl.query_size", str(bundle.file(path))) for path in families]
         workspace_size = max(work for work, _ in sizes)
-        require_room(bundle, largest, shared, workspace_size, device)
+        require_room(bundle, spec, largest, shared, workspace_size, device)
 
         # 2. Weights, each file once, and what all models share.
         weights = put_on_device(bundle, largest, device) if shared else {}
         workspace = Workspace(
             device.allocate(workspace_size) if workspace_size else 0, workspace_size
         )
-        self._cache = AclCache(bundle.manifest, spec.cache_layout, device)
+        self._cache = AclCache(bundle.manifest, spec, device)
 
         # 3. Models and their buffers.
         self._models: dict[str, AclModel] = {}
@@ -101,29 +102,16 @@ class AclSession:
         device.use()
 
         # 1. Ids go to the device, and how many rows each sequence has.
-        input_ids, starts, logit_rows = token_arrays(
-            spec.batch_size, spec.seq_len, chunks, [0] * spec.batch_size
-        )
-        available: dict[str, NDArray[Any]] = {
-            names.INPUT_IDS: input_ids,
-            names.START: starts,
-            names.LOGIT_ROWS: logit_rows,
-        }
-        if names.ATTENTION_MASK in model.inputs:  # in gears, or compiled without start_input
-            available[names.POSITION_IDS] = starts[:, None] + np.arange(spec.seq_len)
-            available[names.ATTENTION_MASK] = attention_mask(spec, starts)
+        arrays = self._arrays(graph, chunks)
         for tensor in graph.inputs:
-            if tensor.name in available:
-                self._send(tensor, available[tensor.name], model.inputs[tensor.name].address)
+            if tensor.name in arrays:
+                self._send(tensor, arrays[tensor.name], model.inputs[tensor.name].address)
 
-        # 2. The graph runs on the cache of its slots. Of one sequence it writes new rows there too,
-        # but in gears, where an output has room for the longest, which the slot may not have.
-        first_slot, written = 0, dict[str, int]()
-        if spec.batch_size == 1:
-            [chunk] = chunks
-            first_slot = chunk.slot
-            written = {} if model.in_gears else self._cache.rows_in_place(chunk, spec.seq_len)
-        model.point_inputs(self._cache.addresses(first_slot))
+        # 2. The graph runs on the cache of its slots, and writes new rows there where it can.
+        written = dict[str, int]()
+        if spec.batch_size == 1 and not model.in_gears:
+            written = self._cache.rows_in_place(chunks[0], spec.seq_len)
+        model.point_inputs(self._cache.addresses(chunks[0].slot if spec.batch_size == 1 else 0))
         model.point_outputs(written)
         model.execute(graph)
 
@@ -140,6 +128,30 @@ class AclSession:
         view: Logits = _view(host, logits)
         return view if rows == list(range(spec.batch_size)) else view[rows]
 
+    def _arrays(self, graph: Graph, chunks: Sequence[Chunk]) -> dict[str, NDArray[Any]]:
+        """What a graph may be sent, by name.
+
+        An idle row of a batch begins where its slot is free, and has one token: a graph that writes
+        new rows itself writes that one too.
+        """
+        spec = graph.spec
+        input_ids, starts, logit_rows = token_arrays(
+            spec.batch_size, spec.seq_len, chunks, self._lengths
+        )
+        for chunk in chunks:
+            self._lengths[chunk.slot] = chunk.start + len(chunk.token_ids)
+        arrays: dict[str, NDArray[Any]] = {
+            names.INPUT_IDS: input_ids,
+            names.START: starts,
+            names.LENGTHS: starts + logit_rows % spec.seq_len + 1,
+            names.LOGIT_ROWS: logit_rows,
+        }
+        if any(tensor.name == names.ATTENTION_MASK for tensor in graph.inputs):
+            # In gears, or compiled without the pass start_input.
+            arrays[names.POSITION_IDS] = starts[:, None] + np.arange(spec.seq_len)
+            arrays[names.ATTENTION_MASK] = attention_mask(spec, starts)
+        return arrays
+
     def _send(self, tensor: TensorSpec, array: NDArray[Any], address: int) -> None:
         host = self._host[tensor.name]
         _view(host, tensor)[...] = array
@@ -149,6 +161,7 @@ class AclSession:
         """See Session.copy_rows."""
         self._device.use()
         self._cache.copy_rows(source, target, num_rows)
+        self._lengths[target] = num_rows
         self._device.synchronize()
 
     def close(self) -> None:
