@@ -14,18 +14,23 @@ from profiles.profile import (
     load_profile,
     profile_names,
 )
+from profiles.recipe import BITS, Fineness, LayerKind, layer_kind
 
 __all__ = [
+    "BITS",
     "Chip",
     "ChipFact",
+    "Fineness",
     "HostCPU",
     "KVCache",
     "Kernels",
+    "LayerKind",
     "Limits",
     "Precision",
     "Profile",
     "ProfileError",
     "exported_profile",
+    "layer_kind",
     "load_profile",
     "profile_names",
 ]

@@ -3,10 +3,11 @@
 import json
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
+from profiles.recipe import BITS, DEFAULT_RECIPES, Departure, Fineness, LayerKind, Quantized, Recipe
 from profiles.toml_file import parse_toml, read_toml
 from runtime.bundle.manifest import GraphSpec
 from runtime.bundle.reader import Bundle
@@ -129,6 +130,10 @@ class Profile(Record):
     weights: Precision
     # Inputs of a linear layer that share one scale; 0: one scale for every output.
     block_size: Literal[0, 16, 32, 64, 128, 256] = 32
+    # Kinds of layers that are quantised in another way, by the weights that are chosen.
+    recipes: dict[Quantized, Recipe] = Field(default_factory=lambda: dict(DEFAULT_RECIPES))
+    # Texts that the weights are rounded with: builtin, or a file; None: each to the nearest level.
+    calibrate: str | None = None
     kv_cache: KVCache = "float"
     # What multiplies on a CPU: runtime/kernels, or ONNX Runtime; auto: the first that can.
     kernels: Kernels = "auto"
@@ -149,6 +154,35 @@ class Profile(Record):
     def num_slots(self) -> int:
         """Sequences that the cache holds."""
         return self.slots or max(spec.batch_size for spec in self.graphs)
+
+    def fineness(self, kind: LayerKind) -> Fineness:
+        """How finely a kind of layer is quantised, where the weights are int4 or int8."""
+        recipes = DEFAULT_RECIPES | self.recipes
+        found = next((recipe for name, recipe in recipes.items() if name == self.weights), {})
+        departure = found.get(kind, Departure())
+        return Fineness(
+            BITS[departure.weights or self.weights], departure.block_size or self.block_size
+        )
+
+    @property
+    def described_weights(self) -> str:
+        """Such as int4, one scale for 128 inputs; lm_head int8, 128; calibrated with builtin."""
+        if self.weights not in BITS:
+            return self.weights
+        plain = Fineness(BITS[self.weights], self.block_size)
+        kinds = ((kind, self.fineness(kind)) for kind in get_args(LayerKind))
+        parts = [
+            f"{self.weights}, one scale for {self.block_size or 'all'} inputs",
+            *(f"{kind} int{each.bits}, {each.block_size}" for kind, each in kinds if each != plain),
+        ]
+        if self.calibrate is not None:
+            parts.append(f"calibrated with {Path(self.calibrate).name}")
+        return "; ".join(parts)
+
+    @property
+    def block_sizes(self) -> list[int]:
+        """Of all kinds of layers, where the weights are int4 or int8."""
+        return [self.fineness(kind).block_size for kind in get_args(LayerKind)]
 
     def limits_for(self, weights: str, kv_cache: KVCache) -> Limits:
         """The limits of a bundle with these precisions; the defaults where the profile has none.

@@ -18,6 +18,7 @@ class Choices:
 
     target: cpu or a chip.
     weights: precision of the linear layers.
+    calibrate: texts that the weights are rounded with: builtin, or a file.
     kv_cache: precision of the KV cache.
     kernels: what multiplies on a CPU.
     host_cpu: CPU of the box.
@@ -26,6 +27,7 @@ class Choices:
 
     target: str | None = None
     weights: str | None = None
+    calibrate: str | None = None
     kv_cache: str | None = None
     kernels: str | None = None
     host_cpu: str | None = None
@@ -42,7 +44,7 @@ class Choices:
         """
         if self.target is not None and self.target != profile.target:
             profile = _moved(profile, self.target, target_named(self.target))
-        names = ("weights", "kv_cache", "kernels", "host_cpu")
+        names = ("weights", "calibrate", "kv_cache", "kernels", "host_cpu")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return profile.model_copy(update=given)
 
@@ -70,6 +72,7 @@ def _moved(profile: Profile, name: str, target: Target) -> Profile:
             "target": name,
             "weights": _taken(profile.weights, target.weights),
             "block_size": _taken(profile.block_size, target.block_sizes),
+            "calibrate": profile.calibrate if target.calibrates else None,
             "kv_cache": _taken(profile.kv_cache, target.kv_caches),
             "kernels": "auto",
             "host_cpu": profile.host_cpu if profile.host_cpu in target.host_cpus else None,

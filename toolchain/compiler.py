@@ -12,7 +12,7 @@ from runtime.progress import SILENT, Progress
 from toolchain.choices import AS_PROFILED, Choices
 from toolchain.errors import TargetError
 from toolchain.host.machine import require_memory
-from toolchain.targets import Target, find_target
+from toolchain.targets import Compiled, Target, find_target
 from toolchain.targets.base import Compile, DryRun
 
 __all__ = ["compile_bundle", "dry_run"]
@@ -62,7 +62,7 @@ def compile_bundle(
                 kernels=compiled.kernels,
                 num_slots=profile.num_slots,
                 files=writer.files.entries,
-                provenance=_provenance(manifest.provenance, profile, choices),
+                provenance=_provenance(manifest.provenance, compiled, profile, choices),
                 profile=profile.model_dump(mode="json"),
                 device=compiled.device,
             )
@@ -98,9 +98,11 @@ def _checked_target(bundle: Bundle, profile: Profile, output: Path) -> Target:
     return target
 
 
-def _provenance(exported: Provenance, profile: Profile, choices: Choices) -> Provenance:
+def _provenance(
+    exported: Provenance, compiled: Compiled, profile: Profile, choices: Choices
+) -> Provenance:
     return Provenance(
-        source_files=exported.source_files,
+        source_files={**exported.source_files, **compiled.source_files},
         tool_versions={
             **exported.tool_versions,
             "compile: python": platform.python_version(),
@@ -111,6 +113,7 @@ def _provenance(exported: Provenance, profile: Profile, choices: Choices) -> Pro
             "command": "compile",
             "target": profile.target,
             "weights": profile.weights,
+            "calibrate": profile.calibrate,
             "kv_cache": profile.kv_cache,
             "kernels": profile.kernels,
             "host_cpu": profile.host_cpu,

@@ -41,7 +41,13 @@ def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
     ("name", "facts"),
     [
         ("talk-int4", {"cache": "float32, 1 slots", "backend": "onnxruntime"}),
-        ("talk-int4-kv8", {"cache": "int8, 1 slots", "weights": "int4, one scale for 32 inputs"}),
+        (
+            "talk-int4-kv8",
+            {
+                "cache": "int8, 1 slots",
+                "weights": "int4, one scale for 32 inputs; lm_head int8, 32",
+            },
+        ),
         ("talk-exported", {"cache": "float16, 1 slots", "passes left out": "none"}),
     ],
 )

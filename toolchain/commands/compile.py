@@ -35,6 +35,14 @@ def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.")],
     target: TargetOption = None,
     weights: WeightsOption = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Round the weights by what the layers are given on these texts: plain text, lists "
+            "of token ids in a .json, or builtin.",
+        ),
+    ] = None,
     kv_cache: CacheOption = None,
     kernels: KernelsOption = None,
     host_cpu: HostCPUOption = None,
@@ -65,6 +73,7 @@ def command(
     choices = Choices(
         target=target,
         weights=weights,
+        calibrate=calibrate,
         kv_cache=kv_cache,
         kernels=kernels,
         host_cpu=host_cpu,

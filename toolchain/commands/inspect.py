@@ -8,7 +8,7 @@ import typer
 from toolchain.options import AsJson, JsonFile
 
 if TYPE_CHECKING:
-    from runtime.bundle.manifest import Device, Manifest, ModelConfig
+    from runtime.bundle.manifest import Device, ModelConfig
     from runtime.bundle.reader import Bundle
 
 __all__ = ["command"]
@@ -66,16 +66,19 @@ def _made(bundle: "Bundle") -> dict[str, object]:
         "backend": manifest.backend,
         "kernels": "of the backend" if manifest.kernels is None else f"own, {manifest.kernels}",
         "profile": manifest.profile["name"],
-        "weights": f"{manifest.weights}{_blocks(manifest)}",
+        "weights": _weights(bundle),
         "passes left out": ", ".join(left_out) or "none",
     }
     sources = manifest.provenance.source_files
     return facts | {f"from {name}": short_hash(digest) for name, digest in sources.items()}
 
 
-def _blocks(manifest: "Manifest") -> str:
-    size = manifest.profile["block_size"]
-    return f", one scale for {size} inputs" if size and manifest.weights in ("int4", "int8") else ""
+def _weights(bundle: "Bundle") -> str:
+    from profiles import exported_profile
+
+    if bundle.manifest.stage == "exported":  # what its profile asks for is still to come
+        return bundle.manifest.weights
+    return exported_profile(bundle).described_weights
 
 
 def short_hash(digest: str) -> str:

@@ -45,8 +45,9 @@ def command(
     from runtime.documents import give_document
     from runtime.result_files import require_file
     from toolchain.console import ConsoleProgress, print_table
+    from toolchain.token_ids import read_ids
     from toolchain.verify.report import report_json
-    from toolchain.verify.sequences import default_sequences, read_ids
+    from toolchain.verify.sequences import default_sequences
     from toolchain.verify.stages import Stage, verify
 
     if output is not None:

@@ -3,14 +3,26 @@
 Facts alone: a target's compiler is imported when compile is called.
 """
 
-from profiles import Profile
+import math
+
+from profiles import BITS, Profile
+from runtime.bundle.manifest import ModelConfig
+from toolchain.costs.sizes import linear_shapes
 from toolchain.errors import TargetError
 from toolchain.targets.ascend import ASCEND
 from toolchain.targets.base import Compiled, Footprint, Target
 from toolchain.targets.cpu import CPU
 from toolchain.targets.torch import TORCH
 
-__all__ = ["TARGETS", "Compiled", "Footprint", "Target", "find_target", "target_named"]
+__all__ = [
+    "TARGETS",
+    "Compiled",
+    "Footprint",
+    "Target",
+    "bits_per_weight",
+    "find_target",
+    "target_named",
+]
 
 TARGETS: dict[str, Target] = {"cpu": CPU, **TORCH, **ASCEND}
 
@@ -39,8 +51,10 @@ def find_target(profile: Profile) -> Target:
         ("kernels", profile.kernels, target.kernels),
         ("host_cpu", profile.host_cpu, (None, *target.host_cpus)),
     ]
-    if profile.weights in ("int4", "int8"):
-        choices.append(("block_size", profile.block_size, target.block_sizes))
+    if profile.weights in BITS:
+        choices += [("block_size", size, target.block_sizes) for size in profile.block_sizes]
+    if profile.calibrate is not None:
+        choices.append(("calibrated weights", profile.weights, target.calibrates))
     if profile.chip is not None and target.soc_name is not None:
         choices.append(("chip", profile.chip.soc_name, (target.soc_name,)))
     for what, got, allowed in choices:
@@ -48,6 +62,16 @@ def find_target(profile: Profile) -> Target:
             raise TargetError(
                 f"target {profile.target} has no such {what}",
                 got=got,
-                allowed=", ".join(map(str, allowed)),
+                allowed=", ".join(map(str, allowed)) or "none",
             )
     return target
+
+
+def bits_per_weight(config: ModelConfig, profile: Profile) -> float:
+    """Of the linear layers, the LM head included, as they lie in memory with their scales.
+
+    Raises:
+        TargetError: no such target.
+    """
+    read = target_named(profile.target).footprint.weights_read(config, profile)
+    return 8 * read / sum(map(math.prod, linear_shapes(config).values()))

@@ -1,7 +1,7 @@
 """What a target is: facts, and what compiling and running will take. Imports no compiler."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +19,16 @@ __all__ = ["Compile", "Compiled", "Count", "DryRun", "Footprint", "Lazy", "Targe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled:
-    """What a target made: the graphs, what runs them, and the chip that they are bound to."""
+    """What a target made: the graphs, what runs them, and the chip that they are bound to.
+
+    source_files: what it read besides the exported bundle, name -> sha256.
+    """
 
     graphs: tuple[Graph, ...]
     backend: Backend
     kernels: int | None = None  # version of ours that the graphs call
     device: Device | None = None
+    source_files: Mapping[str, str] = field(default_factory=dict)
 
 
 # The profile says the target and the precisions; the names are of passes to disable.
@@ -86,6 +90,7 @@ class Target:
         program.
     soc_name: of the chip that it is for; None for any machine.
     series: of that chip, as package names and kernel folders spell it.
+    calibrates: precisions whose weights it can round with the help of texts.
     kernels: what of a profile's kernels it can take.
     settle: replaces what a profile leaves open by what it stands for on this host.
     host_cpus: of the boxes that it compiles for; none where every box takes the same bundle.
@@ -101,6 +106,7 @@ class Target:
     footprint: Footprint
     count: Lazy | None = None
     dry_run: Lazy | None = None
+    calibrates: tuple[Precision, ...] = ()
     kernels: tuple[Kernels, ...] = ("auto",)
     settle: Callable[[Profile], Profile] = _as_it_is
     host_cpus: tuple[HostCPU, ...] = ()

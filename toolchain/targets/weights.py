@@ -80,11 +80,13 @@ def _bytes(rows: NDArray[np.generic]) -> memoryview:
     return np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
 
 
-def row_blocks(tensor: ir.ExternalTensor) -> Iterator[NDArray[np.generic]]:
+def row_blocks(
+    tensor: ir.ExternalTensor, elements: int = ROW_BLOCK
+) -> Iterator[NDArray[np.generic]]:
     """The rows of a stored weight, some at a time; the file is mapped, not read whole."""
     array = tensor.numpy()
     width = math.prod(array.shape[1:])
-    step = max(1, ROW_BLOCK // width)
+    step = max(1, elements // width)
     for start in range(0, len(array), step):
         yield array[start : start + step]
 

@@ -63,11 +63,18 @@ class GraphReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageReport:
-    """One bundle. greedy_match is the mean share of greedy tokens before the first mismatch."""
+    """One bundle.
+
+    recipe: how its weights are quantised.
+    bits_per_weight: of the linear layers, with all that lies beside their weights.
+    greedy_match: mean share of greedy tokens before the first mismatch.
+    """
 
     bundle: str
     target: str
     weights: str
+    recipe: str
+    bits_per_weight: float
     kv_cache: str
     limits: Limits
     graphs: list[GraphReport]
@@ -76,7 +83,7 @@ class StageReport:
     @property
     def name(self) -> str:
         """The bundle and its precisions."""
-        return f"{self.bundle} ({self.target} {self.weights}, {self.kv_cache} cache)"
+        return f"{self.bundle} ({self.target} {self.recipe}, {self.kv_cache} cache)"
 
     @property
     def text_verdict(self) -> Verdict:
@@ -118,6 +125,8 @@ def report_json(stages: Sequence[StageReport]) -> str:
             "bundle": stage.bundle,
             "target": stage.target,
             "weights": stage.weights,
+            "recipe": stage.recipe,
+            "bits_per_weight": stage.bits_per_weight,
             "kv_cache": stage.kv_cache,
             "verdict": stage.verdict,
             "rows": stage.rows,

@@ -1,15 +1,10 @@
-"""What is run to compare: token ids of a file, or of a few built-in texts."""
-
-from collections.abc import Sequence
-from pathlib import Path
+"""What is run to compare where no file is given: a few built-in texts."""
 
 from runtime.bundle.reader import Bundle
-from runtime.errors import PromptError
-from runtime.json_file import read_json
 from runtime.text.template import Message, encode_chat
 from runtime.text.tokenizer import open_tokenizer
 
-__all__ = ["check_ids", "default_sequences", "read_ids"]
+__all__ = ["default_sequences"]
 
 LONGEST_TEXT = 128  # tokens taken of a built-in text
 
@@ -41,37 +36,3 @@ def default_sequences(bundle: Bundle) -> list[list[int]]:
         prompt = encode_chat(tokenizer, [Message(role="user", content=question)])
         sequences.append(prompt + tokenizer.encode(answer))
     return [ids[:LONGEST_TEXT] for ids in sequences]
-
-
-def read_ids(file: Path) -> list[list[int]]:
-    """Token ids from a JSON list of lists.
-
-    Raises:
-        PromptError: the file is not such a list, or a sequence is shorter than 4 tokens.
-    """
-    sequences: list[list[int]] = read_json(file, PromptError)
-    well_formed = isinstance(sequences, list) and all(
-        isinstance(ids, list) and len(ids) >= 4 and all(type(i) is int for i in ids)
-        for ids in sequences
-    )
-    if not well_formed or not sequences:
-        raise PromptError(
-            f"{file} is no list of token id lists",
-            allowed="[[id, id, ...], ...], each with 4 ids or more",
-        )
-    return sequences
-
-
-def check_ids(vocab_size: int, sequences: Sequence[Sequence[int]]) -> None:
-    """Refuses ids that the model lacks.
-
-    Raises:
-        PromptError: an id is not in the vocabulary.
-    """
-    for token_id in (token_id for ids in sequences for token_id in ids):
-        if not 0 <= token_id < vocab_size:
-            raise PromptError(
-                "a token id is not in the vocabulary",
-                got=token_id,
-                allowed=f"0 to {vocab_size - 1}",
-            )

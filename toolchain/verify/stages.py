@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from export.config import load_config
 from export.reference import Reference
-from profiles import KVCache, Limits, Profile
+from profiles import BITS, KVCache, Limits, Profile, exported_profile
 from runtime.bundle.manifest import Graph
 from runtime.bundle.reader import Bundle
 from runtime.engine.engine import Engine
@@ -26,12 +26,13 @@ from runtime.errors import SessionError
 from runtime.progress import SILENT, Progress
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import Session, open_session
+from toolchain.targets import bits_per_weight
+from toolchain.token_ids import check_ids
 from toolchain.verify.layers import Parts, check_parts
 from toolchain.verify.origin import check_origin
 from toolchain.verify.parity import Agreement, AgreementSum, match_length
 from toolchain.verify.replay import replay
 from toolchain.verify.report import GraphReport, StageReport
-from toolchain.verify.sequences import check_ids
 from toolchain.verify.taps import TAPPED
 
 __all__ = ["Stage", "verify"]
@@ -118,6 +119,7 @@ def _verify_stage(
             greedy_match = _greedy_match(Scheduler(Engine(session)), expected)
         except SessionError:  # logits that are not numbers: no token can be chosen
             greedy_match = 0.0
+    recipe, bits = _recipe(bundle)
     parts: dict[str, Parts] = {}
     if manifest.backend in TAPPED:
         progress.step(f"{bundle.path.name}: each layer by itself")
@@ -126,6 +128,8 @@ def _verify_stage(
         bundle=str(bundle.path),
         target=manifest.target,
         weights=manifest.weights,
+        recipe=recipe,
+        bits_per_weight=bits,
         kv_cache=_cache(bundle),
         limits=limits,
         graphs=[
@@ -134,6 +138,17 @@ def _verify_stage(
         ],
         greedy_match=greedy_match,
     )
+
+
+def _recipe(bundle: Bundle) -> tuple[str, float]:
+    """How the weights are quantised, in words and in bits of a weight."""
+    manifest = bundle.manifest
+    if manifest.stage == "exported":
+        return manifest.weights, 16.0
+    profile = exported_profile(bundle)
+    bits = bits_per_weight(manifest.model, profile)
+    words = profile.described_weights
+    return f"{words}; {bits:.2f} bits a weight" if profile.weights in BITS else words, bits
 
 
 def _compare(expected: Expected, session: Session, graph: Graph) -> Agreement:

@@ -16,6 +16,7 @@ CPU = Target(
     compiler=Lazy("toolchain.targets.cpu.lower", "compile_for_cpu"),
     passes=Lazy("toolchain.targets.cpu.passes", "PASSES"),
     footprint=CPU_FOOTPRINT,
+    calibrates=("int4", "int8"),
     kernels=("auto", "own", "onnxruntime"),
     settle=settle_kernels,
 )

@@ -1,7 +1,6 @@
 """What compiling for ONNX Runtime on CPU takes, and what running the bundle takes."""
 
-from export.parameters import LM_HEAD
-from profiles import Profile
+from profiles import BITS, Profile, layer_kind
 from runtime.bundle.cpu_costs import cost_on_cpu
 from runtime.bundle.manifest import GraphSpec, ModelConfig
 from runtime.kernels.layout import TILE_ROWS
@@ -16,7 +15,7 @@ from toolchain.costs.sizes import (
     num_parameters,
 )
 from toolchain.targets.base import Footprint
-from toolchain.targets.cpu.precisions import BITS, CALIBRATION_TOKENS
+from toolchain.targets.cpu.calibration_lengths import CALIBRATION_TOKENS
 
 __all__ = ["CPU_FOOTPRINT"]
 
@@ -48,25 +47,26 @@ def linear_bytes(config: ModelConfig, profile: Profile) -> int:
 
     Scales are float16 in tiles of our own kernels, and float32 else.
     """
-    shapes, size = linear_shapes(config), profile.block_size
+    shapes = linear_shapes(config)
     if profile.weights not in BITS:
         return sum(FLOAT32 * rows * columns for rows, columns in shapes.values())
     tile, scale = (TILE_ROWS, FLOAT16) if profile.kernels == "own" else (1, FLOAT32)
-    return sum(
-        -(-rows // tile)
-        * tile
-        * -(-columns // size)
-        * (size * BITS[profile.weights][name == LM_HEAD] // 8 + scale)
-        for name, (rows, columns) in shapes.items()
-    )
+    total = 0
+    for name, (rows, columns) in shapes.items():
+        bits, size = profile.fineness(layer_kind(name.removesuffix(".weight")))
+        total += -(-rows // tile) * tile * -(-columns // size) * (size * bits // 8 + scale)
+    return total
 
 
 def sum_bytes(config: ModelConfig, profile: Profile) -> int:
     """What ONNX Runtime adds when it packs the weights: a float32 beside every scale."""
     if profile.weights not in BITS or profile.kernels == "own":
         return 0
-    shapes = linear_shapes(config).values()
-    return sum(FLOAT32 * rows * -(-columns // profile.block_size) for rows, columns in shapes)
+    total = 0
+    for name, (rows, columns) in linear_shapes(config).items():
+        size = profile.fineness(layer_kind(name.removesuffix(".weight"))).block_size
+        total += FLOAT32 * rows * -(-columns // size)
+    return total
 
 
 def weights_read(config: ModelConfig, profile: Profile) -> int:

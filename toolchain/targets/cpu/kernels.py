@@ -1,10 +1,9 @@
 """Whose kernels compute the products of a bundle; weighs nothing."""
 
-from profiles import Profile
+from profiles import BITS, Profile
 from runtime.kernels.build import LIBRARY
 from runtime.kernels.layout import BLOCK_SIZES
 from toolchain.errors import TargetError
-from toolchain.targets.cpu.precisions import BITS
 
 __all__ = ["settle_kernels"]
 
@@ -29,10 +28,11 @@ def _hindrance(profile: Profile) -> TargetError | None:
             got=f"weights {profile.weights}",
             allowed=", ".join(BITS),
         )
-    if profile.block_size not in BLOCK_SIZES:
+    missing = [size for size in profile.block_sizes if size not in BLOCK_SIZES]
+    if missing:
         return TargetError(
             "kernels of our own have no such block_size",
-            got=profile.block_size,
+            got=missing[0],
             allowed=", ".join(map(str, BLOCK_SIZES)),
         )
     if not LIBRARY.exists():

@@ -12,9 +12,13 @@ from runtime.bundle.writer import BundleWriter
 from runtime.kernels.layout import KERNELS_VERSION
 from toolchain.targets.base import Compiled
 from toolchain.targets.cpu.calibrate import calibrate
+from toolchain.targets.cpu.calibrated_weights import CalibratedWeights
+from toolchain.targets.cpu.calibration import read_calibration
 from toolchain.targets.cpu.free_dimensions import BATCH_SIZE, NUM_LOGIT_ROWS, SEQ_LEN
+from toolchain.targets.cpu.layer_parts import LayerParts
 from toolchain.targets.cpu.passes import FREE_DIMENSIONS, OWN_KERNELS, cpu_passes
 from toolchain.targets.cpu.quantize_cache import QuantizeCache
+from toolchain.targets.cpu.quantize_weights import to_nearest
 from toolchain.targets.pass_list import named, run_passes
 from toolchain.targets.weights import StoredTensor, promise_weights, tensor_spec, weight_job
 
@@ -28,7 +32,9 @@ def compile_for_cpu(
 ) -> Compiled:
     """See toolchain.compiler.compile_bundle."""
     manifest = bundle.manifest
-    chosen = cpu_passes(profile, without)
+    calibration = read_calibration(profile.calibrate, bundle) if profile.calibrate else None
+    calibrated = CalibratedWeights(calibration.sequences) if calibration else None
+    chosen = cpu_passes(profile, without, calibrated or to_nearest)
     names = {each.name for each in chosen}
     one_for_all = FREE_DIMENSIONS in names
     # One graph for all takes the first chunk of a prompt too, over a cache of no valid row.
@@ -45,18 +51,22 @@ def compile_for_cpu(
         models[DECODER if one_for_all else graph.path] = model
 
     # 2. Each promised weight is made.
-    jobs = {job.names: job for job in map(weight_job, tensors.values())}
+    jobs = {name: weight_job(tensor) for name, tensor in tensors.items()}
     num_bytes = sum(tensor.nbytes for tensor in tensors.values())
     writer.place.require(num_bytes)
     writer.progress.step(f"weights: {len(tensors)} tensors")
     writer.progress.expect(num_bytes)
-    writer.files.start_weights(list(jobs.values()))
-    writer.files.wait()
+    parts = LayerParts(model, manifest.model, writer.place.directory / GRAPHS_DIR)
+    if calibrated is None:
+        writer.files.start_weights(list({job.names: job for job in jobs.values()}.values()))
+        writer.files.wait()
+    else:
+        calibrated.write(parts, jobs, writer)
 
     # 3. The cache's scales, which are measured on what was made.
     if profile.kv_cache == "int8":
         writer.progress.step("calibrating the cache")
-        scales = calibrate(bundle, models[DECODER], writer.place.directory)
+        scales = calibrate(bundle, parts)
         with named("quantize_cache", "give --kv-cache float"):
             QuantizeCache(manifest.model, scales)(models[DECODER])
     for path, model in models.items():
@@ -72,6 +82,7 @@ def compile_for_cpu(
         graphs=tuple(graphs),
         backend=backend,
         kernels=KERNELS_VERSION if OWN_KERNELS in names else None,
+        source_files=calibration.source_file if calibration else {},
     )
 
 

@@ -1,9 +1,9 @@
 """THE ORDERED LIST of passes from the portable graphs to what ONNX Runtime runs fastest."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from profiles import Profile
-from runtime.bundle.manifest import Manifest
+from profiles import BITS, Profile
 from runtime.sessions.onnx.inplace_cache import cache_rows
 from toolchain.errors import TargetError
 from toolchain.targets.cpu.float32 import Float32
@@ -12,26 +12,21 @@ from toolchain.targets.cpu.fuse_norms import FuseNorms
 from toolchain.targets.cpu.grouped_query_attention import GroupedQueryAttention
 from toolchain.targets.cpu.own_kernels import OwnKernels
 from toolchain.targets.cpu.pack_qkv import PackQkv
-from toolchain.targets.cpu.precisions import BITS
-from toolchain.targets.cpu.quantize_weights import QuantizeWeights
+from toolchain.targets.cpu.quantize_weights import QuantizeWeights, Rounding, to_nearest
 from toolchain.targets.pass_list import Pass, choose_passes
 
 __all__ = ["FREE_DIMENSIONS", "OWN_KERNELS", "PASSES", "cpu_passes"]
 
+QUANTIZE_WEIGHTS = "quantize_weights"
 FREE_DIMENSIONS = "free_dimensions"
 OWN_KERNELS = "own_kernels"
 
 
-def _quantize_weights(manifest: Manifest, profile: Profile) -> QuantizeWeights:
-    bits, head_bits = BITS[profile.weights]
-    return QuantizeWeights(manifest.model, bits, profile.block_size, head_bits)
-
-
 PASSES = (
     Pass(
-        name="quantize_weights",
+        name=QUANTIZE_WEIGHTS,
         does="linear layers -> MatMulNBits, int4 or int8",
-        make=_quantize_weights,
+        make=lambda manifest, profile: QuantizeWeights(manifest.model, profile),
         instead="give --weights fp32",
     ),
     Pass(
@@ -52,13 +47,13 @@ PASSES = (
         name="pack_qkv",
         does="query, key and value as one product",
         make=lambda manifest, _: PackQkv(manifest.model),
-        needs=("quantize_weights", "grouped_query_attention"),
+        needs=(QUANTIZE_WEIGHTS, "grouped_query_attention"),
     ),
     Pass(
         name=OWN_KERNELS,
         does="MatMulNBits -> our own product, which reads weights where they are mapped",
         make=lambda *_: OwnKernels(),
-        needs=("quantize_weights",),
+        needs=(QUANTIZE_WEIGHTS,),
         instead="give --kernels onnxruntime",
     ),
     Pass(
@@ -75,20 +70,42 @@ PASSES = (
 )
 
 
-def cpu_passes(profile: Profile, without: Sequence[str]) -> list[Pass]:
-    """See choose_passes.
+def cpu_passes(
+    profile: Profile, without: Sequence[str], rounding: Rounding = to_nearest
+) -> list[Pass]:
+    """See choose_passes; with the rounding of weights.
 
     Raises:
-        TargetError: besides, a pass disabled that the cache needs.
+        TargetError: besides, a pass disabled that the cache or the rounding needs.
     """
-    left_out = [] if profile.weights in BITS else ["quantize_weights"]
+    left_out = [] if profile.weights in BITS else [QUANTIZE_WEIGHTS]
     if profile.kernels != "own":
         left_out.append(OWN_KERNELS)
     chosen = choose_passes(PASSES, profile, without, left_out)
-    if profile.kv_cache == "int8" and FREE_DIMENSIONS not in {each.name for each in chosen}:
-        raise TargetError(
-            "an int8 cache needs the pass grouped_query_attention",
-            got=f"without {', '.join(without)}",
-            next_step="give --kv-cache float",
-        )
-    return chosen
+    if FREE_DIMENSIONS not in {each.name for each in chosen}:
+        _refuse_layers(profile, without, rounding)
+    return [_rounded(each, rounding) for each in chosen]
+
+
+def _refuse_layers(profile: Profile, without: Sequence[str], rounding: Rounding) -> None:
+    """Refuses what runs the layers of the lowered graph one by one."""
+    wishes = (
+        (profile.kv_cache == "int8", "an int8 cache", "give --kv-cache float"),
+        (rounding is not to_nearest, "calibrating", "leave --calibrate out"),
+    )
+    for wished, what, next_step in wishes:
+        if wished:
+            raise TargetError(
+                f"{what} needs the pass grouped_query_attention",
+                got=f"without {', '.join(without)}",
+                next_step=next_step,
+            )
+
+
+def _rounded(each: Pass, rounding: Rounding) -> Pass:
+    """The pass that quantises with this rounding, any other as it is."""
+    if each.name != QUANTIZE_WEIGHTS or rounding is to_nearest:
+        return each
+    return replace(
+        each, make=lambda manifest, profile: QuantizeWeights(manifest.model, profile, rounding)
+    )

@@ -10,19 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from runtime.bundle.manifest import Graph
+from profiles import load_profile
+from runtime.bundle.manifest import Graph, ModelConfig
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.sessions.attention_mask import attention_mask
+from tests.paths import DATA
+from toolchain.targets.cpu.blocks import dequantize_blocks, quantize_blocks
 from toolchain.targets.cpu.float32 import Float32
 from toolchain.targets.cpu.free_dimensions import FreeDimensions
 from toolchain.targets.cpu.fuse_norms import FuseNorms
 from toolchain.targets.cpu.grouped_query_attention import GroupedQueryAttention, rotary_tables
 from toolchain.targets.cpu.pack_qkv import PackQkv
-from toolchain.targets.cpu.quantize_weights import (
-    QuantizeWeights,
-    dequantize_blocks,
-    quantize_blocks,
-)
+from toolchain.targets.cpu.quantize_weights import QuantizeWeights
 
 CACHED = 5  # rows in the cache before the run
 ROWS = 48  # of a buffer that is updated in place: 40 cached and 8 new at most
@@ -41,6 +40,13 @@ def lowered(bundle: Bundle, graph: Graph, *passes: ir.passes.InPlacePass) -> ir.
     model = ir.load(bundle.file(graph.path))
     ir.passes.Sequential(*passes, RemoveUnusedNodesPass())(model)
     return model
+
+
+def quantized(config: ModelConfig, bits: int) -> QuantizeWeights:
+    """Every layer and the head alike, with one scale for 32 inputs."""
+    profile = load_profile(str(DATA / "small.toml"))
+    changes = {"weights": f"int{bits}", "block_size": 32, "recipes": {"int4": {}}}
+    return QuantizeWeights(config, profile.model_copy(update=changes))
 
 
 def feeds(bundle: Bundle, graph: Graph) -> dict[str, np.ndarray]:
@@ -172,7 +178,7 @@ def test_packed_products_are_the_products_one_by_one(
     graph, config = graph_of(exported, "decode_b3"), exported.manifest.model
     inputs = in_place(graph, feeds(exported, graph))
     passes = [
-        QuantizeWeights(config, bits, 32, bits),
+        quantized(config, bits),
         Float32(),
         GroupedQueryAttention(config, ROWS),
     ]
@@ -190,7 +196,7 @@ def test_quantised_products_equal_products_with_the_dequantised_weights(
 ) -> None:
     graph, config = graph_of(exported, "prefill_s8"), exported.manifest.model
     inputs = feeds(exported, graph)
-    model = lowered(exported, graph, QuantizeWeights(config, bits, 32, bits), Float32())
+    model = lowered(exported, graph, quantized(config, bits), Float32())
     linears = [node for node in model.graph if node.op_type == "MatMulNBits"]
     assert len(linears) == 7 * config.num_hidden_layers + 1
     for node in linears:  # compute in float32, so that only the weights differ

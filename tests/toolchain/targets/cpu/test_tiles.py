@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from runtime.kernels.layout import BITS, BLOCK_SIZES, DOMAIN, OPERATOR
 from runtime.kernels.library import Kernels
 from runtime.sessions.onnx.quiet_ort import FATAL_ONLY, ort
-from toolchain.targets.cpu.quantize_weights import dequantize_blocks, quantize_blocks
+from toolchain.targets.cpu.blocks import dequantize_blocks, quantize_blocks
 from toolchain.targets.cpu.tiles import tiled
 
 Arrays = tuple[NDArray[np.generic], NDArray[np.generic]]

@@ -1,11 +1,11 @@
-"""Claims about the token ids that verify runs."""
+"""Claims about files of token ids."""
 
 from pathlib import Path
 
 import pytest
 
 from runtime.errors import PromptError
-from toolchain.verify.sequences import check_ids, read_ids
+from toolchain.token_ids import check_ids, read_ids
 
 
 @pytest.mark.parametrize(
