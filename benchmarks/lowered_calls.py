@@ -35,7 +35,7 @@ def with_rows(profile: Profile, rows: int) -> Profile:
         GraphSpec(phase=phase, batch_size=1, seq_len=seq_len, cache_len=rows)
         for phase, seq_len in lengths.items()
     )
-    return profile.model_copy(update={"graphs": graphs, "slots": 1})
+    return profile.model_copy(update={"graphs": graphs, "short_caches": (), "slots": 1})
 
 
 def calls(config: ModelConfig, profile: Profile, weights: str, rows: int) -> list[GraphCall]:

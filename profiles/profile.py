@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from profiles.recipe import BITS, DEFAULT_RECIPES, Departure, Fineness, LayerKind, Quantized, Recipe
 from profiles.toml_file import parse_toml, read_toml
-from runtime.bundle.manifest import GraphSpec
+from runtime.bundle.manifest import GraphSpec, Rows
 from runtime.bundle.reader import Bundle
 from runtime.errors import BundleError, UserError
 from runtime.record import Record, first_problem
@@ -138,6 +138,8 @@ class Profile(Record):
     # What multiplies on a CPU: runtime/kernels, or ONNX Runtime; auto: the first that can.
     kernels: Kernels = "auto"
     graphs: tuple[GraphSpec, ...] = Field(max_length=100)
+    # Cached rows for which a chip gets a decode graph of one sequence besides, from few to many.
+    short_caches: Annotated[tuple[Rows, ...], Field(max_length=10)] = ()
     # Sequences that the cache holds; None: as many as the largest graph runs.
     slots: Annotated[int, Field(ge=1, le=1000)] | None = None
     passes: tuple[str, ...] = ()  # optional ones of the target's list
@@ -149,6 +151,15 @@ class Profile(Record):
     def cache_len(self) -> int:
         """Rows of one cache slot: the longest sequence that fits."""
         return max(spec.cache_len for spec in self.graphs)
+
+    @property
+    def short_decode(self) -> tuple[GraphSpec, ...]:
+        """The decode graph of one sequence on each of `short_caches`."""
+        lengths = [length for length in self.short_caches if length < self.cache_len]
+        return tuple(
+            GraphSpec(phase="decode", batch_size=1, seq_len=1, cache_len=length)
+            for length in lengths
+        )
 
     @property
     def num_slots(self) -> int:
@@ -204,6 +215,9 @@ class Profile(Record):
         lengths = {spec.cache_len for spec in self.graphs} - {0}
         if len(lengths) != 1:
             raise ValueError("all graphs with a cache must have one cache_len")
+        short = self.short_caches
+        if list(short) != sorted(set(short)) or any(length >= self.cache_len for length in short):
+            raise ValueError("short_caches must rise, and end below cache_len")
         batch_size = max(spec.batch_size for spec in self.graphs)
         if self.num_slots < batch_size:
             raise ValueError(f"slots must be at least {batch_size}, the largest batch_size")

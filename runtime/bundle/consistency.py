@@ -15,9 +15,11 @@ def contradiction(manifest: Manifest) -> str | None:
         return "it has a decode graph of several tokens or without a cache"
     if not any(_answers(spec) for spec in specs):
         return "it has no graph that answers one request token by token"
+    if not all(_is_shorter(each, graph) for graph in manifest.graphs for each in graph.shorter):
+        return "a graph for fewer cached rows is not the same with fewer cached rows"
     if manifest.max_batch_size > manifest.num_slots:
         return f"a graph runs more sequences than there are slots, {manifest.num_slots}"
-    for graph in manifest.graphs:
+    for graph in manifest.every_graph:
         problem = _graph_problem(graph, manifest.model)
         if problem is not None:
             return f"graph {graph.spec.name}: {problem}"
@@ -26,6 +28,12 @@ def contradiction(manifest: Manifest) -> str | None:
 
 def _answers(spec: GraphSpec) -> bool:
     return spec.phase != "score" and spec.batch_size == spec.seq_len == 1 and spec.cache_len > 0
+
+
+def _is_shorter(one: Graph, graph: Graph) -> bool:
+    fewer = 0 < one.spec.cache_len < graph.spec.cache_len
+    same = one.spec.model_copy(update={"cache_len": graph.spec.cache_len}) == graph.spec
+    return fewer and same and graph.spec.batch_size == 1 and not one.shorter
 
 
 def _graph_problem(graph: Graph, model: ModelConfig) -> str | None:

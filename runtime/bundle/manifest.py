@@ -24,6 +24,7 @@ __all__ = [
     "ModelConfig",
     "Phase",
     "Provenance",
+    "Rows",
     "TensorSpec",
 ]
 
@@ -94,6 +95,11 @@ class GraphSpec(Record):
             parts.append("c0")
         return "_".join(parts)
 
+    @property
+    def short_name(self) -> str:
+        """That of a graph for fewer cached rows than the others, for example decode_b1_c512."""
+        return f"{self.name}_c{self.cache_len}"
+
 
 class Graph(Record):
     """A graph of the bundle: what it computes, where it lies, what goes in and out."""
@@ -104,6 +110,8 @@ class Graph(Record):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     weights: tuple[str, ...] = ()  # files that it takes, where its own does not name them
+    # The same with fewer cached rows, the first ones; for calls that start early enough.
+    shorter: tuple["Graph", ...] = ()
 
 
 class Device(Record):
@@ -153,6 +161,11 @@ class Manifest(Record):
     provenance: Provenance
     profile: dict[str, JsonValue]  # the resolved profile, for the record
     device: Device | None = None  # where the bundle runs on one kind of chip only
+
+    @property
+    def every_graph(self) -> tuple[Graph, ...]:
+        """All graphs, each before its shorter ones."""
+        return tuple(each for graph in self.graphs for each in (graph, *graph.shorter))
 
     @property
     def cache_len(self) -> int:

@@ -151,7 +151,7 @@ def _check_tree(path: Path, manifest: Manifest) -> None:
         pure = PurePosixPath(relative)
         if pure.is_absolute() or ".." in pure.parts or relative != str(pure):
             raise BundleError(f"{path / MANIFEST} leaves the bundle", got=relative)
-    for graph in manifest.graphs:
+    for graph in manifest.every_graph:
         for relative in (graph.path, *graph.weights):
             if relative not in manifest.files:
                 raise BundleError(f"{path / MANIFEST} lists no such graph file", got=relative)

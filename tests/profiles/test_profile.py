@@ -119,6 +119,12 @@ def test_a_file_that_is_no_profile_is_named(tmp_path: Path, data: bytes) -> None
             "decode_b1_s2: decode has seq_len 1",
         ),
         (DECODE, DECODE.replace("40", "0"), "decode_b1_c0: decode has seq_len 1 and a cache"),
+        (
+            'weights = "',
+            'short_caches = [8, 40]\nweights = "',
+            "must rise, and end below cache_len",
+        ),
+        ('weights = "', 'short_caches = [9, 8]\nweights = "', "must rise, and end below cache_len"),
         (f"{DECODE},", "", "needs a prefill and a decode graph of batch_size 1 with a cache"),
         (
             DECODE,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 CALLS = ("graph", "kernels", "moves", "as lowered", "least", "limit", "steps")
+SHORT = ("cached rows", "saves a token", "memory", "compiles in")
 COPIES = {"shared": "one copy of the weights", "per_graph": "one copy per graph"}
 
 
@@ -78,6 +79,8 @@ def command(
         print_table("memory of the device", columns, _rows(plan.device, explain))
         print_table(*_speed(plan, explain))
         print_table("a call of every graph", CALLS, [_call(call) for call in plan.calls])
+        if plan.short_caches:
+            print_table("what graphs for fewer cached rows cost", SHORT, _short(plan))
         for copies, needed in plan.needs.items():
             verdict = "fits" if needed <= plan.available else "does not fit"
             show(
@@ -130,6 +133,20 @@ def _call(call: "GraphCall") -> tuple[str, ...]:
         counted = (str(lowered.kernels), moved, _seconds(lowered.seconds))
     limit = (f"{call.least_bytes / 1e9:.2f} GB", _seconds(call.limit_s))
     return (call.graph, *counted, *limit, f"{call.steps:.1f}")
+
+
+def _short(plan: "Plan") -> list[tuple[str, ...]]:
+    from toolchain.console import human_bytes
+
+    return [
+        (
+            f"{each.cached_rows:,}",
+            _seconds(each.saved_s),
+            human_bytes(round(each.device_bytes)),
+            _seconds(each.compile_s),
+        )
+        for each in plan.short_caches
+    ]
 
 
 def _rows(parts: "list[Quantity]", explain: bool) -> list[tuple[str, ...]]:

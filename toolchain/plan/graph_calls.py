@@ -29,7 +29,7 @@ class GraphCall:
 
 
 def graph_calls(roofline: Roofline, counted: Mapping[GraphSpec, Counted]) -> list[GraphCall]:
-    """One of every graph of the profile, in its order.
+    """One of every graph of the profile, in its order; then those on shorter caches.
 
     Args:
         roofline: the model on the device.
@@ -44,11 +44,11 @@ def graph_calls(roofline: Roofline, counted: Mapping[GraphSpec, Counted]) -> lis
         else roofline.costs
     )
     calls = []
-    for spec in profile.graphs:
+    for spec in costs:
         num_bytes, operations = work_of_graph(config, weight_bytes, cache_bytes, spec)
         calls.append(
             GraphCall(
-                graph=spec.name,
+                graph=spec.short_name if spec in profile.short_decode else spec.name,
                 least_bytes=num_bytes,
                 least_operations=operations,
                 limit_s=roofline.rates.seconds(num_bytes, operations),

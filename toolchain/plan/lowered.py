@@ -41,10 +41,11 @@ class LoweredTimes:
     def first_token(self, num_tokens: int) -> Quantity:
         """Time to the first token of a prompt, cut as the runtime cuts it."""
         costs = in_steps({spec: call.seconds for spec, call in self.counted.items()})
+        longest = max(spec.cache_len for spec in costs)
         specs = {
             spec.seq_len: spec
             for spec in costs
-            if spec.batch_size == 1 and spec.phase != "score" and spec.cache_len
+            if spec.batch_size == 1 and spec.phase != "score" and spec.cache_len == longest
         }
         lengths = {seq_len: costs[spec] for seq_len, spec in specs.items()}
         plan = plan_chunks(num_tokens, lengths, static_shapes=True)
@@ -55,9 +56,11 @@ class LoweredTimes:
         return self._quantity(f"first token, {num_tokens} tokens of prompt", calls)
 
     def per_token(self, num_tokens: int) -> Quantity:
-        """Time of each further token."""
+        """Time of each further token, on the shortest cache that holds the context."""
         name = f"per token, {num_tokens} tokens of context"
-        return self._quantity(name, [self._graph("decode", 1)])
+        decode = [spec for spec in self.counted if (spec.phase, spec.batch_size) == ("decode", 1)]
+        fitting = [spec for spec in decode if spec.cache_len >= num_tokens]
+        return self._quantity(name, [min(fitting, key=lambda spec: spec.cache_len)])
 
     def step(self, batch_size: int) -> Quantity:
         """Time of a token of each of several sequences."""

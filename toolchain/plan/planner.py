@@ -17,6 +17,7 @@ from toolchain.plan.lowered import LoweredTimes
 from toolchain.plan.remedy import remedy
 from toolchain.plan.request import device_parts, make_request
 from toolchain.plan.roofline import Roofline
+from toolchain.plan.short_caches import ShortCache, short_caches
 from toolchain.targets.base import Count
 
 __all__ = ["Plan", "count_graphs", "make_plan"]
@@ -36,6 +37,7 @@ class Plan:
     speed: times at the device's limit: what cannot be done without, at the rates that it reaches.
     lowered: the same times as the graphs are lowered; none where they are not counted.
     calls: of every graph.
+    short_caches: what each graph for fewer cached rows costs and saves.
     remedy: the largest change that makes it fit, where it does not.
     """
 
@@ -49,6 +51,7 @@ class Plan:
     speed: list[Quantity]
     lowered: list[Quantity]
     calls: list[GraphCall]
+    short_caches: list[ShortCache]
     fits: bool
     remedy: str | None
 
@@ -101,6 +104,7 @@ def make_plan(
         speed=_speed(roofline, profile, footprint.static_shapes),
         lowered=_speed(LoweredTimes(counted=counted), profile, True) if counted else [],
         calls=graph_calls(roofline, counted),
+        short_caches=short_caches(roofline, counted),
         fits=fits,
         remedy=None if fits else remedy(request, available),
     )

@@ -62,12 +62,20 @@ class Roofline:
         """Cached rows that attention reads: static shapes read them all, valid or not."""
         return self.profile.cache_len if self.footprint.static_shapes else valid
 
+    def _cached_by_one(self, valid: int) -> int:
+        """The same for a token of one sequence, which runs on the shortest cache that holds it."""
+        decode = (spec for spec in self.costs if (spec.phase, spec.batch_size) == ("decode", 1))
+        fitting = [spec.cache_len for spec in decode if spec.cache_len >= valid]
+        return min(fitting) if self.footprint.static_shapes else valid
+
     def prompt_calls(self, num_tokens: int) -> list[tuple[float, float]]:
         """Bytes and operations of every call of a prompt, of the lengths that the engine takes."""
         lengths = {
             spec.seq_len: cost
             for spec, cost in self.costs.items()
-            if spec.batch_size == 1 and spec.phase != "score" and spec.cache_len
+            if spec.batch_size == 1
+            and spec.phase != "score"
+            and spec.cache_len == self.profile.cache_len
         }
         without_cache = {
             spec.seq_len
@@ -84,7 +92,8 @@ class Roofline:
 
     def step_call(self, num_tokens: int, batch_size: int = 1) -> tuple[float, float]:
         """Bytes and operations of the next token of sequences at a context of this length."""
-        return self.call(1, self._cached(num_tokens), batch_size)
+        cached = self._cached_by_one if batch_size == 1 else self._cached
+        return self.call(1, cached(num_tokens), batch_size)
 
     def first_token(self, num_tokens: int) -> Quantity:
         """Time to the first token of a prompt."""

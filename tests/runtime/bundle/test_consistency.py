@@ -39,6 +39,10 @@ EDITS: dict[str, tuple[Edit, str]] = {
         lambda m: m["graphs"][0]["spec"].update(cache_len=41),
         "caches of several lengths",
     ),
+    "a shorter cache that is as long": (
+        lambda m: m["graphs"][0].update(shorter=[{**m["graphs"][0]}]),
+        "is not the same with fewer cached rows",
+    ),
     "a longer cache of all graphs": (
         lambda m: [graph["spec"].update(cache_len=10_000) for graph in m["graphs"]],
         "the model's heads do not have",

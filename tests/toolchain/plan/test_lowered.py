@@ -20,7 +20,7 @@ PROFILE = load_profile("310p3")
 @pytest.fixture(scope="module")
 def plan() -> Plan:
     counted = count_graphs(SEVEN_B, PROFILE)
-    assert list(counted) == list(PROFILE.graphs)
+    assert list(counted) == [*PROFILE.graphs, *PROFILE.short_decode]
     return make_plan(SEVEN_B, PROFILE, counted=counted)
 
 
@@ -36,10 +36,23 @@ def test_the_lines_are_sums_of_the_calls_that_they_make(plan: Plan) -> None:
     lines = {line.name: line.value for line in plan.lowered}
     assert lines["first token, 128 tokens of prompt"] == times["prefill_s512"]
     assert lines["first token, 1024 tokens of prompt"] == 2 * times["prefill_s512"]
-    assert lines["per token, 512 tokens of context"] == times["decode_b1"]
+    assert lines["per token, 512 tokens of context"] == times["decode_b1_c512"]
+    assert lines["per token, 1024 tokens of context"] == times["decode_b1_c1024"]
+    assert lines["per token, 2048 tokens of context"] == times["decode_b1"]
     assert lines["per check of 8 rows"] == times["score_s8"]
     for call in plan.calls:
         assert call.steps == pytest.approx(times[call.graph] / times["decode_b1"])
+
+
+def test_a_graph_for_fewer_cached_rows_saves_their_reading_and_costs_a_graph(plan: Plan) -> None:
+    """The rest of the cache is read at 60 % of the bandwidth; a bit more goes with its scores."""
+    for each, rows in zip(plan.short_caches, (512, 1024), strict=True):
+        assert each.cached_rows == rows
+        reading = (2048 - rows) * 524_288 / (0.6 * 204.8e9)
+        assert reading < each.saved_s < 1.2 * reading
+        assert each.compile_s == 32 * 20
+        buffers = 16 + 524_288 + 4 * 55_296  # id and start, new rows, logits
+        assert each.device_bytes == pytest.approx(32e6 + buffers, rel=1e-3)
 
 
 def test_a_call_moves_no_less_than_it_must_and_starts_a_kernel_for_every_product(
@@ -98,9 +111,12 @@ def profile(tmp_path: Path) -> Path:
 
 def test_the_command_shows_both_columns_and_every_call(tmp_path: Path, profile: Path) -> None:
     printed = run(tmp_path, "from toolchain.cli import main; main()", profile)
-    assert "counting graph 2/2: decode_b1" in printed.stderr
+    assert "counting graph 2/4: decode_b1\n" in printed.stderr
     assert "as lowered  the chip's limit" in printed.stdout
-    [call] = [line.split() for line in printed.stdout.splitlines() if "decode_b1" in line]
+    lines = [line.split() for line in printed.stdout.splitlines()]
+    [call] = [words for words in lines if words[:1] == ["decode_b1"]]
+    assert sum(words[:1] == ["decode_b1_c512"] for words in lines) == 1
+    assert "what graphs for fewer cached rows cost" in printed.stdout
     assert call[-1] == "1.0"
     assert float(call[2]) > float(call[6])  # GB moved, and the least
 

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from profiles import Profile
 from runtime.bundle.hashing_writer import HashingWriter
-from runtime.bundle.manifest import Graph
+from runtime.bundle.manifest import Graph, GraphSpec
 from runtime.bundle.reader import GRAPHS_DIR, WEIGHTS_DIR, Bundle
 from runtime.bundle.writer import BundleWriter
 from runtime.errors import UserError
@@ -202,7 +202,8 @@ def _discard_all_but(kept: set[Path], directory: Path) -> None:
 def _graphs(
     lowered: Sequence[Lowered], compiled: dict[Path, tuple[Path, ...]], directory: Path
 ) -> list[Graph]:
-    return [
+    """The graphs in their places, those for fewer cached rows below the one that they are from."""
+    placed = [
         member.model_copy(
             update={
                 "path": om.relative_to(directory).as_posix(),
@@ -211,4 +212,12 @@ def _graphs(
         )
         for one, (om, files) in zip(lowered, compiled.items(), strict=True)
         for member in one.members
+    ]
+    longest = max(graph.spec.cache_len for graph in placed)
+    short = [graph for graph in placed if 0 < graph.spec.cache_len < longest]
+    decode = GraphSpec(phase="decode", batch_size=1, seq_len=1, cache_len=longest)
+    return [
+        graph.model_copy(update={"shorter": tuple(short)}) if graph.spec == decode else graph
+        for graph in placed
+        if graph not in short
     ]

@@ -25,9 +25,10 @@ def count_for_ascend(
     """
     chip, rates = CHIPS[profile.target], chip_rates(profile.chip)
     chosen, manifest = ascend_passes(profile, ()), _manifest(config, profile)
-    counted = {}
-    for i, spec in enumerate(profile.graphs, 1):
-        progress.step(f"counting graph {i}/{len(profile.graphs)}: {spec.name}")
+    counted, specs = {}, (*profile.graphs, *profile.short_decode)
+    for i, spec in enumerate(specs, 1):
+        name = spec.short_name if spec in profile.short_decode else spec.name
+        progress.step(f"counting graph {i}/{len(specs)}: {name}")
         model = trace(config, spec)
         run_passes(model, chosen, manifest, profile)
         found = kernels(model, chip)

@@ -55,9 +55,14 @@ def weights_part(config: ModelConfig, profile: Profile) -> Quantity:
     )
 
 
+def _graphs(profile: Profile) -> tuple[GraphSpec, ...]:
+    """All that are compiled."""
+    return (*profile.graphs, *profile.short_decode)
+
+
 def compile_costs(config: ModelConfig, profile: Profile) -> BuildCosts:
     """See Footprint.compile."""
-    layers, graphs = config.num_hidden_layers, len(profile.graphs)
+    layers, graphs = config.num_hidden_layers, len(_graphs(profile))
     stored = weights_part(config, profile).value
     return BuildCosts(
         write=Quantity(
@@ -126,7 +131,7 @@ def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
             "streams",
             estimate=True,
         ),
-        *_parts_of_graphs(config, profile.graphs),
+        *_parts_of_graphs(config, _graphs(profile)),
     ]
 
 
@@ -164,7 +169,7 @@ def call_costs(config: ModelConfig, profile: Profile) -> dict[GraphSpec, float]:
     return in_steps(
         {
             spec: rates.seconds(*work_of_graph(config, weight_bytes, FLOAT16, spec))
-            for spec in profile.graphs
+            for spec in _graphs(profile)
         }
     )
 

@@ -15,6 +15,7 @@ from toolchain.targets.ascend.chips import AscendChip
 from toolchain.targets.ascend.open_seq_len import OpenSeqLen
 from toolchain.targets.ascend.passes import IN_GEARS, ascend_passes, cache_layout
 from toolchain.targets.ascend.rules.graph_rules import check_model
+from toolchain.targets.ascend.shorter_cache import ShorterCache
 from toolchain.targets.ascend.traffic import kernels, seconds
 from toolchain.targets.pass_list import Pass, named, run_passes, tidy
 from toolchain.targets.weights import StoredTensor, promise_weights, tensor_spec
@@ -22,6 +23,7 @@ from toolchain.targets.weights import StoredTensor, promise_weights, tensor_spec
 __all__ = ["Lowered", "lower", "lower_in_gears"]
 
 GEARS = "decoder"  # name of the one graph for all lengths
+READ_SHORTER = {"rows_first_cache", "rewrite_attention"}  # without them there is no shorter cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,13 @@ def lower(
             graph breaks.
     """
     chosen = ascend_passes(profile, without)
-    lowered = [_lower(bundle, graph, profile, chosen, chip) for graph in bundle.manifest.graphs]
+    graphs = {graph.spec: graph for graph in bundle.manifest.graphs}
+    lowered = [_lower(bundle, graph, profile, chosen, chip) for graph in graphs.values()]
+    if {each.name for each in chosen} >= READ_SHORTER:
+        for spec in profile.short_decode:
+            longest = graphs[spec.model_copy(update={"cache_len": profile.cache_len})]
+            short = longest.model_copy(update={"spec": spec})
+            lowered.append(_lower(bundle, short, profile, chosen, chip))
     costs = _costs(lowered, profile, chip)
     return [replace(one, members=_priced(one.members, costs)) for one in lowered]
 
@@ -75,9 +83,13 @@ def _priced(members: Sequence[Graph], costs: Mapping[GraphSpec, float]) -> tuple
 def _lower(
     bundle: Bundle, graph: Graph, profile: Profile, chosen: Sequence[Pass], chip: AscendChip
 ) -> Lowered:
-    model = ir.load(bundle.file(graph.path))
+    model, spec = ir.load(bundle.file(graph.path)), graph.spec
+    is_short = 0 < spec.cache_len < bundle.manifest.cache_len
+    if is_short:
+        with named("shorter_cache", "leave short_caches out of the profile"):
+            ShorterCache(bundle.manifest.model, spec.cache_len)(model)
     run_passes(model, chosen, bundle.manifest, profile)
-    check_model(model, chip, graph.spec.name)
+    check_model(model, chip, spec.name)
     member = graph.model_copy(
         update={
             "inputs": tuple(tensor_spec(value, {}) for value in model.graph.inputs),
@@ -85,7 +97,7 @@ def _lower(
         }
     )
     return Lowered(
-        name=graph.spec.name,
+        name=spec.short_name if is_short else spec.name,
         model=model,
         members=(member,),
         weights=promise_weights(model),

@@ -30,7 +30,7 @@ def device_of(
     """What the card is asked to hold, with the weights as they were really written."""
     all_bytes, shared = shared_bytes({om.name: files for om, files in compiled.items()})
     specs = tuple(member.spec for one in lowered for member in one.members)
-    served = profile.model_copy(update={"graphs": specs})
+    served = profile.model_copy(update={"graphs": specs, "short_caches": ()})
     config = bundle.manifest.model
     needed, available = _needed(config, served, all_bytes), None
     if profile.chip is not None:
