@@ -42,7 +42,8 @@ def test_compile_then_generate_then_verify(
     options = ("--target", "310p3", "--weights", "fp16")
     compiled = run("toolchain", "compile", bundles / "talk-exported", "-o", om, *options)
     assert compiled.returncode == 0, compiled.stderr
-    assert "3 OMs share 100.0% of" in compiled.stderr
+    # Each has a mask of its own for new rows: 8 KB, much of the miniature, nothing of the 7B.
+    assert "3 OMs share 99.5% of" in compiled.stderr
     assert compiled.stderr.splitlines()[-1].startswith(f"wrote {om}: 310p3 fp16, ")
 
     said = run("runtime", "generate", om, CAPITAL[0], "--device", "1", **card)
@@ -58,7 +59,7 @@ def test_compile_then_generate_then_verify(
 
     shown = run("toolchain", "inspect", om)
     assert "Ascend310P3" in shown.stdout
-    assert "share 100.0%" in shown.stdout
+    assert "share 99.5%" in shown.stdout
 
 
 def test_a_driver_that_fails_is_one_line_and_exit_1(
