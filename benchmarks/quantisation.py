@@ -18,6 +18,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from export.exporter import export_bundle
 from export.reference import Reference
 from profiles import exported_profile, load_profile
@@ -32,6 +35,8 @@ from toolchain.targets import bits_per_weight
 from toolchain.token_ids import read_ids
 from toolchain.verify.parity import Agreement, AgreementSum
 from toolchain.verify.replay import replay
+
+Rows = NDArray[np.float32]
 
 HEAD = {"lm_head": {"weights": "int8"}}
 
@@ -72,14 +77,12 @@ def compiled(recipe: Recipe, exported: Bundle, texts: Path, output: Path) -> Bun
     return compile_bundle(asked, output, choices, progress=SILENT)
 
 
-def measure(bundle: Bundle, reference: Reference, documents: list[list[int]]) -> Agreement:
-    """Every row of the documents against the reference."""
+def measure(bundle: Bundle, documents: list[list[int]], logits: list[Rows]) -> Agreement:
+    """Every row of the documents against the reference's logits, (S, V) for each."""
     total = AgreementSum()
     with closing(open_session(bundle)) as session:
         [graph] = [g for g in bundle.manifest.graphs if g.spec.phase == "score"]
-        for ids in documents:
-            [hidden] = reference.hidden([ids])
-            expected = reference.logits(hidden)
+        for ids, expected in zip(documents, logits, strict=True):
             for row, got in replay(session, graph, ids):
                 next_ids = ids[row + 1 : row + 1 + len(got)]
                 total.add(expected[row : row + len(got)], got, next_ids)
@@ -116,6 +119,7 @@ def main() -> None:
     measured = documents[1::2][: arguments.documents]
     exported = export_bundle(arguments.model, load_profile("cpu"), directory / "exported", SILENT)
     reference = Reference(arguments.model)
+    logits = [reference.logits(hidden) for hidden in reference.hidden(measured)]
     print(
         f"{cpu_name()}, kernels {Kernels().instruction_sets[0]}, Python {sys.version.split()[0]}, "
         f"{date.today().isoformat()}: {len(measured)} documents, {sum(map(len, measured))} tokens\n"
@@ -125,7 +129,7 @@ def main() -> None:
     for name in arguments.recipes:
         output = directory / "compiled"
         bundle = compiled(RECIPES[name], exported, texts, output)
-        print(line(name, bundle, measure(bundle, reference, measured)), flush=True)
+        print(line(name, bundle, measure(bundle, measured, logits)), flush=True)
         shutil.rmtree(output)
     shutil.rmtree(directory)
 
