@@ -30,6 +30,7 @@ __all__ = ["Sampler", "make_rng", "top_logprobs"]
 Row: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 Ids: TypeAlias = NDArray[np.intp]
 
+GROUP = 64  # ids of which the highest logit is looked at first
 HEADS = (256, 4096)  # ids to sort before sorting all: 5 ms for 55,296, and rarely needed
 
 
@@ -172,9 +173,16 @@ def choose(logits: Row, params: SamplingParams, rng: Generator) -> int:
 
 def most_likely(logits: Row, num: int) -> Ids:
     """The num most likely ids (all, if there are fewer), sorted by (-logit, id)."""
-    ids = np.arange(logits.size)
-    if num < logits.size:
-        ids = np.flatnonzero(logits >= np.partition(logits, -num)[-num])  # all ties for the end
+    num_groups = logits.size // GROUP
+    if 0 < num <= num_groups:
+        # In num groups the highest is at least this high, so what is lower cannot be among them.
+        highest = logits[: num_groups * GROUP].reshape(GROUP, num_groups).max(0)
+        ids = np.flatnonzero(logits >= np.partition(highest, -num)[-num])
+    else:
+        ids = np.arange(logits.size)
+    if num < ids.size:
+        row = logits[ids]
+        ids = ids[row >= np.partition(row, -num)[-num]]  # all ties for the end
     return ids[np.argsort(-logits[ids], kind="stable")][:num]
 
 

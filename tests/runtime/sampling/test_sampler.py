@@ -168,6 +168,16 @@ def test_the_ranking_puts_the_lower_id_first_on_ties(logits: Logits, num: int) -
     assert most_likely(logits, num).tolist() == full[:num]
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.sampled_from([1, 3, 1000]))
+def test_the_ranking_of_a_long_row_is_that_of_sorting_it(seed: int, num: int, levels: int) -> None:
+    """With many ties and ids that are ruled out, and where what is asked for is few or many."""
+    rng = np.random.default_rng(seed)
+    logits = rng.integers(0, levels, int(rng.integers(500, 2000))).astype(np.float32)
+    logits[rng.random(logits.size) < rng.choice([0, 0.5, 0.99])] = -np.inf
+    full = sorted(range(logits.size), key=lambda i: (-logits[i], i))
+    assert most_likely(logits, num).tolist() == full[:num]
+
+
 @given(rows)
 def test_temperature_0_and_top_k_1_take_the_first_argmax(logits: Logits) -> None:
     greedy = [int(np.argmax(logits))]
