@@ -15,7 +15,7 @@ from runtime.engine.engine import Engine
 from runtime.errors import SessionError
 from runtime.progress import SILENT
 from runtime.sessions import open_session
-from runtime.sessions.base import Chunk
+from runtime.sessions.base import Chunk, Session
 from tests.ascend.conftest import put_toolkit
 from tests.emulator.device import Emulator
 from tests.paths import DATA
@@ -36,24 +36,29 @@ CONFIG = {
     "rms_norm_eps": 1e-5,
 }
 PROMPT = [5, 6, 7, 8, 9, 10]
-FORMS = {"graphs": "8.5.0", "gears": "8.3.RC1"}
+FORMS = {"graphs": "8.5.0", "gears": "8.3.RC1", "batches": "8.5.0"}
 
 
-def profile() -> Profile:
+def profile(form: str) -> Profile:
     two = load_profile(str(DATA / "two.toml"))
-    return two.model_copy(update={"target": "310p3", "weights": "fp16"})
+    changes = {"target": "310p3", "weights": "fp16"}
+    if form == "batches":
+        decode = two.graphs[1].model_copy(update={"batch_size": 2})
+        changes |= {"graphs": (*two.graphs, decode), "short_caches": (10,)}
+    return two.model_copy(update=changes)
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
-    """A model so small that it can be loaded a thousand times, as two OMs and in gears."""
+    """A model so small that it can be loaded a thousand times: as two OMs, in gears, and as four
+    OMs, one for two sequences and one for a shorter cache."""
     directory = tmp_path_factory.mktemp("tiny")
     (directory / "model").mkdir()
     (directory / "model" / "config.json").write_text(json.dumps(CONFIG))
-    source = directory / "exported"
-    exported = export_bundle(directory / "model", profile(), source, SILENT, "dummy")
     compiled = {}
     for form, cann in FORMS.items():
+        source = directory / f"exported-{form}"
+        exported = export_bundle(directory / "model", profile(form), source, SILENT, "dummy")
         with pytest.MonkeyPatch.context() as patch:
             put_toolkit(directory / f"cann-{form}", patch, cann_version=cann)
             compile_bundle(exported, directory / form, progress=SILENT)
@@ -76,7 +81,7 @@ def script(bundle: Bundle) -> np.ndarray:
 
 
 def new_card(form: str, patch: pytest.MonkeyPatch) -> Emulator:
-    emulator = Emulator(cann=FORMS[form], external_weight_api=form == "graphs")
+    emulator = Emulator(cann=FORMS[form], external_weight_api=form != "gears")
     emulator.install(patch)
     return emulator
 
@@ -93,7 +98,40 @@ def calls_of(form: str, bundle: Bundle) -> tuple[Counter[str], np.ndarray]:
         return Counter(emulator.calls), logits
 
 
-@pytest.mark.parametrize("form", FORMS)
+def work(session: Session) -> np.ndarray:
+    """Two prompts, tokens of both and of one: by copies, in place, and on the shorter cache."""
+    engine = Engine(session, reuse_prefix=False)
+    with engine.slot(PROMPT) as first, engine.slot(PROMPT[:2]) as second:
+        engine.prefill(first, PROMPT * 2)
+        engine.prefill(second, PROMPT[:2])
+        for tokens in ([7, 8], [9, 10]):
+            engine.decode([first, second], tokens)
+        ends = [engine.decode([slot], [11])[0] for slot in (first, second)]
+    return np.array(ends)
+
+
+def test_any_call_of_a_run_may_fail_and_the_session_goes_on(tiny: dict[str, Bundle]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        emulator = new_card("batches", patch)
+        with closing(open_session(tiny["batches"])) as session:
+            emulator.reset_counters()
+            expected = work(session)
+            calls = Counter(emulator.calls)
+    assert emulator.transfers["D2D"] == 4 * 2 * 16 * 2  # rows of the two batches alone
+    assert {"rt.memcpy_async", "update_data_buffer", "mdl.execute_async"} <= set(calls)
+    for function, count in calls.items():
+        for k in range(1, count + 1):
+            with pytest.MonkeyPatch.context() as patch:
+                emulator = new_card("batches", patch)
+                with closing(open_session(tiny["batches"])) as session:
+                    emulator.fail_at(function, k)
+                    with pytest.raises(SessionError, match=function):
+                        work(session)
+                    assert np.array_equal(work(session), expected), (function, k)
+                assert_clean(emulator)
+
+
+@pytest.mark.parametrize("form", ["graphs", "gears"])
 def test_any_call_may_fail(form: str, tiny: dict[str, Bundle]) -> None:
     bundle = tiny[form]
     calls, expected = calls_of(form, bundle)
