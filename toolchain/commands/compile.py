@@ -1,7 +1,7 @@
 """toolchain compile BUNDLE -o COMPILED."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from toolchain.options import (
     TargetOption,
     WeightsOption,
 )
+
+if TYPE_CHECKING:
+    from runtime.bundle.manifest import Manifest
 
 __all__ = ["command"]
 
@@ -61,8 +64,7 @@ def command(
 ) -> None:
     """Compile an exported bundle for one target."""
     from runtime.bundle.reader import load_bundle
-    from runtime.console import note, show
-    from runtime.kernels.build import LIBRARY
+    from runtime.console import show
     from toolchain import compiler
     from toolchain.choices import Choices
     from toolchain.console import ConsoleProgress, human_bytes
@@ -87,9 +89,16 @@ def command(
     size = sum(entry.size for entry in compiled.manifest.files.values())
     kind = f"{compiled.manifest.target} {compiled.manifest.weights}"
     progress.done(f"wrote {output}: {kind}, {human_bytes(size)}")
-    specs = {graph.spec for graph in compiled.manifest.graphs}
-    missing = [graph.spec.name for graph in exported.manifest.graphs if graph.spec not in specs]
+    _say_what_is_missing(exported.manifest, compiled.manifest, kernels)
+
+
+def _say_what_is_missing(exported: "Manifest", compiled: "Manifest", kernels: str | None) -> None:
+    from runtime.console import note
+    from runtime.kernels.build import LIBRARY
+
+    specs = {graph.spec for graph in compiled.graphs}
+    missing = [graph.spec.name for graph in exported.graphs if graph.spec not in specs]
     if missing:
-        note(f"left out: {', '.join(missing)}; {compiled.manifest.target} runs graphs with a cache")
-    if compiled.manifest.target == "cpu" and kernels is None and not LIBRARY.exists():
+        note(f"left out: {', '.join(missing)}; {compiled.target} runs graphs with a cache")
+    if compiled.target == "cpu" and kernels is None and not LIBRARY.exists():
         note("ONNX Runtime's kernels: our own are not built (python -m runtime.kernels.build)")
