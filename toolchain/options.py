@@ -11,6 +11,7 @@ __all__ = [
     "APIKeyFile",
     "AsJson",
     "CacheOption",
+    "CalibrateOption",
     "HostCPUOption",
     "JsonFile",
     "KernelsOption",
@@ -45,6 +46,14 @@ WeightsOption = Annotated[
 CacheOption = Annotated[
     Literal["float", "int8"] | None,
     typer.Option(help="Precision of the cache. Default: the profile's."),
+]
+CalibrateOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Round the weights by what the layers are given on these texts: plain text, lists of "
+        "token ids in a .json, or builtin.",
+    ),
 ]
 KernelsOption = Annotated[
     Literal["own", "onnxruntime"] | None,

@@ -7,6 +7,7 @@ import typer
 
 from toolchain.options import (
     CacheOption,
+    CalibrateOption,
     HostCPUOption,
     KernelsOption,
     TargetOption,
@@ -38,14 +39,7 @@ def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.")],
     target: TargetOption = None,
     weights: WeightsOption = None,
-    calibrate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Round the weights by what the layers are given on these texts: plain text, lists "
-            "of token ids in a .json, or builtin.",
-        ),
-    ] = None,
+    calibrate: CalibrateOption = None,
     kv_cache: CacheOption = None,
     kernels: KernelsOption = None,
     host_cpu: HostCPUOption = None,
