@@ -20,10 +20,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from seven_b import write_config
 
+from export.config import load_config
 from export.exporter import export_bundle
 from export.reference import Reference
 from profiles import exported_profile, load_profile
+from runtime.bundle.manifest import ModelConfig
 from runtime.bundle.reader import Bundle
 from runtime.kernels.library import Kernels
 from runtime.progress import SILENT
@@ -60,9 +63,12 @@ RECIPES = {
         for size in (128, 64, 32)
         for texts in ("builtin", "documents")
     },
-    "int4-128-down-32-documents": Recipe(
-        "int4", 128, {**HEAD, "down_proj": {"block_size": 32}}, "documents"
-    ),
+    **{
+        f"int4-128-down-32{'' if texts is None else f'-{texts}'}": Recipe(
+            "int4", 128, {**HEAD, "down_proj": {"block_size": 32}}, texts
+        )
+        for texts in (None, "builtin", "documents")
+    },
     "int4-128-head-int4": Recipe("int4", 128, {}),
 }
 
@@ -89,13 +95,14 @@ def measure(bundle: Bundle, documents: list[list[int]], logits: list[Rows]) -> A
     return total.result()
 
 
-def line(name: str, bundle: Bundle, agreement: Agreement) -> str:
-    """A row of the table."""
+def line(name: str, bundle: Bundle, agreement: Agreement, seven_b: ModelConfig) -> str:
+    """A row of the table; bits a weight of this model, and of Chinese-Alpaca-2-7B."""
     profile = exported_profile(bundle)
+    bits = [bits_per_weight(config, profile) for config in (bundle.manifest.model, seven_b)]
     change, error = agreement.perplexity_change, agreement.log_perplexity_error
     return (
         f"| {name} | {profile.described_weights} | "
-        f"{bits_per_weight(bundle.manifest.model, profile):.2f} | "
+        f"{bits[0]:.2f} | {bits[1]:.2f} | "
         f"{100 * change:+.2f} ± {100 * error:.2f} % | {1e3 * agreement.kl:.2f} | "
         f"{100 * agreement.argmax:.1f} % |"
     )
@@ -120,16 +127,20 @@ def main() -> None:
     exported = export_bundle(arguments.model, load_profile("cpu"), directory / "exported", SILENT)
     reference = Reference(arguments.model)
     logits = [reference.logits(hidden) for hidden in reference.hidden(measured)]
+    write_config(directory / "7b", layers=32)
+    seven_b = load_config(directory / "7b")
     print(
         f"{cpu_name()}, kernels {Kernels().instruction_sets[0]}, Python {sys.version.split()[0]}, "
         f"{date.today().isoformat()}: {len(measured)} documents, {sum(map(len, measured))} tokens\n"
     )
-    print("| recipe | weights | bits a weight | perplexity | KL, 1e-3 nats | same first choice |")
-    print("|---|---|--:|--:|--:|--:|")
+    print(
+        "| recipe | weights | bits a weight | of a 7B | perplexity | KL, 1e-3 nats | same first |"
+    )
+    print("|---|---|--:|--:|--:|--:|--:|")
     for name in arguments.recipes:
         output = directory / "compiled"
         bundle = compiled(RECIPES[name], exported, texts, output)
-        print(line(name, bundle, measure(bundle, measured, logits)), flush=True)
+        print(line(name, bundle, measure(bundle, measured, logits), seven_b), flush=True)
         shutil.rmtree(output)
     shutil.rmtree(directory)
 

@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 
 from runtime.bundle import tensor_names as names
 from toolchain.errors import TargetError
+from toolchain.targets.cpu.calibration_lengths import TEXTS_AT_ONCE
 from toolchain.targets.cpu.layer_parts import LayerParts
 from toolchain.targets.cpu.product import STRIP, Matrix, product
 
 __all__ = ["Activations"]
-
-TEXTS_AT_ONCE = 8  # whose rows are in memory while they are added up
 
 
 class Activations:

@@ -1,5 +1,7 @@
 """What compiling for ONNX Runtime on CPU takes, and what running the bundle takes."""
 
+from typing import NamedTuple
+
 from profiles import BITS, Profile, layer_kind
 from runtime.bundle.cpu_costs import cost_on_cpu
 from runtime.bundle.manifest import GraphSpec, ModelConfig
@@ -15,7 +17,12 @@ from toolchain.costs.sizes import (
     num_parameters,
 )
 from toolchain.targets.base import Footprint
-from toolchain.targets.cpu.calibration_lengths import CALIBRATION_TOKENS
+from toolchain.targets.cpu.calibration_lengths import (
+    CALIBRATION_TOKENS,
+    LONGEST,
+    MOST_TOKENS,
+    TEXTS_AT_ONCE,
+)
 
 __all__ = ["CPU_FOOTPRINT"]
 
@@ -29,6 +36,8 @@ QUANTIZED_PER_SECOND = 0.8e8  # weights, per core
 # Calibrating an int8 cache: one layer's weights and the arrays of its rows, layer by layer.
 CALIBRATION_ARRAYS = 4  # of the widest kind, 512 rows
 CALIBRATION_PER_SECOND = 0.6e11  # products of weights and rows, per core
+# Rounding weights by what they are given: one layer of the 7B takes 158 s of a core.
+CALIBRATED_PER_SECOND = 1.3e6  # weights, per core
 RUNTIME_BYTES = 60e6  # Python and ONNX Runtime
 
 
@@ -74,6 +83,32 @@ def weights_read(config: ModelConfig, profile: Profile) -> int:
     return linear_bytes(config, profile) + sum_bytes(config, profile)
 
 
+class Calibration(NamedTuple):
+    """What measuring texts takes besides: bytes, seconds, and of what."""
+
+    memory: float
+    seconds: float
+    what: str
+
+
+def _calibrations(config: ModelConfig, profile: Profile) -> list[Calibration]:
+    """Those that a profile asks for."""
+    layer, cores = linear_bytes(config, profile) / config.num_hidden_layers, usable_threads()
+    row, found = FLOAT32 * widest(config), []
+    if profile.calibrate is not None:
+        moments = FLOAT32 * config.intermediate_size**2
+        streams = FLOAT32 * MOST_TOKENS * config.hidden_size
+        memory = layer + moments + streams + (1 + cores) * TEXTS_AT_ONCE * LONGEST * row
+        seconds = num_parameters(config) / (CALIBRATED_PER_SECOND * cores)
+        found.append(Calibration(memory, seconds, f"rounding by up to {MOST_TOKENS} tokens"))
+    if profile.kv_cache == "int8":
+        memory = layer + CALIBRATION_TOKENS * CALIBRATION_ARRAYS * row
+        seconds = num_parameters(config) * CALIBRATION_TOKENS / (CALIBRATION_PER_SECOND * cores)
+        what = f"calibrating the cache with {CALIBRATION_TOKENS} tokens"
+        found.append(Calibration(memory, seconds, what))
+    return found
+
+
 def compile_costs(config: ModelConfig, profile: Profile) -> BuildCosts:
     """See Footprint.compile."""
     layers, num_graphs, cores = config.num_hidden_layers, len(profile.graphs), usable_threads()
@@ -83,18 +118,13 @@ def compile_costs(config: ModelConfig, profile: Profile) -> BuildCosts:
     floats = FLOAT32 * (norm_elements(config) + rows * config.head_dim)
     described = GRAPH_BYTES_PER_LAYER + num_graphs * DESCRIPTION_BYTES_PER_LAYER
     graphs = GRAPH_BYTES + layers * described
-    memory, memory_said = 0.0, ""
-    seconds, seconds_said = 0.0, ""
     if profile.kv_cache == "int8":
         graphs += FLOAT32 * 2 * layers * config.num_key_value_heads * config.head_dim  # scales
-        memory = linears / layers + FLOAT32 * CALIBRATION_TOKENS * CALIBRATION_ARRAYS * widest(
-            config
-        )
-        memory_said = f" + {memory / 1e6:.0f} MB of a layer that the cache is calibrated with"
-        seconds = num_parameters(config) * CALIBRATION_TOKENS / (CALIBRATION_PER_SECOND * cores)
-        seconds_said = (
-            f" + {seconds:.0f} s of calibrating the cache with {CALIBRATION_TOKENS} tokens"
-        )
+    extras = _calibrations(config, profile)
+    memory = max((extra.memory for extra in extras), default=0.0)  # one after the other
+    memory_said = f" + {memory / 1e6:.0f} MB of a layer that is calibrated" if extras else ""
+    seconds = sum(extra.seconds for extra in extras)
+    seconds_said = "".join(f" + {extra.seconds:.0f} s of {extra.what}" for extra in extras)
     return BuildCosts(
         write=Quantity(
             name="write",

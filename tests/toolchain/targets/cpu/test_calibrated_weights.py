@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from profiles import exported_profile
 from runtime.bundle.manifest import ModelConfig
 from runtime.bundle.node_names import split_layer
 from runtime.bundle.reader import GRAPHS_DIR, Bundle, load_bundle
@@ -18,6 +19,7 @@ from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 from toolchain.targets.cpu.blocks import dequantize_blocks
 from toolchain.targets.cpu.calibration import builtin_text
+from toolchain.targets.cpu.footprint import compile_costs
 from toolchain.targets.cpu.layer_parts import LayerParts
 
 INT4 = Choices(weights="int4", kernels="onnxruntime")  # whose weights lie row by row
@@ -159,3 +161,13 @@ def test_what_cannot_be_calibrated_is_refused(
     with pytest.raises(UserError, match=says):
         compile_bundle(exported, tmp_path / "out", choices, progress=SILENT)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_plan_knows_what_calibrating_takes(exported: Bundle) -> None:
+    config, plain = exported.manifest.model, exported_profile(exported)
+    calibrated = plain.model_copy(update={"calibrate": "builtin"})
+    before, after = (compile_costs(config, profile) for profile in (plain, calibrated))
+    moments = 4 * config.intermediate_size**2
+    assert after.host_memory.value > before.host_memory.value + moments
+    assert after.time.value > before.time.value
+    assert "rounding by up to 16384 tokens" in after.time.formula
