@@ -9,6 +9,7 @@ from tests.emulator import codes
 from tests.emulator.functions import acl_function
 from tests.emulator.memory import host_view
 from tests.emulator.models import LoadError, LoadRequest, Model, load_model, open_om, unload_model
+from tests.emulator.om import OmTensor
 from tests.emulator.state import Buffer, Config, Dataset, State, Stream
 
 __all__ = ["set_external_weight"]
@@ -20,6 +21,7 @@ STRINGS: Final = (PATH, WEIGHT_PATH)
 NUMBERS: Final = (0, LOAD_TYPE, MEM_ADDR, MEM_SIZE, 5, 6, 7, 8, 9, 10, 11, 12, 13, 28)
 OOM: Final = codes.GE_MEMORY_ALLOCATION
 SLACK: Final = 64  # bytes that an input buffer may lack
+ALIGNED: Final = 32  # addresses of inputs and outputs on the device
 
 
 @acl_function(
@@ -232,12 +234,23 @@ def _prepare(
             state.report(f"E13025: {len(dataset.buffers)} buffers, {len(tensors)} are needed")
             return None, nothing, codes.GE_PARAM_INVALID
         for handle, tensor in zip(dataset.buffers, tensors, strict=True):
-            buffer = state.get(handle, Buffer, where)
-            if buffer is None or not buffer.address or buffer.size + SLACK < tensor.size:
-                size = buffer.size if buffer else 0
-                state.report(f"E13025: {tensor.name} needs {tensor.size} bytes, it has {size}")
+            address = _address(state, handle, tensor, where)
+            if address is None:
                 return None, nothing, codes.GE_PARAM_INVALID
-            if state.memory.find(buffer.address, min(buffer.size, tensor.size), where) is None:
-                return None, nothing, codes.GE_PARAM_INVALID
-            found.append(buffer.address)
+            found.append(address)
     return model, addresses, codes.OK
+
+
+def _address(state: State, handle: int, tensor: OmTensor, where: str) -> int | None:
+    """Where a buffer lies, or None when it does not fit the tensor."""
+    buffer = state.get(handle, Buffer, where)
+    if buffer is None or not buffer.address or buffer.size + SLACK < tensor.size:
+        size = buffer.size if buffer else 0
+        state.report(f"E13025: {tensor.name} needs {tensor.size} bytes, it has {size}")
+        return None
+    if state.memory.find(buffer.address, min(buffer.size, tensor.size), where) is None:
+        return None
+    if buffer.address % ALIGNED:
+        # ge, docs/zh/api, RunGraph: "undefined errors may occur" else.
+        state.violate(f"{where}: {tensor.name} is at {buffer.address:#x}, not in 32s")
+    return buffer.address

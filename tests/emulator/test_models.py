@@ -231,6 +231,20 @@ def test_a_host_pointer_is_no_input(
     assert "host pointer" in emulator.violations[0]
 
 
+def test_an_address_must_be_a_multiple_of_32(
+    atc: Atc, acl: ModuleType, emulator: Emulator, tmp_path: Path
+) -> None:
+    atc(plain(tmp_path / "m.onnx", rows=1))
+    identity = load(acl, tmp_path / "out/m.om")
+    x, y = some_x(), np.zeros((1, N), np.float16)  # of four rows one is taken
+    pointer, out = device_array(acl, x), dataset(acl, (device_array(acl, y), y.nbytes))
+    size = K * x.itemsize
+    assert acl.mdl.execute(identity, dataset(acl, (pointer + size, size)), out) == 0
+    assert emulator.violations == []
+    assert acl.mdl.execute(identity, dataset(acl, (pointer + 16, size)), out) == 0
+    assert "not in 32s" in emulator.violations[0]
+
+
 def test_work_is_done_when_somebody_waits(
     atc: Atc, acl: ModuleType, emulator: Emulator, tmp_path: Path
 ) -> None:

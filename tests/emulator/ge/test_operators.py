@@ -98,7 +98,7 @@ def test_norms_heed_their_epsilon(tmp_path: Path) -> None:
     given = {"x1": x, "x2": residual, "gamma": gamma}
     y, _, total = compute(tmp_path, "AddRmsNorm", given, {"epsilon": 1e-3}, 3)
     assert (total == x + residual).all()
-    assert_close(y, functional.rms_norm(wide(total), (64,), wide(gamma), 1e-3))
+    assert_close(y, functional.rms_norm(wide(total), (64,), wide(gamma), 1e-3), ulps=2)
 
 
 def rotated(x: Array, cos: Array, sin: Array) -> torch.Tensor:
@@ -114,9 +114,9 @@ def test_rotations(tmp_path: Path) -> None:
     for found, array in zip(
         compute(tmp_path, "ApplyRotaryPosEmb", given, outputs=2), (query, key), strict=True
     ):
-        assert_close(found, rotated(array, cos, sin))
+        assert_close(found, rotated(array, cos, sin), ulps=2)  # rounded three times
     [y] = compute(tmp_path, "RotaryMul", {"x": key, "r1": cos, "r2": sin})
-    assert_close(y, rotated(key, cos, sin))
+    assert_close(y, rotated(key, cos, sin), ulps=2)
 
 
 def test_swiglu_and_swish(tmp_path: Path) -> None:
