@@ -41,7 +41,7 @@ FORMS = {"graphs": "8.5.0", "gears": "8.3.RC1", "batches": "8.5.0"}
 
 def profile(form: str) -> Profile:
     two = load_profile(str(DATA / "two.toml"))
-    changes = {"target": "310p3", "weights": "fp16"}
+    changes: dict[str, object] = {"target": "310p3", "weights": "fp16"}
     if form == "batches":
         decode = two.graphs[1].model_copy(update={"batch_size": 2})
         changes |= {"graphs": (*two.graphs, decode), "short_caches": (10,)}

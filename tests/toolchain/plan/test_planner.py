@@ -80,7 +80,7 @@ def test_float16_fits_the_24_gb_card_with_shared_weights_only() -> None:
     unshared = make_plan(SEVEN_B, profile, Choices(weights="fp16"), share_weights=False)
     assert shared.available == pytest.approx((21_525 - 1_850) * MIB, rel=0.001)
     assert (shared.fits, unshared.fits) == (True, False)
-    assert value(unshared.device, "weights") == 5 * value(shared.device, "weights")
+    assert value(unshared.device, "weights") == 7 * value(shared.device, "weights")
     assert unshared.remedy is not None
     assert unshared.remedy.startswith("--share-weights")
 
@@ -119,7 +119,7 @@ def test_every_graph_of_a_chip_is_counted(
 
     assert grown("ids and new rows") == rows * (8 + 524_288) + 8 * added.batch_size
     assert grown("logits") == 4 * logit_rows * 55_296
-    assert grown("loaded graphs") == value(before, "loaded graphs") / len(profile.graphs)
+    assert grown("loaded graphs") == value(before, "loaded graphs") / 7  # two of shorter caches
     assert grown("KV cache") == grown("weights") == 0
 
 
@@ -171,8 +171,10 @@ def test_what_no_setting_makes_fit_is_said() -> None:
 def test_time_per_token_is_bytes_over_bandwidth() -> None:
     plan = make_plan(SEVEN_B, load_profile("310p3"))
     layer = 4 * 4096 * 4096 + 3 * 4096 * 11008
-    read = 2 * (32 * layer + 55296 * 4096) + 2048 * 524_288
-    assert value(plan.speed, "per token") == pytest.approx(read / (0.6 * 204.8e9))
+    for rows in (512, 1024, 2048):
+        read = 2 * (32 * layer + 55296 * 4096) + rows * 524_288
+        seconds = value(plan.speed, f"per token, {rows}")
+        assert seconds == pytest.approx(read / (0.6 * 204.8e9))
 
 
 def test_a_long_prompt_s_first_token_is_bound_by_arithmetic() -> None:
