@@ -24,6 +24,7 @@ __all__ = [
     "Precision",
     "Profile",
     "ProfileError",
+    "Via",
     "exported_profile",
     "load_profile",
     "profile_names",
@@ -32,6 +33,7 @@ __all__ = [
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 HostCPU = Literal["x86_64", "aarch64"]
 Kernels = Literal["auto", "own", "onnxruntime"]
+Via = Literal["auto", "air", "onnx"]
 KVCache = Literal["float", "int8"]  # float: in the type that attention is computed in
 Limited = Literal["fp32", "fp16", "int8", "int4", "int8_cache"]  # what has limits of its own
 MOST = 1000.0  # beyond any sensible limit
@@ -137,6 +139,8 @@ class Profile(Record):
     kv_cache: KVCache = "float"
     # What multiplies on a CPU: runtime/kernels, or ONNX Runtime; auto: the first that can.
     kernels: Kernels = "auto"
+    # The way to a chip's graphs; auto: torchair's .air where torchair knows the chip.
+    via: Via = "auto"
     graphs: tuple[GraphSpec, ...] = Field(max_length=100)
     # Cached rows for which a chip gets a decode graph of one sequence besides, from few to many.
     short_caches: Annotated[tuple[Rows, ...], Field(max_length=10)] = ()

@@ -116,3 +116,15 @@ def mini_exported(shared_data: Path, made_once: Callable[[str, Make], Path]) -> 
     from tests.bundles import export_mini
 
     return made_once("mini-exported", lambda output: export_mini(shared_data, output))
+
+
+@pytest.fixture(scope="session")
+def torchair() -> Path:
+    """Where Huawei's torchair was unzipped to; TORCHAIR_HOME of `make air-test` says it."""
+    from toolchain.host.system import System
+    from toolchain.host.torchair import find_torchair
+
+    found = find_torchair(System.here())
+    if found is None:
+        pytest.skip("the wheel with torchair is not unzipped here: make air-test")
+    return Path(found)

@@ -21,6 +21,7 @@ class Choices:
     calibrate: texts that the weights are rounded with: builtin, or a file.
     kv_cache: precision of the KV cache.
     kernels: what multiplies on a CPU.
+    via: through what a chip's graphs are compiled.
     host_cpu: CPU of the box.
     without: passes to disable, to locate a fault; no part of a profile.
     """
@@ -30,6 +31,7 @@ class Choices:
     calibrate: str | None = None
     kv_cache: str | None = None
     kernels: str | None = None
+    via: str | None = None
     host_cpu: str | None = None
     without: tuple[str, ...] = ()
 
@@ -44,7 +46,7 @@ class Choices:
         """
         if self.target is not None and self.target != profile.target:
             profile = _moved(profile, self.target, target_named(self.target))
-        names = ("weights", "calibrate", "kv_cache", "kernels", "host_cpu")
+        names = ("weights", "calibrate", "kv_cache", "kernels", "via", "host_cpu")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return profile.model_copy(update=given)
 
@@ -75,6 +77,7 @@ def _moved(profile: Profile, name: str, target: Target) -> Profile:
             "calibrate": profile.calibrate if target.calibrates else None,
             "kv_cache": _taken(profile.kv_cache, target.kv_caches),
             "kernels": "auto",
+            "via": "auto",
             "host_cpu": profile.host_cpu if profile.host_cpu in target.host_cpus else None,
             "chip": load_profile(name).chip if name in profile_names() else None,
             "passes": (),

@@ -77,6 +77,7 @@ def dry_run(bundle: Bundle, output: Path, choices: Choices = AS_PROFILED) -> lis
     """
     profile = choices.apply(exported_profile(bundle))
     target = _checked_target(bundle, profile, output)
+    profile = target.settle(profile)
     if target.dry_run is None:
         raise TargetError(
             f"target {profile.target} starts no other program",
@@ -116,6 +117,7 @@ def _provenance(
             "calibrate": profile.calibrate,
             "kv_cache": profile.kv_cache,
             "kernels": profile.kernels,
+            "via": profile.via,
             "host_cpu": profile.host_cpu,
             "without": list(choices.without),
         },

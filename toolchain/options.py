@@ -17,6 +17,7 @@ __all__ = [
     "KernelsOption",
     "ProfileOption",
     "TargetOption",
+    "ViaOption",
     "WeightsOption",
 ]
 
@@ -58,6 +59,12 @@ CalibrateOption = Annotated[
 KernelsOption = Annotated[
     Literal["own", "onnxruntime"] | None,
     typer.Option(help="What multiplies on a CPU. Default: own where they are built."),
+]
+ViaOption = Annotated[
+    Literal["air", "onnx"] | None,
+    typer.Option(
+        help="Through Huawei's torchair (air) or ONNX. Default: air for a chip that torchair knows."
+    ),
 ]
 HostCPUOption = Annotated[
     Literal["x86_64", "aarch64"] | None,

@@ -12,13 +12,10 @@ from torch import Tensor
 from export.air.converters import register_converters
 from export.air.job import AirJob
 from export.air.model import finished_model
-from export.air.passes import chip_passes
+from export.air.program import chip_program
 from export.air.torchair import load_torchair
-from export.air.weights import Quantisation, chip_weights
-from export.forms import CHIP
-from export.graphs import weight_inputs
-from export.program import trace_program
-from runtime.bundle.manifest import Graph, TensorSpec
+from export.air.weights import Quantisation
+from runtime.bundle.manifest import TensorSpec
 
 
 def main() -> None:
@@ -30,8 +27,9 @@ def main() -> None:
 
     torchair = load_torchair(Path(job.wheel), keep)
     register_converters(torchair)
+    quantisation = None if job.group_size is None else Quantisation(group_size=job.group_size)
     for graph in job.graphs:
-        inputs, module = _program(job, graph)
+        inputs, module = chip_program(job.model, graph, quantisation)
         _convert(torchair, module, inputs)
         given = {spec.name for spec in graph.inputs}
         files = {
@@ -39,19 +37,6 @@ def main() -> None:
         }
         Path(graph.path).write_bytes(_finished(models.pop(), graph.spec.name, inputs, files))
         print(graph.spec.name, flush=True)
-
-
-def _program(job: AirJob, graph: Graph) -> tuple[list[TensorSpec], torch.fx.GraphModule]:
-    """The program in kernels of the chip, and its inputs in their order."""
-    quantisation = None if job.group_size is None else Quantisation(group_size=job.group_size)
-    weights = chip_weights(job.model, quantisation)
-    inputs = (*graph.inputs, *weight_inputs(job.model, "float16"))
-    traced = graph.model_copy(update={"inputs": inputs})
-    module = trace_program(job.model, traced, CHIP).graph_module
-    names = chip_passes(module, [spec.name for spec in inputs], weights)
-    specs = {spec.name: spec for spec in inputs}
-    specs |= {file.name: file for weight in weights for file in weight.files}
-    return [specs[name] for name in names], module
 
 
 def _convert(torchair: Any, module: torch.fx.GraphModule, inputs: list[TensorSpec]) -> None:

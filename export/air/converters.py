@@ -13,9 +13,10 @@ import torch
 
 __all__ = ["register_converters"]
 
-FLOAT16 = 1  # ge::DataType
+FLOAT16, INT64 = 1, 9  # ge::DataType
 # ApplyRotaryPosEmb: heads of this size only, all heads of a row at once in the memory of a core.
 HEAD_SIZE, CORE_BYTES, BYTES_PER_HEAD = 128, 192 * 1024, 1280
+ROTATED_MULTIPLE = 64  # of the size of a head in RotaryMul
 # FusedInferAttentionScore: a causal mask of this size, laid against the last row of each sequence.
 MASK_SIZE, LAST_ROWS = 2048, 3
 UNUSED = (  # inputs of attention that ours has not
@@ -50,7 +51,7 @@ class Builder:
         return self.made[key]
 
     def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
-        return self.ge.Reshape(x, self.ge.Const(list(shape), dtype=9))
+        return self.ge.Reshape(x, self.ge.Const(list(shape), dtype=INT64))
 
 
 def rms_norm(to: Builder, x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -96,19 +97,40 @@ def swiglu_joined(to: Builder, gate_up: Tensor) -> Tensor:
 def rotate(to: Builder, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
     """Both halves of a head have the same angles; the kernels take them written out, in float16.
 
-    ApplyRotaryPosEmb writes over q and k, which nobody else reads: they are cut for it.
+    ApplyRotaryPosEmb writes over q and k, which nobody else reads: they are cut for it. Heads of
+    another size go through RotaryMul, and those that no kernel takes through plain arithmetic.
     """
+    num_heads, size = q.symsize[2] + k.symsize[2], q.symsize[3]
     both = [to.once(f"{x.tensor} twice", partial(_twice, to, x)) for x in (cos, sin)]
-    num_heads = q.symsize[2] + k.symsize[2]
-    if q.symsize[3] == HEAD_SIZE and (num_heads + 1) * BYTES_PER_HEAD <= CORE_BYTES:
+    if size == HEAD_SIZE and (num_heads + 1) * BYTES_PER_HEAD <= CORE_BYTES:
         rotated: tuple[Tensor, Tensor] = to.ge.ApplyRotaryPosEmb(q, k, *both, layout=1)
         return rotated
-    return to.ge.RotaryMul(q, *both), to.ge.RotaryMul(k, *both)
+    if size % ROTATED_MULTIPLE == 0:
+        return to.ge.RotaryMul(q, *both), to.ge.RotaryMul(k, *both)
+    return _rotated(to, q, cos, sin), _rotated(to, k, cos, sin)
 
 
 def _twice(to: Builder, x: Tensor) -> Tensor:
-    narrow = to.ge.Cast(x, dst_type=FLOAT16)
-    return to.ge.ConcatD([narrow, narrow], concat_dim=3, N=2)
+    return _joined(to, [to.ge.Cast(x, dst_type=FLOAT16)] * 2)
+
+
+def _joined(to: Builder, parts: Sequence[Tensor]) -> Tensor:
+    return to.ge.ConcatV2(parts, to.ge.Const(3), N=len(parts))
+
+
+def _rotated(to: Builder, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """X * (cos, cos) + (right half of x, left half) * (-sin, sin)."""
+    size = x.symsize[3]
+    other = [*range(size // 2, size), *range(size // 2)]
+    swapped = to.ge.GatherV2(x, to.ge.Const(other, dtype=INT64), to.ge.Const(3))
+    both = to.once(f"{cos.tensor} twice", partial(_twice, to, cos))
+    signed = to.once(f"{sin.tensor} signed", partial(_signed, to, sin))
+    return to.ge.Add(to.ge.Mul(x, both), to.ge.Mul(swapped, signed))
+
+
+def _signed(to: Builder, sin: Tensor) -> Tensor:
+    narrow = to.ge.Cast(sin, dst_type=FLOAT16)
+    return _joined(to, [to.ge.Neg(narrow), narrow])
 
 
 def write_rows(to: Builder, cache_BTGD: Tensor, rows_BSGD: Tensor, start_B: Tensor) -> Tensor:

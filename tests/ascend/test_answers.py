@@ -48,7 +48,10 @@ def test_the_miniature_talks_word_for_word(
     toolkit()
     exported = load_bundle(bundles / "talk-exported")
     bundle = compile_bundle(
-        exported, tmp_path / "om", Choices(target=target, weights=weights), progress=SILENT
+        exported,
+        tmp_path / "om",
+        Choices(target=target, weights=weights, via="onnx"),
+        progress=SILENT,
     )
     assert_shares_all(bundle)
     card(soc_name=SOC[target])

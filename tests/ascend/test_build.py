@@ -163,7 +163,7 @@ def test_the_conversions_that_are_counted_are_those_that_atc_puts_in(
     """Of the right factors of products, where a chip takes them in blocks; by the two counts of
     people who have not read each other's."""
     toolkit()
-    bundle = build(exported, tmp_path / "om", replace(CHOICES, target=target))
+    bundle = build(exported, tmp_path / "om", replace(CHOICES, target=target, via="onnx"))
     profile = Choices(target=target, weights="fp16").apply(exported_profile(exported))
     counted = {
         one.members[0].spec: [k.op_type for k in kernels(one.model, CHIPS[target])]

@@ -67,7 +67,7 @@ def test_a_driver_that_fails_is_one_line_and_exit_1(
 ) -> None:
     toolkit()
     om = tmp_path / "om"
-    options = ("--target", "910b3", "--weights", "int8")
+    options = ("--target", "910b3", "--weights", "int8", "--via", "onnx")
     assert (
         run("toolchain", "compile", bundles / "talk-exported", "-o", om, *options).returncode == 0
     )

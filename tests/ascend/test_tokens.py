@@ -37,7 +37,9 @@ def test_what_a_model_knows_by_heart_is_said_on_every_target(
 ) -> None:
     """Prompts of a graph and a bit; the heads of keys and values are shared by two of queries."""
     toolkit()
-    choices = Choices(target=target, weights="fp32" if target == "cpu" else "fp16")
+    choices = Choices(target="cpu", weights="fp32")
+    if target != "cpu":
+        choices = Choices(target=target, weights="fp16", via="onnx")
     bundle = compile_bundle(memoriser, tmp_path / "out", choices, progress=SILENT)
     card(soc_name=SOC.get(target, "Ascend310P3"))
     prompts = [ids[:11] for ids in SEQUENCES]
@@ -75,7 +77,7 @@ def test_a_trained_model_generates_the_tokens_of_the_cpu(
 ) -> None:
     toolkit()
     bundle = compile_bundle(
-        mini, tmp_path / "om", Choices(target=target, weights="fp16"), progress=SILENT
+        mini, tmp_path / "om", Choices(target=target, weights="fp16", via="onnx"), progress=SILENT
     )
     assert_shares_all(bundle)
     card(soc_name=SOC[target])
@@ -116,7 +118,10 @@ def test_the_miniature_generates_the_tokens_of_the_cpu(
     toolkit()
     exported = load_bundle(bundles / "talk-exported")
     bundle = compile_bundle(
-        exported, tmp_path / "om", Choices(target=target, weights="fp16"), progress=SILENT
+        exported,
+        tmp_path / "om",
+        Choices(target=target, weights="fp16", via="onnx"),
+        progress=SILENT,
     )
     dialogues = json.loads((bundles / "checkpoint" / "dialogue_ids.json").read_text())
     prompts = [ids[: len(ids) * part // 8] for part in (7, 6) for ids in dialogues][:20]
@@ -133,7 +138,7 @@ def test_several_sequences_at_once_give_the_tokens_of_each_alone(
 ) -> None:
     toolkit()
     exported = load_bundle(bundles / "small-exported")
-    choices = Choices(target="910b3", weights="fp16")
+    choices = Choices(target="910b3", weights="fp16", via="onnx")
     bundle = compile_bundle(exported, tmp_path / "om", choices, progress=SILENT)
     card(soc_name="Ascend910B3")
     prompts = [[5, 6, 7, 8, 9], [11, 12], [21, 22, 23, 24, 25, 26, 27, 28, 29]]

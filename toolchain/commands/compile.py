@@ -11,6 +11,7 @@ from toolchain.options import (
     HostCPUOption,
     KernelsOption,
     TargetOption,
+    ViaOption,
     WeightsOption,
 )
 
@@ -34,6 +35,17 @@ def _list_passes(names: list[str] | None) -> list[str] | None:
     raise typer.Exit
 
 
+WithoutOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PASS",
+        callback=_list_passes,
+        is_eager=True,
+        help="Disable one pass, to locate a fault; repeatable. --without help lists them.",
+    ),
+]
+
+
 def command(
     bundle: Annotated[Path, typer.Argument(help="Exported bundle.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.")],
@@ -42,16 +54,9 @@ def command(
     calibrate: CalibrateOption = None,
     kv_cache: CacheOption = None,
     kernels: KernelsOption = None,
+    via: ViaOption = None,
     host_cpu: HostCPUOption = None,
-    without: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PASS",
-            callback=_list_passes,
-            is_eager=True,
-            help="Disable one pass, to locate a fault; repeatable. --without help lists them.",
-        ),
-    ] = None,
+    without: WithoutOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print every check and command; start nothing.")
     ] = False,
@@ -72,6 +77,7 @@ def command(
         calibrate=calibrate,
         kv_cache=kv_cache,
         kernels=kernels,
+        via=via,
         host_cpu=host_cpu,
         without=tuple(without or ()),
     )

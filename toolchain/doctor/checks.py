@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 from profiles import Profile
 from runtime.bundle.manifest import Backend
-from toolchain.doctor import chip, host, software, torch_target
+from toolchain.doctor import chip, host, software, torch_target, torchair
 from toolchain.doctor.item import Item
 from toolchain.doctor.site import Site
 from toolchain.host.system import System
 
 __all__ = ["diagnose"]
 
-Check = Callable[[Site], Item]
+Check = Callable[[Site], Item | None]  # None: nothing that this target needs
 
 ONNXRUNTIME_CHECKS: tuple[Check, ...] = (
     host.check_kernel,
@@ -37,6 +37,7 @@ ACL_CHECKS: tuple[Check, ...] = (
     software.check_atc,
     software.check_library,
     software.check_acl,
+    torchair.check_torchair,
     torch_target.check_torch,
     torch_target.check_torch_npu,
     torch_target.check_atb,
@@ -56,4 +57,5 @@ def diagnose(system: System, profile: Profile) -> list[Item]:
         TargetError: no such target.
     """
     site = Site.of(system, profile)
-    return [check(site) for check in CHECKS[site.target.backend]]
+    items = (check(site) for check in CHECKS[site.target.backend])
+    return [item for item in items if item is not None]

@@ -49,6 +49,7 @@ def find_target(profile: Profile) -> Target:
         ("weights", profile.weights, target.weights),
         ("KV cache", profile.kv_cache, target.kv_caches),
         ("kernels", profile.kernels, target.kernels),
+        ("via", profile.via, target.vias),
         ("host_cpu", profile.host_cpu, (None, *target.host_cpus)),
     ]
     if profile.weights in BITS:

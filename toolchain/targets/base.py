@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from profiles import HostCPU, Kernels, KVCache, Precision, Profile
+from profiles import HostCPU, Kernels, KVCache, Precision, Profile, Via
 from runtime.bundle.manifest import Backend, Device, Graph, GraphSpec, ModelConfig
 from runtime.bundle.reader import Bundle
 from runtime.bundle.writer import BundleWriter
@@ -92,6 +92,7 @@ class Target:
     series: of that chip, as package names and kernel folders spell it.
     calibrates: precisions whose weights it can round with the help of texts.
     kernels: what of a profile's kernels it can take.
+    vias: ways to its graphs, of a profile's or --via.
     settle: replaces what a profile leaves open by what it stands for on this host.
     host_cpus: of the boxes that it compiles for; none where every box takes the same bundle.
     """
@@ -108,6 +109,7 @@ class Target:
     dry_run: Lazy | None = None
     calibrates: tuple[Precision, ...] = ()
     kernels: tuple[Kernels, ...] = ("auto",)
+    vias: tuple[Via, ...] = ("auto",)
     settle: Callable[[Profile], Profile] = _as_it_is
     host_cpus: tuple[HostCPU, ...] = ()
     soc_name: str | None = None

@@ -23,8 +23,6 @@ from tests.conftest import Make
 from tests.export.air.interpreter import read_graph, run
 from tests.export.llamas import BASE, llama
 from tests.models import bare_manifest
-from toolchain.host.system import System
-from toolchain.host.torchair import find_torchair
 from toolchain.targets.ascend.air_weights import write_weights
 
 WEIGHTS = f"{GRAPHS_DIR}/{WEIGHTS_DIR}"
@@ -84,14 +82,6 @@ def make_airs(
 
 
 @pytest.fixture(scope="session")
-def wheel() -> Path:
-    found = find_torchair(System.here())
-    if found is None:
-        pytest.skip("the wheel with torchair is not unzipped here: make air-test")
-    return Path(found)
-
-
-@pytest.fixture(scope="session")
 def miniature(bundles: Path) -> Bundle:
     return load_bundle(bundles / "small-exported")
 
@@ -111,7 +101,7 @@ def grouped(made_once: Callable[[str, Make], Path]) -> Bundle:
 
 @pytest.fixture(scope="session")
 def airs(
-    wheel: Path, miniature: Bundle, grouped: Bundle, tmp_path_factory: pytest.TempPathFactory
+    torchair: Path, miniature: Bundle, grouped: Bundle, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Airs]:
     """Gives those of "miniature", "grouped" or "int8", made when they are first asked for."""
     made: dict[str, Airs] = {}
@@ -120,7 +110,7 @@ def airs(
     def get(name: str) -> Airs:
         if name not in made:
             bundle, group_size = of[name]
-            made[name] = make_airs(wheel, tmp_path_factory.mktemp(name), bundle, group_size)
+            made[name] = make_airs(torchair, tmp_path_factory.mktemp(name), bundle, group_size)
         return made[name]
 
     return get

@@ -128,13 +128,14 @@ OPERATORS: dict[str, Callable[..., Tensor | Results]] = {
     "AddRmsNorm": add_rms_norm,
     "ApplyRotaryPosEmb": lambda _, q, k, cos, sin: [rotated(x, cos, sin) for x in (q, k)],
     "Cast": lambda node, x: x.to(ATTRIBUTE_TYPES[node.attr["dst_type"].i]),
-    "ConcatD": lambda node, *x: torch.cat(x, node.attr["concat_dim"].i),
+    "ConcatV2": lambda node, *x: torch.cat(x[:-1], int(x[-1])),
     "Cos": lambda _, x: x.cos(),
     "FusedInferAttentionScore": lambda node, q, k, v, _, mask, queries, lengths, *rest: [
         attention(node, q, k, v, mask, lengths)
     ],
     "GatherV2": lambda _, x, rows, axis: x[(slice(None),) * int(axis) + (rows,)],
     "MatMul": lambda node, x, weight, bias: product(node, x, weight),
+    "Neg": lambda _, x: -x,
     "Mul": lambda _, x, y: x * y,
     "Range": lambda _, start, end, step: torch.arange(int(start), int(end), int(step)),
     "Reshape": lambda _, x, shape: x.reshape(shape.tolist()),

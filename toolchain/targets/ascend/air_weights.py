@@ -15,7 +15,7 @@ from runtime.bundle.hashing_writer import HashingWriter, WeightJob
 from runtime.bundle.reader import GRAPHS_DIR, WEIGHTS_DIR, Bundle
 from toolchain.targets.ascend.weight_quant import quantize_rows
 
-__all__ = ["made_bytes", "write_weights"]
+__all__ = ["made_bytes", "stored_bytes", "write_weights"]
 
 WEIGHTS = f"{GRAPHS_DIR}/{WEIGHTS_DIR}"
 ROW_BLOCK = 1 << 16  # elements of a weight in one thread's hands
@@ -23,7 +23,12 @@ ROW_BLOCK = 1 << 16  # elements of a weight in one thread's hands
 
 def made_bytes(weights: Sequence[Weight]) -> int:
     """Of the files that no file of the bundle can stand for."""
-    files = (file for weight in weights if _is_made(weight) for file in weight.files)
+    return stored_bytes([weight for weight in weights if _is_made(weight)])
+
+
+def stored_bytes(weights: Sequence[Weight]) -> int:
+    """Of all files."""
+    files = (file for weight in weights for file in weight.files)
     return sum(prod(file.shape) * np.dtype(file.dtype).itemsize for file in files)
 
 

@@ -15,6 +15,12 @@ MAX_COMPILERS, MAX_CORES = 8, 4  # the second is a guess
 COMPILER_BYTES = 1.5e9  # of one kernel compiler; a guess
 SHARE_OF_CORES = 0.8
 
+# By the file: its number among ATC's frameworks, and what only such a file takes. Attention over
+# lengths that a graph is given needs its tiling on the chip: torchair, its option of that name.
+KINDS: dict[str, tuple[str, dict[str, str]]] = {
+    ".onnx": ("5", {"input_format": "ND"}),
+    ".air": ("1", {"tiling_schedule_optimize": "1"}),
+}
 Gear = tuple[TensorSpec, ...]
 
 
@@ -22,7 +28,9 @@ Gear = tuple[TensorSpec, ...]
 class AtcJob:
     """One run of ATC.
 
-    gears: the inputs of each graph that the OM is for; one, or the shapes that it switches between.
+    model: an ONNX file or an .air.
+    gears: the inputs of each graph that the OM is for; one, or the shapes that it switches between;
+        none of an .air, which says them itself.
     deterministic: whether every run shall give the same bits, where a kernel has a faster way.
     host_cpu: of the box where it differs from this machine, else None.
     """
@@ -38,13 +46,14 @@ class AtcJob:
 
 
 def compile_options(job: AtcJob) -> list[str]:
-    """Options that compile one ONNX file, static or in gears."""
+    """Options that compile one file, static or in gears."""
+    framework, own = KINDS[job.model.suffix]
     options = {
-        "framework": "5",
+        "framework": framework,
         "model": str(job.model),
         "output": str(job.output),
         "soc_version": job.soc_name,
-        "input_format": "ND",
+        **own,
         **_shapes(tuple(dict.fromkeys(job.gears))),  # two graphs may have one shape
         "precision_mode_v2": "origin",
         **({"deterministic": "1"} if job.deterministic else {}),
@@ -65,6 +74,8 @@ def print_options(om: Path, json: Path) -> list[str]:
 
 def _shapes(gears: Sequence[Gear]) -> dict[str, str]:
     """Dimensions in which the gears differ are -1, and listed for every gear in order."""
+    if not gears:
+        return {}
     inputs: list[str] = []
     numbers: list[list[int]] = [[] for _ in gears]
     for tensors in zip(*gears, strict=True):

@@ -34,8 +34,8 @@ OPTIONS: dict[str, AtcOption] = {
     "mode": AtcOption(values="1", meaning="1: print an OM as JSON; without it: compile"),
     "om": AtcOption(values=PATH, meaning="OM to print"),
     "json": AtcOption(values=PATH, meaning="file to print it to"),
-    "framework": AtcOption(values="5", meaning="5: ONNX"),
-    "model": AtcOption(values=PATH, meaning="ONNX file; its weights lie beside it"),
+    "framework": AtcOption(values="1|5", meaning="1: Ascend IR (.air); 5: ONNX"),
+    "model": AtcOption(values=PATH, meaning="file to compile; its weights lie beside it"),
     "output": AtcOption(values=PATH, meaning="OM without .om; weight/ comes beside it"),
     "soc_version": AtcOption(values=r"Ascend(310P|310B|910B)\d", meaning="chip"),
     "input_format": AtcOption(values="ND", meaning="no layout is implied"),
@@ -45,6 +45,9 @@ OPTIONS: dict[str, AtcOption] = {
     "dynamic_dims": AtcOption(
         values=rf"{NUMBER}(,{NUMBER})*(;{NUMBER}(,{NUMBER})*){{1,99}}",
         meaning="2 to 100 gears: numbers for the -1 of input_shape, in order",
+    ),
+    "tiling_schedule_optimize": AtcOption(
+        values="1", meaning="1: attention by lengths is planned on the chip; .air only"
     ),
     "precision_mode_v2": AtcOption(
         values="origin", meaning="compute in the graph's types: float32 islands stay"

@@ -18,6 +18,7 @@ class AscendChip:
     bfloat16: whether any core computes in it.
     right_factor_in_blocks: whether a product takes its right factor in FRACTAL_NZ only, so that
         one that is computed is converted first.
+    torchair: whether Huawei's torchair lists it, so that .air graphs can be had for it.
     weight_quant: types of weight that WeightQuantBatchMatmulV2 takes, none where it is absent.
     """
 
@@ -27,6 +28,7 @@ class AscendChip:
     float32_matmul: bool
     bfloat16: bool
     right_factor_in_blocks: bool
+    torchair: bool
     weight_quant: tuple[str, ...]
 
 
@@ -40,6 +42,7 @@ def _chip_310p(soc_name: str) -> AscendChip:
         float32_matmul=False,
         bfloat16=False,
         right_factor_in_blocks=True,
+        torchair=False,
         weight_quant=("int8",),
     )
 
@@ -52,6 +55,7 @@ def _chip_910b(soc_name: str) -> AscendChip:
         float32_matmul=True,
         bfloat16=True,
         right_factor_in_blocks=False,
+        torchair=True,  # Ascend/torchair, README: Atlas A2, A3 and 950
         weight_quant=("int8", "int4"),
     )
 
@@ -67,6 +71,7 @@ CHIPS: dict[str, AscendChip] = {
         float32_matmul=False,
         bfloat16=True,
         right_factor_in_blocks=False,
+        torchair=False,
         weight_quant=(),
     ),
     "910b1": _chip_910b("Ascend910B1"),

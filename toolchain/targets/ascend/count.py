@@ -12,10 +12,10 @@ from toolchain.targets.ascend.passes import ascend_passes
 from toolchain.targets.ascend.traffic import kernels, seconds
 from toolchain.targets.pass_list import run_passes
 
-__all__ = ["count_for_ascend"]
+__all__ = ["count_from_onnx"]
 
 
-def count_for_ascend(
+def count_from_onnx(
     config: ModelConfig, profile: Profile, progress: Progress
 ) -> dict[GraphSpec, Counted]:
     """See toolchain.targets.base.Count.

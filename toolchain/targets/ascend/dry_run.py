@@ -1,4 +1,4 @@
-"""What compile would check and start, without starting it."""
+"""What compile through ONNX would check and start, without starting it."""
 
 import os
 import shlex
@@ -13,16 +13,17 @@ from runtime.threads import usable_threads
 from toolchain.errors import TargetError
 from toolchain.host.machine import available_memory
 from toolchain.targets.ascend.atc_command import atc_environment, compile_options, print_options
-from toolchain.targets.ascend.build import STAGING, atc_job, join, needs_gears
+from toolchain.targets.ascend.build import STAGING, join, needs_gears
 from toolchain.targets.ascend.cann import find_cann
 from toolchain.targets.ascend.chips import CHIPS
 from toolchain.targets.ascend.lower import lower
+from toolchain.targets.ascend.oms import atc_job
 from toolchain.targets.ascend.rules.graph_rules import RULES
 
-__all__ = ["dry_run_for_ascend"]
+__all__ = ["dry_run_from_onnx"]
 
 
-def dry_run_for_ascend(
+def dry_run_from_onnx(
     bundle: Bundle, profile: Profile, without: Sequence[str], output: Path
 ) -> list[str]:
     """Lines: every check, then the environment and the command of every graph.
@@ -47,8 +48,7 @@ def dry_run_for_ascend(
             lines.append(f"CANN {cann.version} cannot share weights between OMs: one OM in gears")
             lowered, told = join(bundle, profile, without, chip)
             lines += told
-    weight_bytes = sum(tensor.nbytes for tensor in lowered[0].weights.values())
-    bounded = atc_environment({}, usable_threads(), available_memory(), weight_bytes)
+    bounded = atc_environment({}, usable_threads(), available_memory(), lowered[0].weight_bytes)
     environment = {name: os.environ.get(name, value) for name, value in bounded.items()}
     lines += [f"export {name}={value}" for name, value in environment.items()]
     source, target = work_path(output) / STAGING, work_path(output) / NEW

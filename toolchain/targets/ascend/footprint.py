@@ -110,9 +110,15 @@ def _logit_rows(spec: GraphSpec) -> int:
     return spec.batch_size * (spec.seq_len if spec.phase == "score" else 1)
 
 
+def cache_rows(profile: Profile) -> int:
+    """Of a slot; where the graphs write them, a padded chunk at its very end has room."""
+    padding = max(spec.seq_len for spec in profile.graphs) if profile.via == "air" else 0
+    return profile.cache_len + padding
+
+
 def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
     """See Footprint.state."""
-    slots, rows = profile.num_slots, profile.cache_len
+    slots, rows = profile.num_slots, cache_rows(profile)
     workspace, largest = max((_workspace(config, spec), spec.name) for spec in profile.graphs)
     return [
         Quantity(

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import onnx_ir as ir
 
 from profiles import Profile
-from runtime.bundle.manifest import CacheLayout, Graph, GraphSpec, TensorSpec
+from runtime.bundle.manifest import CacheLayout, CacheWrite, Graph, GraphSpec, TensorSpec
 from runtime.bundle.reader import Bundle
 from toolchain.costs.calls import in_steps
 from toolchain.costs.rates import chip_rates
@@ -28,7 +29,7 @@ READ_SHORTER = {"rows_first_cache", "rewrite_attention"}  # without them there i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lowered:
-    """One ONNX file that ATC will get.
+    """One ONNX file that ATC will get: an AtcSource.
 
     members: graphs of the family that it computes; more than one where it has gears.
     weights: initializers that lie in files, by name.
@@ -39,6 +40,18 @@ class Lowered:
     members: tuple[Graph, ...]
     weights: dict[str, StoredTensor]
     layout: CacheLayout
+    suffix: Literal[".onnx"] = ".onnx"
+    cache_write: CacheWrite = "session"
+
+    @property
+    def gears(self) -> tuple[tuple[TensorSpec, ...], ...]:
+        """See AtcSource.gears."""
+        return tuple(member.inputs for member in self.members)
+
+    @property
+    def weight_bytes(self) -> int:
+        """See AtcSource.weight_bytes."""
+        return sum(tensor.nbytes for tensor in self.weights.values())
 
 
 def lower(

@@ -11,8 +11,8 @@ from toolchain.costs.quantity import total
 from toolchain.targets.ascend.cann import Toolkit
 from toolchain.targets.ascend.chips import AscendChip
 from toolchain.targets.ascend.footprint import ASCEND_FOOTPRINT
-from toolchain.targets.ascend.lower import Lowered
 from toolchain.targets.ascend.sharing import shared_bytes
+from toolchain.targets.ascend.source import AtcSource
 
 __all__ = ["SHARES_ALL", "device_of", "too_large"]
 
@@ -24,12 +24,12 @@ def device_of(
     profile: Profile,
     chip: AscendChip,
     cann: Toolkit,
-    lowered: Sequence[Lowered],
+    sources: Sequence[AtcSource],
     compiled: Mapping[Path, tuple[Path, ...]],
 ) -> Device:
     """What the card is asked to hold, with the weights as they were really written."""
     all_bytes, shared = shared_bytes({om.name: files for om, files in compiled.items()})
-    specs = tuple(member.spec for one in lowered for member in one.members)
+    specs = tuple(member.spec for one in sources for member in one.members)
     served = profile.model_copy(update={"graphs": specs, "short_caches": ()})
     config = bundle.manifest.model
     needed, available = _needed(config, served, all_bytes), None
@@ -46,8 +46,8 @@ def device_of(
         soc_name=chip.soc_name,
         memory=chip.memory,
         cann=cann.version,
-        cache_layout=lowered[0].layout,
-        cache_write="session",
+        cache_layout=sources[0].layout,
+        cache_write=sources[0].cache_write,
         weight_bytes=all_bytes,
         shared_bytes=shared,
         needed_bytes=needed,

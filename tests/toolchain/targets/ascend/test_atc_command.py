@@ -1,5 +1,6 @@
 """The exact ATC commands, compared with golden ones, and the table that they are made from."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -11,9 +12,9 @@ from runtime.bundle.manifest import Graph, TensorSpec
 from tests.models import TINY
 from toolchain.targets.ascend.atc_command import AtcJob, atc_environment, compile_options
 from toolchain.targets.ascend.atc_options import OPTIONS, option_list
-from toolchain.targets.ascend.build import atc_job
 from toolchain.targets.ascend.chips import CHIPS
 from toolchain.targets.ascend.lower import Lowered
+from toolchain.targets.ascend.oms import atc_job
 
 COMMON = (
     "--input_format=ND",
@@ -58,6 +59,14 @@ GOLDEN = {
         *CROSS,
     ),
 }
+AIR = (
+    "--framework=1",
+    "--model=/in/prefill_s512.air",
+    "--output=/out/prefill_s512",
+    "--soc_version=Ascend910B3",
+    "--tiling_schedule_optimize=1",
+    *COMMON[1:],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +92,11 @@ def test_the_command_is_the_golden_one(target: str, host_cpu: str | None) -> Non
     inputs = graph_inputs(TINY, load_profile(target).graphs[0])
     options = compile_options(job(target, (inputs,), host_cpu))
     assert tuple(options) == GOLDEN[target, host_cpu]
+
+
+def test_an_air_says_its_shapes_itself_and_plans_attention_on_the_chip() -> None:
+    onnx = job("910b3", (), None)
+    assert tuple(compile_options(replace(onnx, model=Path("/in/prefill_s512.air")))) == AIR
 
 
 @pytest.mark.parametrize("weights", ["fp16", "int8"])
@@ -122,14 +136,14 @@ def test_gears_list_every_dimension_that_differs_in_order() -> None:
 
 
 def test_every_option_that_is_used_is_in_the_table() -> None:
-    used = {option.split("=")[0][2:] for golden in GOLDEN.values() for option in golden}
+    used = {option.split("=")[0][2:] for golden in (*GOLDEN.values(), AIR) for option in golden}
     assert {*used, "deterministic", "dynamic_dims", "mode", "om", "json"} == set(OPTIONS)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("framework", "1"),
+        ("framework", "3"),
         ("soc_version", "Ascend310"),
         ("input_format", "NCHW"),
         ("input_shape", "input_ids"),
