@@ -13,7 +13,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
-.PHONY: demo quick test check sanitize bench air-test clients-test page-test runtime-alone sizes clean
+.PHONY: demo quick test check sanitize bench air-test tokens-test clients-test page-test runtime-alone sizes clean
 
 # Installs everything into .venv and builds the kernels; runs again only when the project's metadata
 # or the kernels change.
@@ -89,6 +89,10 @@ air-test: .venv/installed $(TORCHAIR)/unzipped
 	$(BIN)/python -m tests.bundles build/test-bundles
 	TORCHAIR_HOME=$(CURDIR)/$(TORCHAIR) TEST_BUNDLES=build/test-bundles $(BIN)/pytest \
 	  tests/export/air tests/ascend/test_air.py
+
+# Greedy tokens of every way to run a model, beside float32; writes the tables of docs/tokens.md.
+tokens-test: .venv/installed
+	$(BIN)/python -m tests.acceptance docs/tokens.md
 
 # Clients that bring much of their own: 115 packages, 700 MB, no torch.
 .venv-clients/installed: tests/clients/requirements.txt

@@ -9,11 +9,20 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import Make
 from tests.emulator.atc import install_atc
 from tests.emulator.device import Emulator
 
 SETTINGS = ("cann_version", "fail_with", "fail_model", "layout_per_graph", "host_in_name")
 Toolkit = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def memoriser_checkpoint(tokenizer_model: Path, made_once: Callable[[str, Make], Path]) -> Path:
+    """A model that knows sequences by heart; its heads of queries share keys and values."""
+    from tests.ascend.memoriser import make_memoriser
+
+    return made_once("memoriser", lambda folder: make_memoriser(folder, tokenizer_model))
 
 
 @pytest.fixture(scope="package")

@@ -13,7 +13,7 @@ from runtime.engine.engine import Engine
 from runtime.progress import SILENT
 from runtime.sessions import open_session
 from tests.ascend.conftest import Toolkit
-from tests.ascend.memoriser import SEQUENCES, make_memoriser
+from tests.ascend.memoriser import SEQUENCES
 from tests.ascend.tokens import SOC, Card, assert_same_or_tied, assert_shares_all, greedy
 from tests.paths import DATA
 from toolchain.choices import Choices
@@ -23,12 +23,11 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def memoriser(tokenizer_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A model that knows sequences by heart, in graphs of 8, 4 and 1 rows."""
-    directory = tmp_path_factory.mktemp("memoriser")
-    make_memoriser(directory / "model", tokenizer_model)
+def memoriser(memoriser_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """In graphs of 8, 4 and 1 rows."""
+    output = tmp_path_factory.mktemp("memoriser") / "exported"
     profile = load_profile(str(DATA / "small.toml"))
-    return export_bundle(directory / "model", profile, directory / "exported", SILENT)
+    return export_bundle(memoriser_checkpoint, profile, output, SILENT)
 
 
 @pytest.mark.parametrize("target", ["cpu", *SOC])
