@@ -13,7 +13,8 @@ PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
-.PHONY: demo quick test check sanitize bench air-test tokens-test clients-test page-test runtime-alone sizes clean
+.PHONY: demo quick test check sanitize kernels-aarch64 bench air-test tokens-test clients-test \
+  page-test runtime-alone sizes clean
 
 # Installs everything into .venv and builds the kernels; runs again only when the project's metadata
 # or the kernels change.
@@ -51,6 +52,16 @@ sanitize: .venv/installed
 	  ASAN_OPTIONS=detect_leaks=0 \
 	  PYTHONMALLOC=malloc KERNELS_LIBRARY=$(SANITIZED) $(BIN)/pytest \
 	  tests/runtime/kernels tests/toolchain/targets/cpu/test_tiles.py
+
+# The library for aarch64, compiled by ziglang, and its instruction sets under QEMU against this
+# machine's. Takes qemu-user: `apt-get install qemu-user-static`, or QEMU_AARCH64=/a/qemu-aarch64.
+QEMU_AARCH64 ?= $(shell command -v qemu-aarch64 || command -v qemu-aarch64-static)
+kernels-aarch64: .venv/installed
+	@test -n "$(QEMU_AARCH64)" || { echo "no qemu-aarch64 here: install qemu-user, or give QEMU_AARCH64=PATH"; exit 1; }
+	$(BIN)/pip install --quiet 'ziglang==0.17.1'
+	mkdir -p build
+	$(BIN)/python -m runtime.kernels.build --machine aarch64 -o build/libkernels_aarch64.so
+	QEMU_AARCH64="$(QEMU_AARCH64)" $(BIN)/pytest tests/runtime/kernels/test_aarch64.py
 
 # Timings of the demo's bundle; see benchmarks/.
 bench: demo

@@ -1,7 +1,8 @@
 """Builds the library of kernels with the system's compiler or, where it has none, with ziglang.
 
 `python -m runtime.kernels.build` builds it where the runtime looks for it. Installing the project
-does the same. This module needs nothing but Python, since it runs before anything is installed.
+does the same. For another machine ziglang compiles always. This module needs nothing but Python,
+since it runs before anything is installed.
 """
 
 import argparse
@@ -19,15 +20,21 @@ from pathlib import Path
 
 __all__ = [
     "LIBRARY",
+    "MACHINES",
+    "THIS_MACHINE",
     "BuildError",
     "build",
+    "compile_sources",
     "find_compiler",
     "has_compiler",
     "wheel_platform",
+    "zig",
 ]
 
 NATIVE = Path(__file__).parent / "native"
 LIBRARY = Path(__file__).parent / "libalpaca2_kernels.so"
+MACHINES = ("x86_64", "aarch64")
+THIS_MACHINE = platform.machine()
 
 # The floats of all instruction sets must agree to the last bit: no contraction to what rounds once.
 FLAGS = (
@@ -55,80 +62,118 @@ class BuildError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A file and what it is compiled with besides FLAGS, on machines that have it."""
+    """A file and what it is compiled with besides FLAGS, on machines that have it.
+
+    arm: features beyond ARMv8.2, which ziglang is told in another way than GCC and clang.
+    """
 
     name: str
     flags: tuple[str, ...] = ()
-    machines: tuple[str, ...] = ("x86_64", "aarch64")
+    arm: str = ""
+    machines: tuple[str, ...] = MACHINES
+
+    def options(self, compiler: Sequence[str]) -> tuple[str, ...]:
+        """Of its instruction set."""
+        if not self.arm:
+            return self.flags
+        base = "-mcpu=generic+v8_2a" if "ziglang" in compiler else "-march=armv8.2-a"
+        return (*self.flags, f"{base}+{self.arm}")
 
 
+AVX2 = ("-mavx2", "-mfma", "-mf16c")
 SOURCES = (
     Source(name="portable.cpp"),
-    Source(name="avx2.cpp", flags=("-mavx2", "-mfma", "-mf16c"), machines=("x86_64",)),
+    Source(name="avx2.cpp", flags=AVX2, machines=("x86_64",)),
+    Source(name="avx_vnni.cpp", flags=(*AVX2, "-mavxvnni"), machines=("x86_64",)),
     Source(
         name="avx512_vnni.cpp",
         flags=("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mfma"),
         machines=("x86_64",),
     ),
+    Source(name="neon_dotprod.cpp", arm="dotprod", machines=("aarch64",)),
+    Source(name="neon_i8mm.cpp", arm="dotprod+i8mm", machines=("aarch64",)),
     Source(name="instruction_sets.cpp"),
     Source(name="custom_op.cpp"),
 )
 
 
-def find_compiler() -> tuple[str, ...]:
+def find_compiler(machine: str = THIS_MACHINE) -> tuple[str, ...]:
     """The command of the C++ compiler: $CXX, c++, g++, clang++ or ziglang, the first there is.
+
+    Args:
+        machine: that it compiles for; for another one than this only ziglang can.
 
     Raises:
         BuildError: there is none.
     """
-    for name in filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")):
-        if shutil.which(name):
-            return (name,)
+    if machine == THIS_MACHINE:
+        for name in filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")):
+            if shutil.which(name):
+                return (name,)
     if find_spec("ziglang"):
-        target = ZIG_TARGET.format(machine=platform.machine())
-        return (sys.executable, "-m", "ziglang", "c++", "-target", target)
-    raise BuildError("no C++ compiler: install g++ or clang, or `pip install ziglang`")
+        return zig(ZIG_TARGET.format(machine=machine))
+    other = "" if machine != THIS_MACHINE else "install g++ or clang, or "
+    raise BuildError(f"no C++ compiler for {machine}: {other}`pip install ziglang`")
 
 
-def has_compiler() -> bool:
+def zig(target: str) -> tuple[str, ...]:
+    """The compiler of the package ziglang, for a machine, a system and its C library."""
+    return (sys.executable, "-m", "ziglang", "c++", "-target", target)
+
+
+def has_compiler(machine: str = THIS_MACHINE) -> bool:
     """Whether the library can be built now."""
     try:
-        find_compiler()
+        find_compiler(machine)
     except BuildError:
         return False
     return True
 
 
-def wheel_platform() -> str:
+def wheel_platform(machine: str = THIS_MACHINE) -> str:
     """The platform of a wheel's name: with ziglang the glibc is known that the library needs."""
-    kind = "manylinux_2_28" if "ziglang" in find_compiler() else "linux"
-    return f"{kind}_{platform.machine()}"
+    kind = "manylinux_2_28" if "ziglang" in find_compiler(machine) else "linux"
+    return f"{kind}_{machine}"
 
 
-def build(library: Path = LIBRARY, extra: Sequence[str] = ()) -> Path:
-    """Compiles all sources for this machine's architecture; the library is replaced at once.
+def build(library: Path = LIBRARY, extra: Sequence[str] = (), machine: str = THIS_MACHINE) -> Path:
+    """Compiles all sources for an architecture and links them; the library is replaced at once.
 
     Args:
         library: the file to write.
         extra: more flags of the compiler.
+        machine: that the library is for.
 
     Raises:
         BuildError: no compiler, or what it said.
     """
-    compiler = find_compiler()
-    sources = [source for source in SOURCES if platform.machine() in source.machines]
+    compiler = find_compiler(machine)
     with tempfile.TemporaryDirectory(dir=library.parent) as directory:
-        objects = [str(Path(directory, source.name).with_suffix(".o")) for source in sources]
-        commands = [
-            [*compiler, *FLAGS, *extra, *source.flags, "-c", str(NATIVE / source.name), "-o", made]
-            for source, made in zip(sources, objects, strict=True)
-        ]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(_run, commands))
+        objects = compile_sources(compiler, machine, Path(directory), extra)
         linked = str(Path(directory, library.name))
-        _run([*compiler, *LINK, *extra, *objects, "-o", linked, "-lm"])
+        _run([*compiler, *LINK, *extra, *map(str, objects), "-o", linked, "-lm"])
         os.replace(linked, library)
     return library
+
+
+def compile_sources(
+    compiler: Sequence[str], machine: str, directory: Path, extra: Sequence[str] = ()
+) -> list[Path]:
+    """Object files of all sources that a machine has, made on all cores.
+
+    Raises:
+        BuildError: what the compiler said.
+    """
+    sources = [source for source in SOURCES if machine in source.machines]
+    objects = [(directory / source.name).with_suffix(".o") for source in sources]
+    commands = [
+        [*compiler, *FLAGS, *source.options(compiler), *extra,
+         "-c", str(NATIVE / source.name), "-o", str(made)]
+        for source, made in zip(sources, objects, strict=True)
+    ]  # fmt: skip
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(_run, commands))
+    return objects
 
 
 def _run(command: list[str]) -> None:
@@ -142,9 +187,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Builds the library of kernels.")
     parser.add_argument("-o", dest="library", type=Path, default=LIBRARY, help="file to write")
     parser.add_argument("--sanitize", action="store_true", help="with ASan and UBSan, for tests")
+    parser.add_argument("--machine", choices=MACHINES, default=THIS_MACHINE, help="that it is for")
     arguments = parser.parse_args()
+    if arguments.machine != THIS_MACHINE and arguments.library == LIBRARY:
+        parser.error("the library of another machine goes elsewhere: give -o FILE")
     try:
-        print(build(arguments.library, SANITIZERS if arguments.sanitize else ()))
+        flags = SANITIZERS if arguments.sanitize else ()
+        print(build(arguments.library, flags, arguments.machine))
     except BuildError as error:
         sys.exit(str(error))
 

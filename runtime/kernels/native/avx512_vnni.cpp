@@ -2,7 +2,7 @@
 //
 // vpdpbusd adds four products per row. Up to R rows of x stay in registers, integer sums and float
 // sums both, so weights are unpacked once for R rows.
-#include "product.h"
+#include "row_groups.h"
 #include "x86_features.h"
 
 #include <immintrin.h>
@@ -10,9 +10,7 @@
 namespace kernels {
 namespace {
 
-constexpr int MAX_ROWS = 12;    // of x at a time: 12 integer and 12 float sums of 32 registers
-constexpr int TILE_GROUP = 4;   // tiles that stay in the second cache while all rows pass
-constexpr int PREFETCH = 4096;  // bytes ahead
+constexpr int MAX_ROWS = 12; // of x at a time: 12 integer and 12 float sums of 32 registers
 
 void quantize_block(const float* x, int64_t count, int block_size, int zero, int8_t* levels,
                     float* scale, int32_t* offset) {
@@ -133,8 +131,6 @@ void multiply_rows(const Weights& w, const QuantizedRows& rows, int64_t m, int64
     _mm512_mask_storeu_ps(y + (m + r) * w.num_rows + tile * TILE, mask, total[r]);
 }
 
-using Multiply = void (*)(const Weights&, const QuantizedRows&, int64_t, int64_t, float*);
-
 // By the number of rows.
 template <int BITS>
 constexpr Multiply MULTIPLY[MAX_ROWS + 1] = {
@@ -147,17 +143,7 @@ constexpr Multiply MULTIPLY[MAX_ROWS + 1] = {
 
 void multiply(const Weights& w, const QuantizedRows& rows, float* y, int64_t first,
               int64_t last) {
-  const Multiply* by_rows = w.bits == 4 ? MULTIPLY<4> : MULTIPLY<8>;
-  // Groups of nearly equal size: 13 rows are 7 and 6.
-  const int64_t groups = (rows.num_rows + MAX_ROWS - 1) / MAX_ROWS;
-  for (int64_t start = first; start < last; start += TILE_GROUP) {
-    const int64_t end = start + TILE_GROUP < last ? start + TILE_GROUP : last;
-    for (int64_t group = 0; group < groups; group++) {
-      const int64_t m = rows.num_rows * group / groups;
-      const int64_t count = rows.num_rows * (group + 1) / groups - m;
-      for (int64_t tile = start; tile < end; tile++) by_rows[count](w, rows, m, tile, y);
-    }
-  }
+  multiply_groups(w.bits == 4 ? MULTIPLY<4> : MULTIPLY<8>, MAX_ROWS, w, rows, y, first, last);
 }
 
 bool available() { return x86_features().avx512_vnni(); }

@@ -14,7 +14,11 @@ constexpr int64_t LARGEST = 1 << 24;
 const InstructionSet* const SETS[] = {
 #if defined(__x86_64__)
     &AVX512_VNNI,
+    &AVX_VNNI,
     &AVX2,
+#elif defined(__aarch64__)
+    &NEON_I8MM,
+    &NEON_DOTPROD,
 #endif
     &PORTABLE,
 };

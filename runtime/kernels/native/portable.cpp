@@ -28,8 +28,8 @@ void quantize_block(const float* x, int64_t count, int block_size, int zero, int
   memcpy(&largest, &largest_bits, 4);
   memset(levels, 0, static_cast<size_t>(block_size));
   *offset = 0;
-  *scale = isfinite(largest) ? 0.0f : NAN;
-  if (!isfinite(largest) || largest < SMALLEST) return;
+  *scale = __builtin_isfinite(largest) ? 0.0f : NAN;
+  if (!__builtin_isfinite(largest) || largest < SMALLEST) return;
   const float inverse = 127.0f / largest;
   int sum = 0;
   for (int64_t i = 0; i < count; i++) {

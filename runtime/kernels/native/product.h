@@ -11,6 +11,10 @@
 
 #include <stdint.h>
 
+// Never a function of its own: the linker would keep one of the files' copies for all, and with it
+// the instructions of that file.
+#define ALONE __attribute__((always_inline)) inline
+
 namespace kernels {
 
 constexpr int TILE = 16;              // output rows of a tile
@@ -30,9 +34,9 @@ struct Weights {
   int block_size;
   int bits; // 4 or 8
 
-  int64_t num_blocks() const { return (num_columns + block_size - 1) / block_size; }
-  int64_t num_tiles() const { return (num_rows + TILE - 1) / TILE; }
-  int block_bytes() const { return TILE * block_size * bits / 8; } // of one tile and block
+  ALONE int64_t num_blocks() const { return (num_columns + block_size - 1) / block_size; }
+  ALONE int64_t num_tiles() const { return (num_rows + TILE - 1) / TILE; }
+  ALONE int block_bytes() const { return TILE * block_size * bits / 8; } // of one tile and block
 };
 
 // Rows of x, quantised: block after block, so that the rows of one block lie together.
@@ -56,7 +60,11 @@ struct InstructionSet {
 extern const InstructionSet PORTABLE;
 #if defined(__x86_64__)
 extern const InstructionSet AVX2;
+extern const InstructionSet AVX_VNNI;
 extern const InstructionSet AVX512_VNNI;
+#elif defined(__aarch64__)
+extern const InstructionSet NEON_DOTPROD;
+extern const InstructionSet NEON_I8MM;
 #endif
 
 } // namespace kernels

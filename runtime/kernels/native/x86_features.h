@@ -8,12 +8,15 @@ namespace kernels {
 namespace { // each file its own copy: none is shared across flags of the compiler
 
 struct X86Features {
-  unsigned leaf1_ecx, leaf7_ebx, leaf7_ecx, saved; // saved: registers that the system keeps, XCR0
+  unsigned leaf1_ecx, leaf7_ebx, leaf7_ecx, leaf7_1_eax;
+  unsigned saved; // registers that the system keeps, XCR0
 
   bool avx2() const {
     constexpr unsigned FMA = 1u << 12, F16C = 1u << 29, AVX2 = 1u << 5;
     return (leaf1_ecx & FMA) && (leaf1_ecx & F16C) && (leaf7_ebx & AVX2) && (saved & 0x6) == 0x6;
   }
+
+  bool avx_vnni() const { return avx2() && (leaf7_1_eax & 1u << 4); }
 
   bool avx512_vnni() const {
     constexpr unsigned F = 1u << 16, BW = 1u << 30, VL = 1u << 31, VNNI = 1u << 11;
@@ -33,6 +36,7 @@ inline X86Features x86_features() {
     found.leaf7_ebx = ebx;
     found.leaf7_ecx = ecx;
   }
+  if (__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx)) found.leaf7_1_eax = eax;
   return found;
 }
 

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from runtime.kernels.layout import BITS, BLOCK_SIZES
 from runtime.kernels.library import Kernels
+from tests.runtime.kernels.rows import random_rows
 from tests.runtime.kernels.weights import Weight, quantized, random_weight
 
 PORTABLE = "portable"
@@ -24,14 +25,6 @@ fuzz = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-
-
-def random_rows(rng: np.random.Generator, num_rows: int, num_columns: int) -> NDArray[np.float32]:
-    """Rows of every magnitude: zeros, denormal numbers, and those that fill a float."""
-    exponents = rng.choice([-140.0, -90.0, -3.0, 0.0, 0.0, 0.0, 100.0], (num_rows, 1))
-    x = rng.standard_normal((num_rows, num_columns)) * 2.0**exponents
-    x[rng.random(num_rows) < 0.1] = 0
-    return x.astype(np.float32)
 
 
 def with_set(kernels: Kernels, name: str, weight: Weight, x: NDArray[np.float32]) -> bytes:
