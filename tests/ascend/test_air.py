@@ -3,16 +3,20 @@
 Every test here needs the wheel: `make air-test` brings it.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from export.exporter import export_bundle
+from profiles import load_profile
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.progress import SILENT
-from tests.ascend.conftest import put_toolkit
+from tests.ascend.conftest import Toolkit, put_toolkit
 from tests.ascend.test_answers import EXPECTED, answers
 from tests.ascend.tokens import Card, assert_same_or_tied, greedy
+from tests.paths import DATA
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 
@@ -78,6 +82,26 @@ def test_it_says_what_float32_says_where_float16_can_tell(
     prompts = [[5, 6, 7, 8, 9], [11, 12], [*range(21, 60)]]
     card(soc_name="Ascend910B3")
     ours, theirs = greedy(bundle, prompts, 24), greedy(on_cpu, prompts, 24)
+    assert_same_or_tied(on_cpu, prompts, ours, theirs)
+
+
+def test_a_trained_model_says_what_float32_says(
+    torchair: Path, shared_data: Path, card: Card, toolkit: Toolkit, tmp_path: Path
+) -> None:
+    """20 prompts from the start and from the middle of documents, 64 tokens each."""
+    toolkit()
+    profile = load_profile(str(DATA / "talk.toml"))
+    exported = export_bundle(shared_data / "alpaca2-mini", profile, tmp_path / "exported", SILENT)
+    fp32, fp16 = Choices(weights="fp32"), Choices(target="910b3", weights="fp16")
+    on_cpu = compile_bundle(exported, tmp_path / "fp32", fp32, progress=SILENT)
+    bundle = compile_bundle(exported, tmp_path / "om", fp16, progress=SILENT)
+    documents = json.loads((shared_data / "alpaca2-mini/held_out_ids.json").read_text())
+    long = [ids for ids in documents if len(ids) > 60][:10]
+    prompts = [*(ids[:48] for ids in long), *(ids[len(ids) // 2 :][:24] for ids in long)]
+    card(soc_name="Ascend910B3")
+    ours, theirs = greedy(bundle, prompts, 64), greedy(on_cpu, prompts, 64)
+    assert len(ours) == 20
+    assert sum(said == expected for said, expected in zip(ours, theirs, strict=True)) >= 16
     assert_same_or_tied(on_cpu, prompts, ours, theirs)
 
 
