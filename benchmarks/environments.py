@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from toolchain.host.machine import cpu_features
+
 __all__ = ["ENVIRONMENTS", "TORCH", "Environment", "install"]
 
 TORCH = "torch==2.13.0"  # what this toolchain pins
@@ -72,7 +74,11 @@ ENVIRONMENTS = {
 def install(name: str, directory: Path) -> Path:
     """Makes a tool's environment below a directory; one that has these packages is kept."""
     wanted, environment = ENVIRONMENTS[name], directory / name
-    packages = "\n".join((*wanted.packages, *wanted.besides, *wanted.without_dependencies))
+    # What was compiled for one CPU is compiled again for another.
+    features = cpu_features() if wanted.variables else ()
+    packages = "\n".join(
+        (*wanted.packages, *wanted.besides, *wanted.without_dependencies, *features)
+    )
     installed = environment / "installed.txt"
     if installed.is_file() and installed.read_text() == packages:
         return environment

@@ -62,10 +62,17 @@ class EngineResults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """All of a run; bandwidths are bytes/s that all cores read, before a case in each round."""
+    """All of a run, on one machine.
+
+    features: of the CPU.
+    kernels: the instruction set that ours took.
+    bandwidths: bytes/s that all cores read, before a case in each round.
+    """
 
     date: str
     cpu: str
+    features: tuple[str, ...]
+    kernels: str
     cores: int
     memory_bytes: int
     layers: int

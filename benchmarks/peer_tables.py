@@ -30,7 +30,8 @@ def markdown(results: Results) -> Iterator[str]:
 def _machine(results: Results) -> Iterator[str]:
     rates = sorted(rate / 1e9 for rates in results.bandwidths.values() for rate in rates)
     yield (
-        f"{results.cpu}, {results.cores} cores, {results.memory_bytes / 1e9:.0f} GB, "
+        f"{results.cpu} ({', '.join(results.features)}), {results.cores} cores, "
+        f"{results.memory_bytes / 1e9:.0f} GB, kernels of ours {results.kernels}, "
         f"{results.date}; {results.layers} layers, {results.rounds} rounds; memory is read at "
         f"{median(rates):.1f} GB/s ({rates[0]:.1f} to {rates[-1]:.1f})"
     )

@@ -8,8 +8,8 @@ not counted. Medians over the rounds are shown; a ratio is the median of the rou
 A prefill is a new sequence of random ids, until the next token is known; a decode is the median
 of single greedy steps after as many ids. The share of the bandwidth counts the bytes of weights
 and cache that a step reads at least. The first run makes the environments, for which llama.cpp is
-compiled, and the models. With 8 layers they take 22 GB of disk; the processes, all of which stay
-loaded, take the memory that the last table adds up to.
+compiled, again where the CPU has other instructions, and the models. With 8 layers they take 22 GB
+of disk; the processes, all of which stay loaded, take the memory that the last table adds up to.
 
 Usage: peers.py [--layers 8 | --full] [--engines ours-int4 ...] [--rounds 5] [--json FILE]
                 [--directory build/peers]
@@ -17,7 +17,6 @@ Usage: peers.py [--layers 8 | --full] [--engines ours-int4 ...] [--rounds 5] [--
 
 import argparse
 import json
-import platform
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -30,8 +29,9 @@ from peer_models import ENGINES, command, make_models
 from peer_results import CASES, EngineResults, Results, prefill
 from peer_tables import markdown
 
+from runtime.kernels.library import Kernels
 from runtime.threads import usable_threads
-from toolchain.host.machine import read_bandwidth, total_memory
+from toolchain.host.machine import cpu_features, cpu_name, read_bandwidth, total_memory
 
 FULL_LAYERS = 32
 FULL_ENGINES = ["ours-int4-kv8", "llama.cpp-q4_0"]  # all do not fit into 24 GB
@@ -89,15 +89,6 @@ def measure(
     return engines, bandwidths
 
 
-def cpu_name() -> str:
-    """The CPU as the kernel names it, or its architecture."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            return value.strip()
-    return platform.machine()
-
-
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -121,6 +112,8 @@ def main() -> None:
     results = Results(
         date=date.today().isoformat(),
         cpu=cpu_name(),
+        features=cpu_features(),
+        kernels=Kernels().instruction_sets[0],
         cores=usable_threads(),
         memory_bytes=total_memory(),
         layers=layers,

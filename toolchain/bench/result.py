@@ -131,6 +131,7 @@ class Setup(Record):
     """What figures depend on besides the case: rows of two setups are never mixed.
 
     manifest_sha256: of the bundle; "" in files of an older version.
+    kernels: the instruction set that our own took, such as avx512_vnni; "" where others compute.
     """
 
     engine: str
@@ -139,6 +140,7 @@ class Setup(Record):
     target: str
     weights: str
     manifest_sha256: str = ""
+    kernels: str = ""
     mode: Mode
     num_repeats: int
     machine: Machine
@@ -159,6 +161,7 @@ class BenchResult(Record):
     target: str
     weights: str
     manifest_sha256: str = ""
+    kernels: str = ""
     mode: Mode
     date: str
     num_repeats: int

@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from profiles import exported_profile
 from runtime.bundle.reader import Bundle
+from runtime.kernels.library import Kernels
 from runtime.threads import usable_threads
 from toolchain.bench.result import Machine, Mode, Setup
 from toolchain.host.machine import cpu_name, total_memory
@@ -25,6 +26,7 @@ def setup_of(bundle: Bundle, model: str, mode: Mode, repeats: int) -> Setup:
         target=manifest.target,
         weights=manifest.weights,
         manifest_sha256=bundle.digest,
+        kernels="" if manifest.kernels is None else Kernels().instruction_sets[0],
         mode=mode,
         num_repeats=repeats,
         machine=this_machine(),

@@ -44,7 +44,11 @@ def result_tables(result: BenchResult) -> Iterator[Table]:
 def facts(result: BenchResult) -> Iterator[str]:
     """What was measured, on what."""
     machine = result.machine
-    yield f"{result.name}, {result.num_parameters / 1e6:,.0f} M parameters, target {result.target}"
+    kernels = f", kernels {result.kernels}" if result.kernels else ""
+    yield (
+        f"{result.name}, {result.num_parameters / 1e6:,.0f} M parameters, "
+        f"target {result.target}{kernels}"
+    )
     yield (
         f"{result.device}, {machine.num_cores} cores, {machine.memory_bytes / 1e9:.0f} GB, "
         f"{machine.system}"

@@ -14,6 +14,7 @@ from runtime.threads import usable_threads
 
 __all__ = [
     "available_memory",
+    "cpu_features",
     "cpu_name",
     "multiply_rate",
     "peak_memory",
@@ -31,6 +32,7 @@ CGROUP_FILES = (
         "/sys/fs/cgroup/memory{}/memory.usage_in_bytes",
     ),
 )
+FEATURES = ("avx2", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm", "sve")
 READ_BYTES = 1 << 28  # more than the caches hold
 MULTIPLY_SIZE = 2048
 REPEATS = 3
@@ -42,6 +44,12 @@ def cpu_name() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def cpu_features() -> tuple[str, ...]:
+    """What int8 products are made of, as the kernel names it."""
+    words = set(Path("/proc/cpuinfo").read_text().split())
+    return tuple(name for name in FEATURES if name in words)
 
 
 def peak_memory() -> int:

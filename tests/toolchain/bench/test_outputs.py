@@ -12,6 +12,7 @@ import pytest
 
 from runtime.bundle.reader import load_bundle
 from runtime.errors import ParameterError, UserError
+from runtime.kernels.library import Kernels
 from toolchain.bench.grid import Case, case_pairs, power_pairs
 from toolchain.bench.measure import TimedRun
 from toolchain.bench.outputs import Outputs
@@ -160,11 +161,18 @@ def test_another_setup_is_measured_again_and_why_is_said(
         same.model_copy(update={"num_repeats": 5}),
         same.model_copy(update={"mode": "normal"}),
         same.model_copy(update={"manifest_sha256": "0" * 64}),
+        same.model_copy(update={"kernels": "avx9"}),
         same.model_copy(update={"machine": same.machine.model_copy(update={"num_cores": 99})}),
     ):
         [difference] = other.differences(same)
         words = f"{file} has another {difference}: measured again"
         assert outputs.earlier(other, CASES) == (None, words)
+
+
+def test_a_result_says_which_kernels_of_ours_computed(bundles: Path, kernels: Kernels) -> None:
+    own, other = (load_bundle(bundles / name) for name in ("talk-int4", "small-fp32"))
+    assert setup_of(own, "talk", "detail", 1).kernels == kernels.instruction_sets[0]
+    assert setup_of(other, "small", "detail", 1).kernels == ""
 
 
 @pytest.mark.parametrize(
