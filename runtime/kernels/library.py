@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ __all__ = [
 ]
 
 BUILD_IT = "run `python -m runtime.kernels.build`"
+FUNCTIONS = ("kernels_instruction_set", "kernels_select", "kernels_multiply", "RegisterCustomOps")
 
 
 class Kernels:
@@ -98,8 +100,11 @@ def _load(path: Path) -> ctypes.CDLL:
             "the kernels that the bundle needs are not built", got=f"no {path}", next_step=BUILD_IT
         )
     try:
+        _check_length(path)
         library = ctypes.CDLL(os.fspath(path))
         version = int(library.kernels_version())
+        for name in FUNCTIONS if version == KERNELS_VERSION else ():
+            getattr(library, name)
     except (OSError, AttributeError) as error:
         raise SessionError(
             "the library of kernels cannot be loaded", got=str(error), next_step=BUILD_IT
@@ -112,3 +117,21 @@ def _load(path: Path) -> ctypes.CDLL:
             next_step=BUILD_IT,
         )
     return library
+
+
+def _check_length(path: Path) -> None:
+    """Refuses a file that was cut off: loading one may end the process.
+
+    An ELF-64 file ends with its section headers; the header says where they are.
+
+    Raises:
+        OSError: it was, or it is no such file.
+    """
+    with path.open("rb") as stream:
+        header = stream.read(64)
+    if len(header) < 64 or header[:4] != b"\x7fELF":
+        raise OSError(f"{path} is no library")
+    [start] = struct.unpack_from("<Q", header, 0x28)
+    size, count = struct.unpack_from("<HH", header, 0x3A)
+    if path.stat().st_size < start + size * count:
+        raise OSError(f"{path} was cut off")

@@ -14,11 +14,22 @@ def test_a_missing_library_says_how_to_build_it(tmp_path: Path) -> None:
         Kernels(tmp_path / "none.so")
 
 
-def test_a_file_that_is_no_library_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("data", [b"", b"no library", b"no library" * 100], ids=len)
+def test_a_file_that_is_no_library_is_named(tmp_path: Path, data: bytes) -> None:
     broken = tmp_path / "broken.so"
-    broken.write_bytes(b"no library")
-    with pytest.raises(SessionError, match=r"cannot be loaded.*broken\.so.*build"):
+    broken.write_bytes(data)
+    with pytest.raises(SessionError, match=r"cannot be loaded.*broken\.so is no library.*build"):
         Kernels(broken)
+
+
+@pytest.mark.parametrize("part", [0.01, 0.5, 0.99])
+def test_a_library_that_was_cut_off_is_named(kernels: Kernels, tmp_path: Path, part: float) -> None:
+    """The system loads such a file, and ends the process at the first missing page."""
+    data = kernels.path.read_bytes()
+    cut = tmp_path / "cut.so"
+    cut.write_bytes(data[: int(part * len(data))])
+    with pytest.raises(SessionError, match=r"cannot be loaded.*cut\.so was cut off.*build"):
+        Kernels(cut)
 
 
 @pytest.mark.skipif(not has_compiler(), reason="makes libraries")
@@ -27,6 +38,7 @@ def test_a_file_that_is_no_library_is_named(tmp_path: Path) -> None:
     [
         pytest.param("int kernels_version() { return 0; }", "got version 0", id="too old"),
         pytest.param("int other() { return 0; }", "kernels_version", id="of something else"),
+        pytest.param("int kernels_version() { return 1; }", "kernels_instruction_set", id="a part"),
     ],
 )
 def test_another_library_is_refused(tmp_path: Path, source: str, said: str) -> None:
