@@ -102,8 +102,8 @@ air-test: .venv/installed $(TORCHAIR)/unzipped
 	  tests/export/air tests/ascend/test_air.py
 
 # Greedy tokens of every way to run a model, beside float32; writes the tables of docs/tokens.md.
-tokens-test: .venv/installed
-	$(BIN)/python -m tests.acceptance docs/tokens.md
+tokens-test: .venv/installed $(TORCHAIR)/unzipped
+	TORCHAIR_HOME=$(CURDIR)/$(TORCHAIR) $(BIN)/python -m tests.acceptance docs/tokens.md
 
 # Clients that bring much of their own: 115 packages, 700 MB, no torch.
 .venv-clients/installed: tests/clients/requirements.txt

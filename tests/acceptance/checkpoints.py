@@ -67,7 +67,7 @@ def _asked(
     """With the settings of a chip, in graphs of a profile of the tests."""
     family = load_profile(str(DATA / f"{graphs}.toml")).graphs
     specs = [spec for spec in family if spec.phase != "score" and spec.batch_size == 1]
-    profile = load_profile("310p3").model_copy(update={"graphs": tuple(specs)})
+    profile = load_profile("310p3").model_copy(update={"graphs": tuple(specs), "short_caches": ()})
     stem = directory / name.replace(" ", "-")
     levels = stem.with_suffix(".levels")
     _quantise(checkpoint, levels)

@@ -63,8 +63,10 @@ INT8 = {LEVELS: 2.0, FLOAT: math.inf}  # how much int8 costs is said, and not bo
 WAYS: Final = (
     chip("310p3 fp16", Choices(target="310p3", weights="fp16"), HALF),
     chip("310p3 int8", Choices(target="310p3", weights="int8"), INT8),
-    chip("910b3 fp16", Choices(target="910b3", weights="fp16"), HALF),
-    chip("910b3 int8", Choices(target="910b3", weights="int8"), INT8),
+    chip("910b3 fp16 via onnx", Choices(target="910b3", weights="fp16", via="onnx"), HALF),
+    chip("910b3 int8 via onnx", Choices(target="910b3", weights="int8", via="onnx"), INT8),
+    chip("910b3 fp16 via air", Choices(target="910b3", weights="fp16", via="air"), HALF),
+    chip("910b3 int8 via air", Choices(target="910b3", weights="int8", via="air"), INT8),
     Way(name="torch eager fp16", spacings=HALF, open=eager),
     Way(
         name="torch-cpu fp32",
