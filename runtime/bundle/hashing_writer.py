@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from runtime.bundle.huge_pages import HUGE_PAGE, sha256_of, whole_pages
 from runtime.bundle.manifest import FileEntry
 from runtime.bundle.reader import GRAPHS_DIR, WEIGHTS_DIR
 from runtime.progress import SILENT, Progress
@@ -79,9 +80,8 @@ class HashingWriter:
         self._entries |= dict(zip(relatives, entries, strict=True))
 
     def _entry(self, relative: str) -> FileEntry:
-        with (self.directory / relative).open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            return FileEntry(size=stream.tell(), sha256=digest)
+        file = self.directory / relative
+        return FileEntry(size=file.stat().st_size, sha256=sha256_of(file))
 
     def _run(self, job: WeightJob) -> None:
         relatives = [f"{GRAPHS_DIR}/{WEIGHTS_DIR}/{name}" for name in job.names]
@@ -99,13 +99,14 @@ class HashingWriter:
         sizes = [0] * len(relatives)
         with ExitStack() as stack:
             streams = [
-                stack.enter_context((self.directory / relative).open("wb"))
+                stack.enter_context((self.directory / relative).open("wb", HUGE_PAGE))
                 for relative in relatives
             ]
             for buffers in chunks:
                 for i, buffer in enumerate(buffers):
                     digests[i].update(buffer)
-                    sizes[i] += streams[i].write(buffer)
+                    for part in whole_pages(buffer, sizes[i]):
+                        sizes[i] += streams[i].write(part)
         entries = [
             FileEntry(size=size, sha256=digest.hexdigest())
             for size, digest in zip(sizes, digests, strict=True)

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from pydantic import ValidationError
 
 from runtime.bundle.consistency import contradiction
+from runtime.bundle.huge_pages import sha256_of
 from runtime.bundle.manifest import FORMAT_VERSION, FileEntry, Manifest
 from runtime.errors import BundleError
 from runtime.json_file import parse_json, read_file
@@ -180,6 +181,5 @@ def _check_file(path: Path, relative: str, entry: FileEntry) -> None:
             allowed=f"{entry.size} bytes",
             next_step=MAKE_AGAIN,
         )
-    with file.open("rb") as stream:
-        if hashlib.file_digest(stream, "sha256").hexdigest() != entry.sha256:
-            raise BundleError(f"{relative} in {path} was altered", next_step=MAKE_AGAIN)
+    if sha256_of(file) != entry.sha256:
+        raise BundleError(f"{relative} in {path} was altered", next_step=MAKE_AGAIN)
