@@ -4,6 +4,7 @@ import json
 import sys
 from collections import Counter
 from contextlib import closing
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from runtime.errors import SessionError
 from runtime.progress import SILENT
 from runtime.sessions import open_session
 from runtime.sessions.base import Chunk, Session
+from tests.ascend.any_fault import assert_clean, check_any_fault
 from tests.ascend.conftest import put_toolkit
 from tests.emulator.device import Emulator
 from tests.paths import DATA
@@ -86,18 +88,6 @@ def new_card(form: str, patch: pytest.MonkeyPatch) -> Emulator:
     return emulator
 
 
-def assert_clean(emulator: Emulator) -> None:
-    assert (emulator.violations, emulator.leaks(), emulator.freed_by_reset) == ([], [], [])
-
-
-def calls_of(form: str, bundle: Bundle) -> tuple[Counter[str], np.ndarray]:
-    with pytest.MonkeyPatch.context() as patch:
-        emulator = new_card(form, patch)
-        logits = script(bundle)
-        assert_clean(emulator)
-        return Counter(emulator.calls), logits
-
-
 def work(session: Session) -> np.ndarray:
     """Two prompts, tokens of both and of one: by copies, in place, and on the shorter cache."""
     engine = Engine(session, reuse_prefix=False)
@@ -133,20 +123,8 @@ def test_any_call_of_a_run_may_fail_and_the_session_goes_on(tiny: dict[str, Bund
 
 @pytest.mark.parametrize("form", ["graphs", "gears"])
 def test_any_call_may_fail(form: str, tiny: dict[str, Bundle]) -> None:
-    bundle = tiny[form]
-    calls, expected = calls_of(form, bundle)
+    calls = check_any_fault(partial(new_card, form), partial(script, tiny[form]))
     assert {"rt.malloc_align32", "mdl.load_with_config", "rt.synchronize_stream"} <= set(calls)
-    for function, count in calls.items():
-        for k in range(1, count + 1):
-            with pytest.MonkeyPatch.context() as patch:
-                emulator = new_card(form, patch)
-                emulator.fail_at(function, k)
-                with pytest.raises(SessionError) as caught:
-                    script(bundle)
-                assert function.removeprefix("acl") in str(caught.value), (function, k)
-                assert_clean(emulator)
-                assert np.array_equal(script(bundle), expected)
-                assert_clean(emulator)
 
 
 def test_a_call_that_keeps_failing_is_reported_after_the_rest_is_given_back(

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 
 import numpy as np
 import pytest
 
 from runtime.bundle.reader import Bundle
 from runtime.engine.engine import Engine
-from runtime.errors import SessionError
 from runtime.sessions import open_session
 from runtime.sessions.base import Logits
 from tests.ascend.air_decoder import CACHE_LEN, CONFIG, air_bundle, expected_logits
+from tests.ascend.any_fault import check_any_fault
 from tests.ascend.tokens import Card
 from tests.emulator.device import Emulator
 
@@ -107,30 +108,13 @@ def script(bundle: Bundle) -> Logits:
     return logits
 
 
-def test_any_call_may_fail(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At every k of every call: the error is named, all is given back, the next session works."""
-
-    def new_card() -> Emulator:
+def test_any_call_may_fail(bundle: Bundle) -> None:
+    def new_card(patch: pytest.MonkeyPatch) -> Emulator:
         emulator = Emulator("Ascend910B3")
-        emulator.install(monkeypatch)
+        emulator.install(patch)
         return emulator
 
-    def assert_clean(emulator: Emulator) -> None:
-        assert (emulator.violations, emulator.leaks(), emulator.freed_by_reset) == ([], [], [])
-
-    counting = new_card()
-    expected = script(bundle)
-    assert_clean(counting)
-    for function, count in dict(counting.calls).items():
-        for k in range(1, count + 1):
-            emulator = new_card()
-            emulator.fail_at(function, k)
-            with pytest.raises(SessionError) as caught:
-                script(bundle)
-            assert function.removeprefix("acl") in str(caught.value), (function, k)
-            assert_clean(emulator)
-            assert np.array_equal(script(bundle), expected)
-            assert_clean(emulator)
+    check_any_fault(new_card, partial(script, bundle))
 
 
 def test_rows_in_the_manifest_are_what_the_card_has_room_for(bundle: Bundle, card: Card) -> None:

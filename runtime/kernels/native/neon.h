@@ -40,19 +40,7 @@ void quantize_block(const float* x, int block_size, int zero, int8_t* levels, fl
 
 void quantize(const Weights& w, const float* x, const QuantizedRows& rows, int64_t first,
               int64_t last) {
-  for (int64_t row = first; row < last; row++)
-    for (int64_t block = 0; block < w.num_blocks(); block++) {
-      const int64_t start = block * w.block_size, place = block * rows.num_rows + row;
-      const float* from = x + row * w.num_columns + start;
-      float padded[MAX_BLOCK];
-      if (start + w.block_size > w.num_columns) {
-        for (int i = 0; i < w.block_size; i++)
-          padded[i] = start + i < w.num_columns ? from[i] : 0.0f;
-        from = padded;
-      }
-      quantize_block(from, w.block_size, 1 << (w.bits - 1), rows.levels + place * w.block_size,
-                     rows.scales + place, rows.offsets + place);
-    }
+  quantize_blocks<quantize_block>(w, x, rows, first, last);
 }
 
 // Sums of a tile's 16 rows, four in a vector.

@@ -53,6 +53,10 @@ def test_the_matrix_of_keys_has_every_route(locked: Serving) -> None:
         paths = http.get("/openapi.json").json()["paths"]
     listed = [(m.upper(), path) for path, methods in paths.items() for m in methods]
     assert sorted([*listed, ("GET", "/openapi.json"), ("GET", "/docs")]) == ROUTES
+    with_key = {
+        path for path, methods in paths.items() if all("security" in m for m in methods.values())
+    }
+    assert with_key == paths.keys() - OPEN
 
 
 @pytest.mark.parametrize(
