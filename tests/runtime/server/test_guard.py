@@ -1,10 +1,11 @@
 """Who may ask and how: keys on every route, hosts, sizes, what the log says of it."""
 
-import io
 import json
 import logging
 from collections.abc import Iterator
+from logging.handlers import QueueHandler
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -12,7 +13,7 @@ from runtime.errors import ParameterError
 from runtime.server.guard import OPEN
 from runtime.server.keys import read_keys
 from runtime.server.logs import JsonFormatter
-from tests.serving import Serving, make_service, ready
+from tests.serving import PATIENCE, Serving, make_service, ready
 
 KEY, OTHER = "Correct-Horse-Battery-Staple", "another-key-of-this-server"
 ROUTES = [
@@ -169,18 +170,18 @@ def test_the_id_of_a_request_is_kept_where_it_is_harmless(locked: Serving) -> No
 
 
 def test_whatever_a_client_sends_is_one_line_of_the_log(locked: Serving) -> None:
-    out = io.StringIO()
-    handler = logging.StreamHandler(out)
-    handler.setFormatter(JsonFormatter())
+    records = SimpleQueue[logging.LogRecord]()
+    handler = QueueHandler(records)
     log = logging.getLogger("runtime.server.access")
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
         with locked.http() as http:
             http.get("/a%0d%0a%1b%5b31m%e2%80%a8x", headers={"X-Request-Id": "\x1b[31m"})
+        record = records.get(timeout=PATIENCE)  # a moment after the answer
     finally:
         log.removeHandler(handler)
-    (line,) = out.getvalue().splitlines()
+    line = JsonFormatter().format(record)
     assert line.isascii()
     assert line.isprintable()
     assert json.loads(line)["path"] == "/a\r\n\x1b[31m\u2028x"
