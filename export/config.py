@@ -6,15 +6,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from export.adapter import refuse_adapter
-from export.config_keys import FIXED, KNOWN, ROPE_FIXED, ROPE_HARMLESS, ROPE_READ, SIZES
+from export.config_keys import FIXED, KNOWN, SIZES
 from export.errors import ConfigError
+from export.rope_settings import fitting_alpha, num_positions, read_rope, with_rope
 from profiles import Profile
 from runtime.bundle.manifest import ModelConfig
+from runtime.bundle.rope import LinearRope
 from runtime.console import note_once
 from runtime.json_file import read_object
 from runtime.record import first_problem
 
-__all__ = ["CONFIG", "check_context", "load_config", "num_positions"]
+__all__ = ["CONFIG", "check_context", "load_config", "scaled_config"]
 
 CONFIG = "config.json"
 ARCHITECTURE = "LlamaForCausalLM"
@@ -42,6 +44,15 @@ def load_config(model: Path) -> ModelConfig:
         raise ConfigError(f"{file}: {first_problem(error)}") from error
     _say_what_is_not_certain(file, raw, config)
     return config
+
+
+def scaled_config(model: Path, rope: str | None, profile: Profile) -> ModelConfig:
+    """The config with its positions scaled as `--rope` says, for the cache of a profile.
+
+    Raises:
+        ConfigError: as load_config and with_rope.
+    """
+    return with_rope(load_config(model), rope, profile.cache_len)
 
 
 def _check_architecture(file: Path, raw: dict[str, Any]) -> None:
@@ -74,7 +85,7 @@ def _fields(file: Path, raw: dict[str, Any]) -> dict[str, Any]:
         )
     if head_dim % 2:
         raise ConfigError(f"{file}: head_dim", got=head_dim, allowed="an even number")
-    theta, factor = _rope(file, raw)
+    theta, scaling = read_rope(file, raw)
     return {
         **sizes,
         "num_key_value_heads": kv_heads,
@@ -82,7 +93,7 @@ def _fields(file: Path, raw: dict[str, Any]) -> dict[str, Any]:
         "max_position_embeddings": raw.get("max_position_embeddings", 2048),
         "rms_norm_eps": raw.get("rms_norm_eps", 1e-6),
         "rope_theta": theta,
-        "rope_scaling_factor": factor,
+        "rope_scaling": scaling,
         "tie_word_embeddings": raw.get("tie_word_embeddings", False),
     }
 
@@ -99,48 +110,21 @@ def _size(file: Path, raw: dict[str, Any], key: str, required: bool) -> int:
     return value
 
 
-def _rope(file: Path, raw: dict[str, Any]) -> tuple[Any, Any]:
-    """Theta and linear factor from rope_scaling (transformers 4) or rope_parameters (5)."""
-    scaling = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
-    if not isinstance(scaling, dict):
-        raise ConfigError(f"{file}: rope scaling", got=repr(scaling), allowed="an object")
-    theta = scaling.get("rope_theta", raw.get("rope_theta", 10000.0))
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind not in ("default", "linear"):
-        raise ConfigError(f"{file}: rope scaling type", got=kind, allowed="default, linear")
-    _check_fixed(f"{file}: rope setting", scaling, ROPE_FIXED)
-    for key in sorted(set(scaling) - ROPE_READ - ROPE_HARMLESS - set(ROPE_FIXED)):
-        raise ConfigError(f"{file}: rope setting {key}", allowed=", ".join(sorted(ROPE_READ)))
-    return theta, scaling.get("factor") if kind == "linear" else 1.0
-
-
 def _say_what_is_not_certain(file: Path, raw: dict[str, Any], config: ModelConfig) -> None:
     """Keys that are not followed, and a length that can be read in two ways."""
     unknown = sorted(key for key in set(raw) - KNOWN if not key.startswith("_"))
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         note_once(f"{file}: unknown keys are not followed: {', '.join(unknown[:5])}{more}")
-    positions = num_positions(config)
-    other = max(config.max_position_embeddings, _scaled(config))
-    if positions != other:
-        note_once(
-            f"{file}: max_position_embeddings {config.max_position_embeddings:,} with a linear "
-            f"factor of {config.rope_scaling_factor:g} is taken for {positions:,} positions, not "
-            f"for {other:,}"
-        )
-
-
-def _scaled(config: ModelConfig) -> int:
-    return int(config.max_position_embeddings * config.rope_scaling_factor)
-
-
-def num_positions(config: ModelConfig) -> int:
-    """Positions that the model has.
-
-    Some config.json count the positions before linear scaling, some after it, and nothing tells
-    which: the fewer are the ones that the model has for certain.
-    """
-    return min(config.max_position_embeddings, _scaled(config))
+    scaling, positions = config.rope_scaling, config.max_position_embeddings
+    if isinstance(scaling, LinearRope):
+        scaled = int(positions * scaling.factor)
+        if scaled != positions:
+            note_once(
+                f"{file}: max_position_embeddings {positions:,} with a linear factor of "
+                f"{scaling.factor:g} is taken for {min(positions, scaled):,} positions, not for "
+                f"{max(positions, scaled):,}"
+            )
 
 
 def check_context(config: ModelConfig, profile: Profile) -> None:
@@ -156,5 +140,6 @@ def check_context(config: ModelConfig, profile: Profile) -> None:
             f"profile {profile.name} caches more positions than the model has",
             got=longest,
             allowed=f"up to {positions}",
-            next_step="lower cache_len in the profile",
+            next_step="lower cache_len in the profile, or stretch the positions with "
+            f"--rope ntk:{fitting_alpha(config, longest):.4g}",
         )

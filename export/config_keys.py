@@ -11,7 +11,7 @@ from runtime.sampling.generation_keys import (
     SAMPLING_NEUTRAL,
 )
 
-__all__ = ["FIXED", "GENERATION", "KNOWN", "ROPE_FIXED", "ROPE_HARMLESS", "ROPE_READ", "SIZES"]
+__all__ = ["FIXED", "GENERATION", "KNOWN", "ROPE_FIXED", "ROPE_HARMLESS", "SIZES"]
 
 # Sizes that are divided below, so that they must be whole numbers already; null leaves the last
 # two to their defaults.
@@ -28,6 +28,7 @@ READ = {
     "architectures",
     "layer_types",
     "max_position_embeddings",
+    "original_max_position_embeddings",
     "rms_norm_eps",
     "rope_parameters",
     "rope_scaling",
@@ -99,9 +100,8 @@ FIXED: dict[str, tuple[object, ...]] = {
     "vision_config": (None,),
 }
 
-ROPE_READ = {"factor", "rope_theta", "rope_type", "type"}
 ROPE_FIXED: dict[str, tuple[object, ...]] = {"partial_rotary_factor": (1, None)}
-ROPE_HARMLESS = {"original_max_position_embeddings"}  # says what factor and length say already
+ROPE_HARMLESS = {"finetuned"}  # of the 64K model: trained with its scaling
 
 # Older checkpoints say here how to sample, where they have no generation_config.json.
 GENERATION = {"do_sample", *FOLLOWED, *SAMPLING, *HARMLESS, *NEUTRAL, *SAMPLING_NEUTRAL}

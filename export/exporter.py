@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from export.checkpoint import TensorSource, open_checkpoint
-from export.config import check_context, load_config
+from export.config import check_context, scaled_config
 from export.dummy import DUMMY_EOS, DummyCheckpoint, dummy_tokenizer
 from export.errors import CheckpointError
 from export.generation import read_generation
@@ -43,6 +43,7 @@ def export_bundle(
     output: Path,
     progress: Progress = SILENT,
     load_format: LoadFormat = "auto",
+    rope: str | None = None,
 ) -> Bundle:
     """Exports a checkpoint as the graphs that a profile lists.
 
@@ -52,16 +53,17 @@ def export_bundle(
         output: the bundle to write; an existing bundle is replaced.
         progress: told each step and the bytes written.
         load_format: "dummy" makes random weights from config.json alone.
+        rope: another scaling of positions than config.json has; see with_rope.
 
     Raises:
         ConfigError, CheckpointError: the model cannot be exported.
         UserError: the output cannot be written.
     """
     # 1. Everything that config and names tell is refused before the first byte is written.
-    config = load_config(model)
+    config = scaled_config(model, rope, profile)
     check_context(config, profile)
     text_files = _text_files(model, config, load_format)
-    provenance = _provenance(model, profile, load_format)
+    provenance = _provenance(model, profile, load_format, rope)
     source = DummyCheckpoint(config) if load_format == "dummy" else open_checkpoint(model, config)
     names = parameters(config)
     num_bytes = BYTES_PER_WEIGHT * sum(math.prod(parameter_shape(config, name)) for name in names)
@@ -136,7 +138,9 @@ def float16_bytes(parameter: str, chunk: Tensor) -> memoryview:
     return half.view(np.uint8).data
 
 
-def _provenance(model: Path, profile: Profile, load_format: LoadFormat) -> Provenance:
+def _provenance(
+    model: Path, profile: Profile, load_format: LoadFormat, rope: str | None
+) -> Provenance:
     """Small source files by their hash; each weight file of the bundle carries its own."""
     small = [f for f in sorted(model.iterdir()) if f.suffix in SMALL_FILES and f.is_file()]
     return Provenance(
@@ -145,7 +149,12 @@ def _provenance(model: Path, profile: Profile, load_format: LoadFormat) -> Prove
             "python": platform.python_version(),
             **{tool: version(tool) for tool in TOOLS},
         },
-        options={"command": "export", "profile": profile.name, "load_format": load_format},
+        options={
+            "command": "export",
+            "profile": profile.name,
+            "load_format": load_format,
+            "rope": rope,
+        },
     )
 
 

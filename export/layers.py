@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from export.forms import PORTABLE, Form
 from export.past import Past
+from export.positions import inverse_frequencies
 from runtime.bundle.manifest import ModelConfig
+from runtime.bundle.rope import attention_factor
 
-__all__ = ["MLP", "Attention", "RMSNorm", "RotaryEmbedding", "inverse_frequencies"]
+__all__ = ["MLP", "Attention", "RMSNorm", "RotaryEmbedding"]
 
 
 class RMSNorm(nn.Module):
@@ -29,21 +31,13 @@ class RMSNorm(nn.Module):
         return self.form.rms_norm(x_BSE, self.weight, self.eps)
 
 
-def inverse_frequencies(config: ModelConfig) -> Tensor:
-    """What positions are multiplied with (arXiv:2104.09864), float32 (D / 2,).
-
-    Linear scaling divides the positions by `rope_scaling_factor` (arXiv:2306.15595).
-    """
-    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
-    return 1.0 / (config.rope_theta**exponents) / config.rope_scaling_factor
-
-
 class RotaryEmbedding(nn.Module):
     """Cosine and sine of the rotary angles, float32."""
 
     def __init__(self, config: ModelConfig, form: Form = PORTABLE) -> None:
         super().__init__()
         self.register_buffer("inverse_frequencies", inverse_frequencies(config), persistent=False)
+        self.attention_factor = attention_factor(config.rope_scaling)
         self.heads_axis = form.heads_axis
 
     def forward(self, position_ids_BS: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,7 +45,9 @@ class RotaryEmbedding(nn.Module):
         frequencies = self.get_buffer("inverse_frequencies")
         positions = position_ids_BS.float().unsqueeze(self.heads_axis).unsqueeze(3)
         angles = positions * frequencies
-        return angles.cos(), angles.sin()
+        if self.attention_factor == 1:
+            return angles.cos(), angles.sin()
+        return angles.cos() * self.attention_factor, angles.sin() * self.attention_factor
 
 
 class Attention(nn.Module):

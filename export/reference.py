@@ -27,8 +27,9 @@ Array = NDArray[np.float32]
 class Reference:
     """Float32 residual streams and logits of a checkpoint."""
 
-    def __init__(self, model: Path) -> None:
-        self.config: ModelConfig = load_config(model)
+    def __init__(self, model: Path, config: ModelConfig | None = None) -> None:
+        """Opens a checkpoint, with another config than its own where positions are scaled."""
+        self.config: ModelConfig = load_config(model) if config is None else config
         self._checkpoint: Checkpoint = open_checkpoint(model, self.config)
         self._rotary = RotaryEmbedding(self.config)
 

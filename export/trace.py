@@ -16,10 +16,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from export.decoder import Decoder
 from export.graphs import FREQUENCIES, chooses_rows, graph_inputs, graph_outputs
-from export.layers import inverse_frequencies
 from export.passes import portable_passes, run_passes
 from export.passes.repeat_layers import TRACED_LAYERS
 from export.past import GivenRows
+from export.positions import inverse_frequencies
 from runtime.bundle.manifest import GraphSpec, ModelConfig, TensorSpec
 from runtime.bundle.reader import WEIGHTS_DIR
 

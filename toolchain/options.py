@@ -16,6 +16,7 @@ __all__ = [
     "JsonFile",
     "KernelsOption",
     "ProfileOption",
+    "RopeOption",
     "TargetOption",
     "ViaOption",
     "WeightsOption",
@@ -36,6 +37,13 @@ def _profiles(incomplete: str) -> list[str]:
 ProfileOption = Annotated[
     str,
     typer.Option(help="Name of a profile, or path of a .toml file.", autocompletion=_profiles),
+]
+RopeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Scale positions: ntk:ALPHA, ntk:auto, linear:FACTOR or yarn:FACTOR. "
+        "Default: as config.json says."
+    ),
 ]
 TargetOption = Annotated[
     TargetName | None, typer.Option(help="cpu, torch-cpu, or the chip. Default: the profile's.")

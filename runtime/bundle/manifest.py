@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, JsonValue
 
+from runtime.bundle.rope import RopeScaling
 from runtime.bundle.tensor_names import past_key, past_value
 from runtime.record import Record
 
@@ -28,7 +29,7 @@ __all__ = [
     "TensorSpec",
 ]
 
-FORMAT_VERSION: Final = 7
+FORMAT_VERSION: Final = 8
 
 Phase = Literal["prefill", "decode", "score"]
 Stage = Literal["exported", "compiled"]
@@ -63,7 +64,7 @@ class ModelConfig(Record):
     max_position_embeddings: Rows
     rms_norm_eps: Annotated[float, Field(gt=0, le=1)]
     rope_theta: Ratio
-    rope_scaling_factor: Ratio = 1.0  # linear: positions are divided by it
+    rope_scaling: RopeScaling | None = None
     tie_word_embeddings: bool = False
 
 
@@ -147,7 +148,7 @@ class Provenance(Record):
 class Manifest(Record):
     """All that the runtime knows about a bundle."""
 
-    format_version: Literal[7] = FORMAT_VERSION
+    format_version: Literal[8] = FORMAT_VERSION
     stage: Stage
     backend: Backend
     target: str  # "portable" for an exported bundle, else what --target chose: cpu or a chip

@@ -10,6 +10,7 @@ __all__ = [
     "EMBEDDING",
     "LAST_NORM",
     "LM_HEAD",
+    "ROTARY_ANGLES",
     "attention",
     "attention_kernels",
     "joined_products",
@@ -26,6 +27,7 @@ __all__ = [
 
 EMBEDDING = "embed_tokens/Gather"
 LM_HEAD = "lm_head/MatMul"
+ROTARY_ANGLES = "rotary_emb/Mul"  # positions times frequencies
 LAST_NORM = "norm"  # a module
 LAYER_NORMS = ("input_layernorm", "post_attention_layernorm")
 ATTENTION_KERNEL = "GroupQueryAttention"  # of ONNX Runtime

@@ -1,8 +1,8 @@
-"""A checkpoint that knows seeded sequences by heart: grouped-query attention, few distinct ids.
+"""A checkpoint that knows seeded sequences by heart: grouped-query attention, scaled positions.
 
-An id stands in many sequences with other followers, so that what comes next depends on the rows in
-the cache. The right logit leads by far more than float16 rounds away, so every target must say the
-same.
+There are few ids: each stands in many sequences with other followers, so that what comes next
+depends on the rows in the cache. The right logit leads by far more than float16 rounds away, so
+every target must say the same.
 """
 
 import json
@@ -15,9 +15,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from export.decoder import Decoder
+from runtime.bundle.rope import YarnRope
 from tests.models import TINY
 
-CONFIG = TINY.model_copy(update={"num_hidden_layers": 2})
+ROPE = YarnRope(factor=2.0, original_max_position_embeddings=32, attention_factor=1.0693)
+CONFIG = TINY.model_copy(update={"num_hidden_layers": 2, "rope_scaling": ROPE})
 NUM_SEQUENCES, LENGTH = 20, 40
 PROMPT = 8  # ids that tell which sequence it is
 MARGIN = 2.0  # of the right logit, at least
@@ -43,7 +45,7 @@ def make_memoriser(directory: Path, tokenizer: Path) -> None:
     }
     torch.save(weights, directory / "pytorch_model.bin")
     kind = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
-    values = CONFIG.model_dump(exclude={"rope_scaling_factor"}) | kind
+    values = CONFIG.model_dump() | kind
     (directory / "config.json").write_text(json.dumps(values))
     shutil.copy(tokenizer, directory / "tokenizer.model")
 

@@ -23,9 +23,9 @@ BASE = TINY.model_copy(
 def llama(config: ModelConfig) -> LlamaForCausalLM:
     """Transformers' model with seeded weights so large that every one of them matters."""
     rope: dict[str, object] = {"rope_type": "default", "rope_theta": config.rope_theta}
-    if config.rope_scaling_factor != 1.0:
-        rope |= {"rope_type": "linear", "factor": config.rope_scaling_factor}
-    keys = set(ModelConfig.model_fields) - {"rope_theta", "rope_scaling_factor"}
+    if config.rope_scaling is not None:
+        rope |= config.rope_scaling.model_dump()
+    keys = set(ModelConfig.model_fields) - {"rope_theta", "rope_scaling"}
     theirs = LlamaConfig(**config.model_dump(include=keys), rope_parameters=rope)
     model: LlamaForCausalLM = LlamaForCausalLM(theirs)
     model.set_attn_implementation("eager")

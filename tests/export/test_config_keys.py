@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 from transformers import LlamaConfig
 
-from export.config import check_context, load_config, num_positions
+from export.config import check_context, load_config
 from export.config_keys import FIXED, KNOWN, SIZES
 from export.errors import ConfigError
+from export.rope_settings import num_positions
 from profiles import load_profile
 from tests.models import TINY
 from tests.paths import DATA
 
 BASE: dict[str, Any] = {
-    **TINY.model_dump(exclude={"rope_scaling_factor"}),
+    **TINY.model_dump(exclude={"rope_scaling"}),
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
 }
@@ -105,7 +106,7 @@ def test_partial_positions_are_refused_inside_the_rotary_settings_too(
 def test_what_transformers_writes_is_known(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    values = TINY.model_dump(exclude={"rope_scaling_factor"})
+    values = TINY.model_dump(exclude={"rope_scaling"})
     LlamaConfig(**values, architectures=["LlamaForCausalLM"]).save_pretrained(tmp_path)
     assert load_config(tmp_path) == TINY
     assert capsys.readouterr().err == ""

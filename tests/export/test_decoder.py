@@ -21,6 +21,7 @@ from export.decoder import Decoder
 from export.past import GivenRows
 from export.reference import Reference
 from runtime.bundle.manifest import ModelConfig
+from runtime.bundle.rope import LinearRope, Llama3Rope, YarnRope
 from tests.export.llamas import BASE, llama, random_ids
 
 TOLERANCE = 1e-4
@@ -28,6 +29,10 @@ MASKED = torch.finfo(torch.float32).min
 GARBAGE = 30.0  # what the cache holds where no row was written
 NUM_TOKENS = 17
 
+YARN = YarnRope(factor=8.0, original_max_position_embeddings=64, attention_factor=1.2079)
+LLAMA3 = Llama3Rope(
+    factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64
+)
 CHANGES: dict[str, dict[str, object]] = {
     "multi-head": {},
     "grouped": {"num_key_value_heads": 2},
@@ -46,8 +51,10 @@ CHANGES: dict[str, dict[str, object]] = {
     "6 heads, 3 groups": {"num_attention_heads": 6, "num_key_value_heads": 3, "head_dim": 8},
     "wide heads": {"head_dim": 32},
     "narrow heads": {"head_dim": 2, "num_key_value_heads": 2},
-    "linear": {"rope_scaling_factor": 4.0},
-    "linear by 2.5": {"rope_scaling_factor": 2.5, "num_key_value_heads": 2},
+    "linear": {"rope_scaling": LinearRope(factor=4.0)},
+    "linear by 2.5": {"rope_scaling": LinearRope(factor=2.5), "num_key_value_heads": 2},
+    "yarn": {"rope_scaling": YARN, "max_position_embeddings": 512},
+    "llama3": {"rope_scaling": LLAMA3, "num_key_value_heads": 2},
     "theta 1e6": {"rope_theta": 1e6},
     "eps 1e-6": {"rms_norm_eps": 1e-6},
     "eps 0.1": {"rms_norm_eps": 0.1},

@@ -59,7 +59,7 @@ def random_tensors(dtype: torch.dtype = torch.float32) -> Tensors:
 def write_checkpoint(directory: Path, tensors: Tensors, other: Path, **changes: object) -> Path:
     """A checkpoint with the tokenizer of another."""
     directory.mkdir()
-    values = {**TINY.model_dump(exclude={"rope_scaling_factor"}), **EXTRA, **changes}
+    values = {**TINY.model_dump(exclude={"rope_scaling"}), **EXTRA, **changes}
     (directory / "config.json").write_text(json.dumps(values))
     shutil.copy(other / "tokenizer.model", directory)
     torch.save(tensors, directory / "pytorch_model.bin")
@@ -128,7 +128,7 @@ def test_the_manifest_tells_where_the_bundle_comes_from(tied: Exported) -> None:
         for name in ("config.json", "tokenizer.model")
     }
     assert manifest.provenance.tool_versions["torch"] == torch.__version__
-    options = {"command": "export", "profile": "test", "load_format": "auto"}
+    options = {"command": "export", "profile": "test", "load_format": "auto", "rope": None}
     assert manifest.provenance.options == options
     assert Profile.model_validate(manifest.profile, strict=False) == profile(12)
     made = json.loads(bundle.file("generation_config.json").read_bytes())

@@ -62,7 +62,7 @@ def test_every_key_of_transformers_is_in_one_table() -> None:
 @pytest.fixture(scope="module")
 def llama() -> LlamaForCausalLM:
     torch.manual_seed(3)
-    values = TINY.model_dump(exclude={"rope_scaling_factor"})
+    values = TINY.model_dump(exclude={"rope_scaling"})
     return LlamaForCausalLM(LlamaConfig(**values, initializer_range=0.5))
 
 

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from export.forms import INLINE, OPERATORS, Form
 from export.graphs import FREQUENCIES, program_graph, program_rows
-from export.layers import inverse_frequencies
+from export.positions import inverse_frequencies
 from export.program import trace_program
 from runtime.bundle import tensor_names as names
 from runtime.bundle.manifest import Graph, GraphSpec, ModelConfig
+from runtime.bundle.rope import YarnRope
 from tests.export.llamas import BASE, llama, random_ids
 
 TOLERANCE = 1e-4
@@ -24,11 +25,12 @@ DECODE_3 = GraphSpec(phase="decode", batch_size=3, seq_len=1, cache_len=20)
 SCORE_2 = GraphSpec(phase="score", batch_size=2, seq_len=4, cache_len=20)
 ROWS = program_rows([PREFILL, DECODE])
 
+YARN = YarnRope(factor=2.5, original_max_position_embeddings=8, attention_factor=1.1)
 CHANGES: dict[str, dict[str, object]] = {
     "multi-head": {},
     "grouped": {"num_key_value_heads": 2},
     "tied and multi-query": {"tie_word_embeddings": True, "num_key_value_heads": 1},
-    "linear": {"rope_scaling_factor": 2.5, "num_hidden_layers": 1},
+    "yarn": {"rope_scaling": YARN, "num_hidden_layers": 1},
 }
 GROUPED = BASE.model_copy(update=CHANGES["grouped"])
 every_form = pytest.mark.parametrize("form", [OPERATORS, INLINE], ids=["operators", "inline"])

@@ -37,7 +37,7 @@ def model(tmp_path: Path, miniature_dir: Path) -> Path:
     directory = tmp_path / "model"
     directory.mkdir()
     shutil.copy(miniature_dir / "tokenizer.model", directory)
-    values = TINY.model_dump(exclude={"rope_scaling_factor"})
+    values = TINY.model_dump(exclude={"rope_scaling"})
     write(directory, "config.json", {**values, "architectures": ["LlamaForCausalLM"]})
     save_file(tensors(), directory / "model.safetensors")
     return directory

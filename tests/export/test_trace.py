@@ -14,6 +14,7 @@ from export.parameters import parameters
 from export.passes.lower_opset import LowerOpset
 from export.trace import trace
 from runtime.bundle.manifest import GraphSpec, Phase
+from runtime.bundle.rope import LinearRope
 from tests.models import TINY
 from tests.paths import ROOT
 
@@ -34,7 +35,7 @@ CONFIG = TINY.model_copy(
         "num_key_value_heads": 3,
         "head_dim": 8,
         "rms_norm_eps": EPS,
-        "rope_scaling_factor": 2.5,
+        "rope_scaling": LinearRope(factor=2.5),
     }
 )
 

@@ -275,7 +275,7 @@ def test_what_is_read_is_what_transformers_reads(
     tmp_path: Path, tensors: Tensors, save: Save
 ) -> None:
     save(tmp_path, tensors)
-    values = TINY.model_dump(exclude={"rope_scaling_factor"})
+    values = TINY.model_dump(exclude={"rope_scaling"})
     LlamaConfig(**values, architectures=["LlamaForCausalLM"]).save_pretrained(tmp_path)
     theirs = LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).state_dict()
     assert_reads(tmp_path, {name: theirs[name] for name in tensors})

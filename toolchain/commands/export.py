@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from toolchain.options import ProfileOption
+from toolchain.options import ProfileOption, RopeOption
 
 __all__ = ["command"]
 
@@ -20,9 +20,10 @@ def command(
         LoadFormat,
         typer.Option(help="auto reads the weights; dummy makes random ones from config.json."),
     ] = "auto",
+    rope: RopeOption = None,
 ) -> None:
     """Turn a checkpoint into static-shape ONNX graphs."""
-    from export.config import load_config
+    from export.config import scaled_config
     from export.weight_files import unmapped_bytes
     from profiles import load_profile
     from toolchain.choices import check_profile
@@ -31,7 +32,7 @@ def command(
     from toolchain.host.machine import require_memory
 
     deployment = load_profile(profile)
-    config = load_config(model)
+    config = scaled_config(model, rope, deployment)
     costs = export_costs(config, deployment)
     mapped, unmapped = 0.0, 0
     if load_format == "auto":
@@ -44,6 +45,6 @@ def command(
 
     progress = ConsoleProgress()
     with progress:
-        bundle = export_bundle(model, deployment, output, progress, load_format)
+        bundle = export_bundle(model, deployment, output, progress, load_format, rope)
     size = sum(entry.size for entry in bundle.manifest.files.values())
     progress.done(f"wrote {output}: {len(bundle.manifest.graphs)} graphs, {human_bytes(size)}")

@@ -87,7 +87,8 @@ def short_hash(digest: str) -> str:
 
 
 def _model_facts(model: "ModelConfig") -> dict[str, object]:
-    scaled = "" if model.rope_scaling_factor == 1 else f" / {model.rope_scaling_factor:g}"
+    scaling = model.rope_scaling
+    scaled = "" if scaling is None else f", {scaling.rope_type}"
     return {
         "layers": model.num_hidden_layers,
         "hidden size": model.hidden_size,

@@ -12,6 +12,7 @@ from toolchain.options import (
     JsonFile,
     KernelsOption,
     ProfileOption,
+    RopeOption,
     TargetOption,
     WeightsOption,
 )
@@ -48,11 +49,12 @@ def command(
     explain: Annotated[
         bool, typer.Option("--explain", help="Print the formula of every line.")
     ] = False,
+    rope: RopeOption = None,
     as_json: AsJson = False,
     output: JsonFile = None,
 ) -> None:
     """Say what a model takes and how fast it can be; exit 1 if it does not fit."""
-    from export.config import load_config
+    from export.config import scaled_config
     from profiles import load_profile
     from runtime.console import show
     from runtime.documents import document, give_document
@@ -65,7 +67,7 @@ def command(
 
     deployment = load_profile(profile)
     choices = Choices(target=target, weights=weights, kv_cache=kv_cache, kernels=kernels)
-    config = load_config(model)
+    config = scaled_config(model, rope, deployment)
     counted = _counted(config, deployment, choices) if lowered else {}
     plan = make_plan(config, deployment, choices, share_weights, counted)
     device = "this machine" if deployment.chip is None else deployment.description
@@ -83,9 +85,8 @@ def command(
             print_table("what graphs for fewer cached rows cost", SHORT, _short(plan))
         for copies, needed in plan.needs.items():
             verdict = "fits" if needed <= plan.available else "does not fit"
-            show(
-                f"{COPIES[copies]}: {needed / 1e9:.1f} of {plan.available / 1e9:.1f} GB, {verdict}"
-            )
+            sizes = f"{needed / 1e9:.1f} of {plan.available / 1e9:.1f} GB"
+            show(f"{COPIES[copies]}: {sizes}, {verdict}")
     if not plan.fits:
         raise PlanError(
             f"the model does not fit {device}",

@@ -1,7 +1,7 @@
 """The torch programs of an exported bundle, run by torch as they are: one operator at a time."""
 
 from export.graphs import FREQUENCIES, program_graph, program_rows
-from export.layers import inverse_frequencies
+from export.positions import inverse_frequencies
 from export.program import eager_program
 from runtime.bundle.reader import Bundle
 from runtime.sessions import Session

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from export.config import load_config
 from export.reference import Reference
+from export.rope_settings import with_rope
 from profiles import BITS, KVCache, Limits, Profile, exported_profile
 from runtime.bundle.manifest import Graph
 from runtime.bundle.reader import Bundle
@@ -85,8 +86,13 @@ def verify(
     limits = [_limits(bundle, profile) for bundle in bundles]  # refused before the long work
     for bundle in bundles:
         check_ids(bundle.manifest.model.vocab_size, sequences)
-    check_origin(bundles, model, load_config(model))
-    reference = Reference(model)
+    config = load_config(model)
+    check_origin(bundles, model, config)
+    manifest = bundles[0].manifest
+    rope = manifest.provenance.options.get("rope")
+    if isinstance(rope, str):
+        config = with_rope(config, rope, manifest.cache_len)
+    reference = Reference(model, config)
     progress.step("reference: torch float32")
     expected = Expected(
         reference=reference, sequences=sequences, hidden=reference.hidden(sequences)

@@ -19,6 +19,7 @@ from export.graphs import chip_graph, program_rows
 from runtime.bundle.hashing_writer import HashingWriter
 from runtime.bundle.manifest import Graph, GraphSpec
 from runtime.bundle.reader import GRAPHS_DIR, WEIGHTS_DIR, Bundle, load_bundle
+from runtime.bundle.rope import YarnRope
 from tests.conftest import Make
 from tests.export.air.interpreter import read_graph, run
 from tests.export.llamas import BASE, llama
@@ -32,9 +33,17 @@ SMALL = (
     GraphSpec(phase="decode", batch_size=1, seq_len=1, cache_len=40),
     GraphSpec(phase="decode", batch_size=3, seq_len=1, cache_len=40),
 )
-# Heads that ApplyRotaryPosEmb takes, two for each pair of key and value.
+# Heads that ApplyRotaryPosEmb takes, two for each pair of key and value, and scaled positions.
 GROUPED = BASE.model_copy(
-    update={"hidden_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 128}
+    update={
+        "hidden_size": 96,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 128,
+        "rope_scaling": YarnRope(
+            factor=4.0, original_max_position_embeddings=16, attention_factor=1.1386
+        ),
+    }
 )
 
 

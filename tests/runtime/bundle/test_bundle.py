@@ -179,7 +179,7 @@ def test_a_graph_whose_file_is_not_listed_is_refused(relative: str, copied: Path
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{", b"[]", b"null", b"{}", b"\xff", b'{"format_version": 7}', b"[" * 100_000]
+    "data", [b"", b"{", b"[]", b"null", b"{}", b"\xff", b'{"format_version": 8}', b"[" * 100_000]
 )
 def test_a_manifest_that_is_not_one_is_refused(data: bytes, copied: Path) -> None:
     """Brackets nested too deep used to end in a RecursionError."""

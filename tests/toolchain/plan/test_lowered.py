@@ -92,7 +92,7 @@ def test_a_cpu_has_nothing_to_count() -> None:
 def run(directory: Path, program: str, profile: Path) -> subprocess.CompletedProcess[str]:
     """`toolchain plan` on two layers of the 7B."""
     config = SEVEN_B.model_copy(update={"num_hidden_layers": 2})
-    fields = config.model_dump(exclude={"rope_scaling_factor", "head_dim"})
+    fields = config.model_dump(exclude={"rope_scaling", "head_dim"})
     kind = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
     (directory / "config.json").write_text(json.dumps(fields | kind))
     command = [sys.executable, "-c", program, "plan", str(directory), "--profile", str(profile)]

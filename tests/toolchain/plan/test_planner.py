@@ -16,6 +16,7 @@ from profiles import Profile, load_profile, profile_names
 from profiles.profile import exported_profile
 from runtime.bundle.manifest import GraphSpec
 from runtime.bundle.reader import Bundle, load_bundle
+from runtime.bundle.rope import LinearRope
 from runtime.errors import UserError
 from tests.models import SEVEN_B
 from toolchain.choices import Choices
@@ -25,9 +26,8 @@ from toolchain.host import machine
 from toolchain.plan.planner import Plan, make_plan
 
 COMMAND = [sys.executable, "-c", "from toolchain.cli import main; main()"]
-LONG = SEVEN_B.model_copy(
-    update={"rope_scaling_factor": 4.0, "max_position_embeddings": 16_384}  # Alpaca-2-7B-16K
-)
+LINEAR = {"rope_scaling": LinearRope(factor=4.0), "max_position_embeddings": 16_384}
+LONG = SEVEN_B.model_copy(update=LINEAR)  # Alpaca-2-7B-16K
 PARAMETERS = 6_929_256_448  # of Chinese-Alpaca-2-7B
 MIB = 1 << 20
 
@@ -266,7 +266,7 @@ def test_what_a_target_lacks_is_refused(
 @pytest.fixture
 def seven_b(tmp_path: Path) -> Path:
     """A directory with nothing but the 7B's config.json."""
-    fields = SEVEN_B.model_dump(exclude={"rope_scaling_factor", "head_dim"})
+    fields = SEVEN_B.model_dump(exclude={"rope_scaling", "head_dim"})
     kind = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
     (tmp_path / "config.json").write_text(json.dumps(fields | kind))
     return tmp_path

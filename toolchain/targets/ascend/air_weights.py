@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from export.air.weights import Weight
 from export.graphs import FREQUENCIES
-from export.layers import inverse_frequencies
 from export.parameters import parameter_shape
+from export.positions import inverse_frequencies
 from runtime.bundle.hashing_writer import HashingWriter, WeightJob
 from runtime.bundle.reader import GRAPHS_DIR, WEIGHTS_DIR, Bundle
 from toolchain.targets.ascend.weight_quant import quantize_rows

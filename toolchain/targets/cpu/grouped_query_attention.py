@@ -7,21 +7,27 @@ from numpy.typing import NDArray
 from export.expect import find
 from runtime.bundle import tensor_names as names
 from runtime.bundle.manifest import ModelConfig
-from runtime.bundle.node_names import ATTENTION_KERNEL, attention_kernels, projections
+from runtime.bundle.node_names import (
+    ATTENTION_KERNEL,
+    ROTARY_ANGLES,
+    attention_kernels,
+    projections,
+)
+from runtime.bundle.rope import attention_factor
 from runtime.sessions.onnx.inplace_cache import SEQLENS_K, TOTAL_SEQUENCE_LENGTH
 from toolchain.targets.weights import register, streamed
 
 __all__ = ["GroupedQueryAttention", "rotary_tables"]
 
 
-def rotary_tables(
-    config: ModelConfig, num_positions: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cosine and sine of every rotary angle, float32 (num_positions, D / 2)."""
-    exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / config.head_dim
-    frequencies = 1.0 / np.float32(config.rope_theta) ** exponents / config.rope_scaling_factor
-    angles = np.arange(num_positions, dtype=np.float32)[:, None] * frequencies.astype(np.float32)
-    return np.cos(angles), np.sin(angles)
+Table = NDArray[np.float32]
+
+
+def rotary_tables(frequencies: Table, factor: float, num_positions: int) -> tuple[Table, Table]:
+    """Cosine and sine of every rotary angle, times the factor, float32 (num_positions, D / 2)."""
+    angles = np.arange(num_positions, dtype=np.float32)[:, None] * frequencies
+    scale = np.float32(factor)
+    return np.cos(angles) * scale, np.sin(angles) * scale
 
 
 class GroupedQueryAttention(ir.passes.InPlacePass):
@@ -101,10 +107,19 @@ class GroupedQueryAttention(ir.passes.InPlacePass):
         return _input(name, ir.DataType.FLOAT, (batch_size, heads, self.cache_rows, head_dim))
 
     def _tables(self, graph: ir.Graph) -> list[ir.Value]:
-        tables = rotary_tables(self.config, self.cache_rows)
+        factor = attention_factor(self.config.rope_scaling)
+        tables = rotary_tables(_frequencies(graph), factor, self.cache_rows)
         kind = (ir.DataType.FLOAT, tables[0].shape)
         made = streamed({"rotary_emb.cos": kind, "rotary_emb.sin": kind}, lambda: iter([tables]))
         return [register(graph, tensor) for tensor in made]
+
+
+def _frequencies(graph: ir.Graph) -> Table:
+    """What positions are multiplied with in the graph, (D / 2,)."""
+    frequencies = find(graph, [ROTARY_ANGLES])[ROTARY_ANGLES].inputs[1]
+    assert frequencies is not None, "both factors of a product are given"
+    assert frequencies.const_value is not None, "they stand in the graph"
+    return frequencies.const_value.numpy()
 
 
 def _input(name: str, dtype: ir.DataType, shape: tuple[int, ...]) -> ir.Value:

@@ -8,9 +8,9 @@ import numpy as np
 
 from export.forms import INLINE
 from export.graphs import FREQUENCIES, program_graph, program_rows
-from export.layers import inverse_frequencies
 from export.packages import package_compiler
 from export.parameters import parameter_shape, parameters
+from export.positions import inverse_frequencies
 from export.program import trace_program
 from profiles import Profile
 from runtime.bundle.hashing_writer import WeightJob

@@ -13,6 +13,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from profiles import load_profile
 from runtime.bundle.manifest import Graph, ModelConfig
 from runtime.bundle.reader import Bundle, load_bundle
+from runtime.bundle.rope import YarnRope
 from runtime.sessions.attention_mask import attention_mask
 from tests.paths import DATA
 from toolchain.targets.cpu.blocks import dequantize_blocks, quantize_blocks
@@ -275,9 +276,11 @@ def test_the_rotary_tables_are_torchs_angles(exported: Bundle) -> None:
     import torch
 
     from export.layers import RotaryEmbedding
+    from export.positions import inverse_frequencies
 
-    config = exported.manifest.model.model_copy(update={"rope_scaling_factor": 4.0})
+    scaling = YarnRope(factor=4.0, original_max_position_embeddings=64, attention_factor=1.25)
+    config = exported.manifest.model.model_copy(update={"rope_scaling": scaling})
     cos, sin = RotaryEmbedding(config)(torch.arange(200)[None])
-    tables = rotary_tables(config, 200)
+    tables = rotary_tables(inverse_frequencies(config).numpy(), 1.25, 200)
     np.testing.assert_allclose(tables[0], cos[0, 0].numpy(), atol=1e-6)
     np.testing.assert_allclose(tables[1], sin[0, 0].numpy(), atol=1e-6)
