@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from export.adapter import refuse_adapter
+from export.architectures import ARCHITECTURES, Architecture
 from export.config_keys import FIXED, KNOWN, SIZES
 from export.errors import ConfigError
 from export.rope_settings import fitting_alpha, num_positions, read_rope, with_rope
@@ -19,8 +20,8 @@ from runtime.record import first_problem
 __all__ = ["CONFIG", "check_context", "load_config", "scaled_config"]
 
 CONFIG = "config.json"
-ARCHITECTURE = "LlamaForCausalLM"
-FULL_ATTENTION = "full_attention"
+FULL_ATTENTION, SLIDING = "full_attention", "sliding_attention"
+WINDOW = "sliding_window"
 
 
 def load_config(model: Path) -> ModelConfig:
@@ -37,9 +38,10 @@ def load_config(model: Path) -> ModelConfig:
     if not file.is_file() and not file.is_symlink():
         raise ConfigError(f"no {CONFIG} in {model}", next_step="give a Hugging Face checkpoint")
     raw = read_object(file, ConfigError)
-    _check_architecture(file, raw)
+    architecture = _architecture(file, raw)
+    raw = {**architecture.defaults, **raw}
     try:
-        config = ModelConfig.model_validate(_fields(file, raw))
+        config = ModelConfig.model_validate(_fields(file, raw, architecture))
     except ValidationError as error:
         raise ConfigError(f"{file}: {first_problem(error)}") from error
     _say_what_is_not_certain(file, raw, config)
@@ -55,16 +57,22 @@ def scaled_config(model: Path, rope: str | None, profile: Profile) -> ModelConfi
     return with_rope(load_config(model), rope, profile.cache_len)
 
 
-def _check_architecture(file: Path, raw: dict[str, Any]) -> None:
-    architectures = raw.get("architectures", [])
-    if architectures != [ARCHITECTURE]:
-        raise ConfigError(
-            f"{file}: architectures", got=architectures, allowed=f"['{ARCHITECTURE}']"
-        )
-    _check_fixed(str(file), raw, FIXED)
+def _architecture(file: Path, raw: dict[str, Any]) -> Architecture:
+    """The architecture of a config, of which all else is as the decoder has it."""
+    names = raw.get("architectures", [])
+    if not isinstance(names, list) or len(names) != 1 or names[0] not in ARCHITECTURES:
+        allowed = " or ".join(f"['{name}']" for name in ARCHITECTURES)
+        raise ConfigError(f"{file}: architectures", got=names, allowed=allowed)
+    architecture = ARCHITECTURES[names[0]]
+    fixed = {**FIXED, "model_type": (architecture.model_type,)}
+    if architecture.sliding_window != "refused":
+        del fixed[WINDOW]
+    _check_fixed(str(file), raw, fixed)
     layers = raw.get("layer_types") or []
-    if not isinstance(layers, list) or any(each != FULL_ATTENTION for each in layers):
+    kinds = {FULL_ATTENTION, *([SLIDING] if architecture.sliding_window == "followed" else [])}
+    if not isinstance(layers, list) or any(each not in kinds for each in layers):
         raise ConfigError(f"{file}: layer_types", got=layers, allowed=f"{FULL_ATTENTION} in each")
+    return architecture
 
 
 def _check_fixed(name: str, raw: dict[str, Any], fixed: dict[str, tuple[object, ...]]) -> None:
@@ -73,8 +81,8 @@ def _check_fixed(name: str, raw: dict[str, Any], fixed: dict[str, tuple[object, 
             raise ConfigError(f"{name}: {key}", got=str(raw[key]), allowed=str(allowed[0]))
 
 
-def _fields(file: Path, raw: dict[str, Any]) -> dict[str, Any]:
-    """Config values with the defaults that transformers' LlamaConfig gives."""
+def _fields(file: Path, raw: dict[str, Any], architecture: Architecture) -> dict[str, Any]:
+    """Config values with the defaults that transformers gives."""
     sizes = {key: _size(file, raw, key, required) for key, required in SIZES.items()}
     heads, hidden = sizes["num_attention_heads"], sizes["hidden_size"]
     kv_heads = sizes["num_key_value_heads"] or heads
@@ -95,6 +103,9 @@ def _fields(file: Path, raw: dict[str, Any]) -> dict[str, Any]:
         "rope_theta": theta,
         "rope_scaling": scaling,
         "tie_word_embeddings": raw.get("tie_word_embeddings", False),
+        "attention_bias": architecture.attention_bias,
+        "qk_norm": architecture.qk_norm,
+        "sliding_window": raw[WINDOW] if architecture.sliding_window == "followed" else None,
     }
 
 
@@ -117,6 +128,12 @@ def _say_what_is_not_certain(file: Path, raw: dict[str, Any], config: ModelConfi
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         note_once(f"{file}: unknown keys are not followed: {', '.join(unknown[:5])}{more}")
     scaling, positions = config.rope_scaling, config.max_position_embeddings
+    window = config.sliding_window
+    if window is not None and window < positions:
+        note_once(
+            f"{file}: with a sliding window of {window:,} rows the model has {window:,} positions "
+            f"here, not {positions:,}"
+        )
     if isinstance(scaling, LinearRope):
         scaled = int(positions * scaling.factor)
         if scaled != positions:
@@ -135,11 +152,14 @@ def check_context(config: ModelConfig, profile: Profile) -> None:
     """
     longest = profile.cache_len
     positions = num_positions(config)
+    next_step = "lower cache_len in the profile"
+    if config.sliding_window != positions:
+        alpha = fitting_alpha(config, longest)
+        next_step += f", or stretch the positions with --rope ntk:{alpha:.4g}"
     if longest > positions:
         raise ConfigError(
             f"profile {profile.name} caches more positions than the model has",
             got=longest,
             allowed=f"up to {positions}",
-            next_step="lower cache_len in the profile, or stretch the positions with "
-            f"--rope ntk:{fitting_alpha(config, longest):.4g}",
+            next_step=next_step,
         )

@@ -40,7 +40,7 @@ READ = {
 # Keys that change what a model computes, with the only values that the decoder implements. An
 # absent key has the first of them. They come from models that others derived from Llama.
 FIXED: dict[str, tuple[object, ...]] = {
-    "model_type": ("llama",),
+    "model_type": ("llama",),  # or what its architecture has
     "hidden_act": ("silu", "swish"),
     # biases
     "attention_bias": (False, None),
@@ -122,6 +122,7 @@ KNOWN = {
     "finetuning_task",
     "gradient_checkpointing",
     "id2label",
+    "max_window_layers",  # of a sliding window that is not used
     "label2id",
     "max_sequence_length",
     "name_or_path",

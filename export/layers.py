@@ -31,6 +31,15 @@ class RMSNorm(nn.Module):
         return self.form.rms_norm(x_BSE, self.weight, self.eps)
 
 
+class HeadNorm(RMSNorm):
+    """The same for each head of a row by itself."""
+
+    def forward(self, x_BSE: Tensor) -> Tensor:
+        """Takes and returns (B, S, heads * D)."""
+        heads = x_BSE.view(*x_BSE.shape[:2], -1, len(self.weight))
+        return self.form.rms_norm(heads, self.weight, self.eps).flatten(-2)
+
+
 class RotaryEmbedding(nn.Module):
     """Cosine and sine of the rotary angles, float32."""
 
@@ -60,17 +69,19 @@ class Attention(nn.Module):
         self.head_dim = config.head_dim
         self.form = form
         q_size, kv_size = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, q_size, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
+        bias = config.attention_bias
+        self.q_proj = nn.Linear(config.hidden_size, q_size, bias=bias)
+        self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=bias)
+        self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=bias)
         self.o_proj = nn.Linear(q_size, config.hidden_size, bias=False)
+        self.q_norm, self.k_norm = (_head_norm(config, form) for _ in range(2))
 
     def forward(
         self, x_BSE: Tensor, rotary: tuple[Tensor, Tensor], mask_B1ST: Tensor, past: Past | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the output (B, S, E) and the NEW key and value rows, as they lie in the cache."""
-        q = self._heads(self.q_proj(x_BSE), self.num_heads)
-        k = self._heads(self.k_proj(x_BSE), self.num_kv_heads)
+        q = self._heads(self.q_norm(self.q_proj(x_BSE)), self.num_heads)
+        k = self._heads(self.k_norm(self.k_proj(x_BSE)), self.num_kv_heads)
         q, k = self.form.rotate(q, k, *rotary)
         v = self._heads(self.v_proj(x_BSE), self.num_kv_heads)
         keys, values = (k, v) if past is None else past.join(k, v)
@@ -80,6 +91,12 @@ class Attention(nn.Module):
         batch, seq_len, _ = x_BSE.shape
         x_BSHD = x_BSE.view(batch, seq_len, num_heads, self.head_dim)
         return x_BSHD.movedim(2, self.form.heads_axis)
+
+
+def _head_norm(config: ModelConfig, form: Form) -> nn.Module:
+    if not config.qk_norm:
+        return nn.Identity()
+    return HeadNorm(config.head_dim, config.rms_norm_eps, form)
 
 
 class MLP(nn.Module):

@@ -6,6 +6,7 @@ from runtime.bundle.manifest import ModelConfig
 
 __all__ = ["EMBEDDING", "LM_HEAD", "expected_shapes", "hf_name", "parameter_shape", "parameters"]
 
+BIASED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 LM_HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 
@@ -15,7 +16,7 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     hidden, inner = config.hidden_size, config.intermediate_size
     q_size = config.num_attention_heads * config.head_dim
     kv_size = config.num_key_value_heads * config.head_dim
-    layer = {
+    layer: dict[str, tuple[int, ...]] = {
         "input_layernorm": (hidden,),
         "self_attn.q_proj": (q_size, hidden),
         "self_attn.k_proj": (kv_size, hidden),
@@ -26,9 +27,14 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         "mlp.up_proj": (inner, hidden),
         "mlp.down_proj": (hidden, inner),
     }
+    if config.qk_norm:
+        layer |= dict.fromkeys(("self_attn.q_norm", "self_attn.k_norm"), (config.head_dim,))
+    stored = {f"{name}.weight": shape for name, shape in layer.items()}
+    if config.attention_bias:
+        stored |= {f"{name}.bias": layer[name][:1] for name in BIASED}
     shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocab_size, hidden)}
     for i in range(config.num_hidden_layers):
-        shapes |= {f"model.layers.{i}.{name}.weight": shape for name, shape in layer.items()}
+        shapes |= {f"model.layers.{i}.{name}": shape for name, shape in stored.items()}
     shapes |= {"model.norm.weight": (hidden,), LM_HEAD: (config.vocab_size, hidden)}
     return shapes
 

@@ -94,8 +94,14 @@ def num_positions(config: ModelConfig) -> int:
     """Positions that the model has.
 
     Some config.json count the positions before linear scaling, some after it, and nothing tells
-    which: the fewer are the ones that the model has for certain.
+    which: the fewer are the ones that the model has for certain. Within a sliding window a row sees
+    all rows before it, so that a graph without one is right up to there.
     """
+    window = config.sliding_window
+    return _scaled_positions(config) if window is None else min(_scaled_positions(config), window)
+
+
+def _scaled_positions(config: ModelConfig) -> int:
     scaling, positions = config.rope_scaling, config.max_position_embeddings
     if isinstance(scaling, LinearRope):
         return min(positions, int(positions * scaling.factor))

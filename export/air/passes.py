@@ -68,11 +68,18 @@ def _join_linears(
             given = [_weight_input(graph, placeholders, file.name) for file in weight.files]
             product = _product(graph, nodes[0].args[0], given, weight.group_size)
             cut = _cut(graph, product, weight.sizes) if len(nodes) > 1 else [product]
+            cut = [_with_bias(graph, node, part) for node, part in zip(nodes, cut, strict=True)]
         for node, part in zip(nodes, cut, strict=True):
             node.replace_all_uses_with(part)
             graph.erase_node(node)
         stored += [file.name for file in weight.files if file.name not in placeholders]
     return stored
+
+
+def _with_bias(graph: Graph, layer: Node, product: Node) -> Node:
+    """The product with what the linear layer adds to it."""
+    bias = layer.args[2] if len(layer.args) > 2 else None
+    return product if bias is None else graph.call_function(ATEN.add.Tensor, (product, bias))
 
 
 def _weight_input(graph: Graph, placeholders: Mapping[str, Node], name: str) -> Node:

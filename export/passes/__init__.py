@@ -36,7 +36,7 @@ def portable_passes(config: ModelConfig) -> tuple[ir.passes.PassBase, ...]:
         RemoveUnusedOpsetsPass(),
         TopologicalSortPass(),
         ShapeInferencePass(),
-        NameNodes(min(config.num_hidden_layers, TRACED_LAYERS)),
+        NameNodes(min(config.num_hidden_layers, TRACED_LAYERS), config.qk_norm),
         RepeatLayers(config.num_hidden_layers),
     )
 

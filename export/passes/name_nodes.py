@@ -25,9 +25,9 @@ class NameNodes(ir.passes.InPlacePass):
        nodes of each of 2 L + 1 norms.
     """
 
-    def __init__(self, num_layers: int) -> None:
+    def __init__(self, num_layers: int, qk_norm: bool = False) -> None:
         super().__init__()
-        self.num_layers = num_layers
+        self.num_layers, self.qk_norm = num_layers, qk_norm
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Renames in place."""
@@ -47,7 +47,7 @@ class NameNodes(ir.passes.InPlacePass):
             _drop_metadata(node)
             _name_constants(node)
         self._name_hidden(last_in_module)
-        find(model.graph, _looked_for(self.num_layers))
+        find(model.graph, _looked_for(self.num_layers, self.qk_norm))
         model.graph.name = "decoder"
         model.metadata_props.clear()
         model.graph.metadata_props.clear()
@@ -61,8 +61,9 @@ class NameNodes(ir.passes.InPlacePass):
             found[name].name = hidden_name(i)
 
 
-def _looked_for(num_layers: int) -> list[str]:
-    of_norms = (part for norm in names.norms(num_layers) for part in names.norm_parts(norm))
+def _looked_for(num_layers: int, qk_norm: bool) -> list[str]:
+    norms = names.norms(num_layers, qk_norm)
+    of_norms = (part for norm in norms for part in names.norm_parts(norm))
     return [names.EMBEDDING, *names.linears(num_layers), *of_norms]
 
 

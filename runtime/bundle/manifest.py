@@ -66,6 +66,9 @@ class ModelConfig(Record):
     rope_theta: Ratio
     rope_scaling: RopeScaling | None = None
     tie_word_embeddings: bool = False
+    attention_bias: bool = False  # of query, key and value
+    qk_norm: bool = False  # of each head of queries and keys, before the rotation
+    sliding_window: Rows | None = None  # rows that a row sees
 
 
 class TensorSpec(Record):

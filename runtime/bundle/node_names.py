@@ -5,6 +5,8 @@ export/passes/name_nodes.py gives them; later passes and the trace of a run look
 
 import re
 
+from runtime.bundle.manifest import ModelConfig
+
 __all__ = [
     "ATTENTION_KERNEL",
     "EMBEDDING",
@@ -13,6 +15,7 @@ __all__ = [
     "ROTARY_ANGLES",
     "attention",
     "attention_kernels",
+    "head_norms",
     "joined_products",
     "layer",
     "layer_linears",
@@ -21,6 +24,7 @@ __all__ = [
     "node_name",
     "norm_parts",
     "norms",
+    "projected",
     "projections",
     "split_layer",
 ]
@@ -31,6 +35,7 @@ ROTARY_ANGLES = "rotary_emb/Mul"  # positions times frequencies
 LAST_NORM = "norm"  # a module
 LAYER_NORMS = ("input_layernorm", "post_attention_layernorm")
 ATTENTION_KERNEL = "GroupQueryAttention"  # of ONNX Runtime
+HEAD_NORMS = ("q_norm", "k_norm")
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 LAYER = re.compile(r"layers\.(\d+)(?:\.(?:self_attn|mlp))?[./]?")
@@ -62,6 +67,21 @@ def projections(i: int) -> list[str]:
     return [node_name(f"{attention(i)}.{name}", "MatMul") for name in PROJECTIONS]
 
 
+def projected(i: int, model: ModelConfig) -> list[str]:
+    """What gives query, key and value, (B, S, heads * D) each: after bias and norm of the heads."""
+    given = [name.replace("MatMul", "Add") for name in projections(i)[:3]]
+    if not model.attention_bias:
+        given = projections(i)[:3]
+    if model.qk_norm:
+        given[:2] = [node_name(module, "Reshape", 1) for module in head_norms(i)]
+    return given
+
+
+def head_norms(i: int) -> list[str]:
+    """The modules of the norms of a layer's queries and keys."""
+    return [f"{attention(i)}.{name}" for name in HEAD_NORMS]
+
+
 def layer_linears(i: int) -> list[str]:
     """The seven products of a layer with weights."""
     feed_forward = [node_name(f"{layer(i)}.mlp.{name}", "MatMul") for name in FEED_FORWARD]
@@ -88,9 +108,11 @@ def attention_kernels(num_layers: int) -> list[str]:
     return [node_name(attention(i), ATTENTION_KERNEL) for i in range(num_layers)]
 
 
-def norms(num_layers: int) -> list[str]:
-    """The modules of all norms, 2 L + 1."""
-    return [*(f"{layer(i)}.{name}" for i in range(num_layers) for name in LAYER_NORMS), LAST_NORM]
+def norms(num_layers: int, qk_norm: bool = False) -> list[str]:
+    """The modules of all norms, 2 L + 1; 4 L + 1 with those of queries and keys."""
+    layers = range(num_layers)
+    of_heads = [name for i in layers for name in head_norms(i)] if qk_norm else []
+    return [*(f"{layer(i)}.{name}" for i in layers for name in LAYER_NORMS), *of_heads, LAST_NORM]
 
 
 def norm_parts(module: str) -> tuple[str, str, str]:

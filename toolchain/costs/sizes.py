@@ -9,8 +9,8 @@ __all__ = [
     "cache_elements",
     "embedding_elements",
     "linear_shapes",
-    "norm_elements",
     "num_parameters",
+    "vector_elements",
 ]
 
 
@@ -28,9 +28,10 @@ def embedding_elements(config: ModelConfig) -> int:
     return config.vocab_size * config.hidden_size
 
 
-def norm_elements(config: ModelConfig) -> int:
-    """Two norms per layer and the last."""
-    return config.hidden_size * (2 * config.num_hidden_layers + 1)
+def vector_elements(config: ModelConfig) -> int:
+    """Norms and biases."""
+    shapes = (parameter_shape(config, name) for name in parameters(config))
+    return sum(shape[0] for shape in shapes if len(shape) == 1)
 
 
 def num_parameters(config: ModelConfig) -> int:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from export.expect import find
 from runtime.bundle.manifest import ModelConfig
-from runtime.bundle.node_names import attention, projections
+from runtime.bundle.node_names import attention, projected, projections
 from runtime.bundle.tensor_names import (
     ATTENTION_MASK,
     new_key,
@@ -85,12 +85,13 @@ def find_attentions(graph: ir.Graph, config: ModelConfig) -> Iterator[Attention]
         NodesError: a projection, the rotary tables, a cache or new rows are not found.
     """
     layers, sizes = range(config.num_hidden_layers), sizes_of(graph, config)
-    linear = find(graph, [name for i in layers for name in projections(i)])
+    names = [[*projected(i, config), projections(i)[-1]] for i in layers]
+    linear = find(graph, [name for each in names for name in each])
     cache = find(graph.inputs, cache_inputs(graph, config.num_hidden_layers))
     written = find(graph.outputs, [name(i) for i in layers for name in (new_key, new_value)])
     tables = _tables(graph, sizes)
     for i in layers:
-        q, k, v, reader = (linear[name] for name in projections(i))
+        q, k, v, reader = (linear[name] for name in names[i])
         nodes = NodeList(graph, attention(i))
         parts = {
             name: _rotated(nodes, name, node.outputs[0], heads, sizes, tables[name])

@@ -15,7 +15,7 @@ from toolchain.costs.sizes import (
     cache_elements,
     embedding_elements,
     linear_shapes,
-    norm_elements,
+    vector_elements,
 )
 from toolchain.targets.base import Footprint
 
@@ -45,7 +45,7 @@ def linear_bytes(config: ModelConfig, profile: Profile) -> int:
 def weights_part(config: ModelConfig, profile: Profile) -> Quantity:
     """See Footprint.weights."""
     linears = linear_bytes(config, profile)
-    rest = FLOAT16 * (embedding_elements(config) + norm_elements(config))
+    rest = FLOAT16 * (embedding_elements(config) + vector_elements(config))
     return Quantity(
         name="weights",
         value=linears + rest,

@@ -45,7 +45,8 @@ class NpuRmsNorm(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Changes in place."""
-        found = expect(find_norms(model.graph), norms(self.config.num_hidden_layers))
+        expected = norms(self.config.num_hidden_layers, self.config.qk_norm)
+        found = expect(find_norms(model.graph), expected)
         fits = all(norm.epsilon >= PLUGIN_EPSILON for norm in found.values())
         if fits:
             for module, norm in found.items():

@@ -13,8 +13,8 @@ from toolchain.costs.sizes import (
     cache_elements,
     embedding_elements,
     linear_shapes,
-    norm_elements,
     num_parameters,
+    vector_elements,
 )
 from toolchain.targets.base import Footprint
 from toolchain.targets.cpu.calibration_lengths import (
@@ -115,7 +115,7 @@ def compile_costs(config: ModelConfig, profile: Profile) -> BuildCosts:
     linears = linear_bytes(config, profile)
     embedding = 2 * embedding_elements(config)
     rows = cache_rows(profile.cache_len)
-    floats = FLOAT32 * (norm_elements(config) + rows * config.head_dim)
+    floats = FLOAT32 * (vector_elements(config) + rows * config.head_dim)
     described = GRAPH_BYTES_PER_LAYER + num_graphs * DESCRIPTION_BYTES_PER_LAYER
     graphs = GRAPH_BYTES + layers * described
     if profile.kv_cache == "int8":

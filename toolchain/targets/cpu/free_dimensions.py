@@ -27,6 +27,7 @@ class FreeDimensions(ir.passes.InPlacePass):
 
     1. The LM head runs on the rows that `logit_rows` names, of the flattened (B * S).
     2. The sizes of the batch, of the chunk and of the chosen rows are left open.
+    3. A Reshape, as norms of heads have two, takes the first two sizes as they come.
 
     Expects the last norm's product and the LM head's.
     """
@@ -35,6 +36,8 @@ class FreeDimensions(ir.passes.InPlacePass):
         """Changes in place."""
         graph = model.graph
         found = find(graph, [NORMED, LM_HEAD])
+        for node in [node for node in graph if node.op_type == "Reshape"]:
+            _keep_rows(graph, node)
         self._choose_rows(graph, found[NORMED].outputs[0], found[LM_HEAD])
         for node in graph:
             for value in node.outputs:
@@ -68,6 +71,17 @@ class FreeDimensions(ir.passes.InPlacePass):
         old.name, graph.outputs[0] = f"{LOGITS}.static", logits
         logits.name, logits.type = LOGITS, old.type
         logits.shape = ir.Shape([NUM_LOGIT_ROWS, _width(old)])
+
+
+def _keep_rows(graph: ir.Graph, node: ir.Node) -> None:
+    sizes = node.inputs[1]
+    assert sizes is not None, "Reshape has two inputs"
+    assert sizes.const_value is not None, "the portable graph is static"
+    name = f"{node.name}.kept"
+    kept = np.concatenate([np.zeros(2, np.int64), sizes.const_value.numpy()[2:]])
+    value = ir.Value(name=name, const_value=ir.Tensor(kept, name=name))
+    graph.register_initializer(value)
+    node.replace_input_with(1, value)
 
 
 def _width(value: ir.Value) -> int:

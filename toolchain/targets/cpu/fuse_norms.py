@@ -23,7 +23,8 @@ class FuseNorms(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Changes in place."""
-        found = expect(find_norms(model.graph), norms(self.config.num_hidden_layers))
+        expected = norms(self.config.num_hidden_layers, self.config.qk_norm)
+        found = expect(find_norms(model.graph), expected)
         for module, norm in found.items():
             _fuse(model.graph, module, norm)
         return ir.passes.PassResult(model, modified=True)

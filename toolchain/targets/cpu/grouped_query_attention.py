@@ -11,6 +11,7 @@ from runtime.bundle.node_names import (
     ATTENTION_KERNEL,
     ROTARY_ANGLES,
     attention_kernels,
+    projected,
     projections,
 )
 from runtime.bundle.rope import attention_factor
@@ -33,7 +34,7 @@ def rotary_tables(frequencies: Table, factor: float, num_positions: int) -> tupl
 class GroupedQueryAttention(ir.passes.InPlacePass):
     """Rotation, concatenation, mask, softmax -> com.microsoft.GroupQueryAttention.
 
-    1. The nodes between q_proj, k_proj, v_proj and o_proj of a layer become one node.
+    1. What lies between query, key, value and o_proj of a layer becomes one node.
     2. past_key.{i} and key.{i} become one buffer of cache_rows rows, bound to both names.
     3. position_ids and attention_mask give way to seqlens_k and total_sequence_length.
     4. The angles become two tables that all layers and graphs share.
@@ -52,7 +53,8 @@ class GroupedQueryAttention(ir.passes.InPlacePass):
         batch_size = graph.inputs[0].shape[0]  # type: ignore[index]
         assert isinstance(batch_size, int), "shapes are static"
         num_layers = self.config.num_hidden_layers
-        found = find(graph, [name for i in range(num_layers) for name in projections(i)])
+        names_of = [[*projected(i, self.config), projections(i)[-1]] for i in range(num_layers)]
+        found = find(graph, [name for each in names_of for name in each])
         lengths = [
             _input(SEQLENS_K, ir.DataType.INT32, (batch_size,)),
             _input(TOTAL_SEQUENCE_LENGTH, ir.DataType.INT32, (1,)),
@@ -62,7 +64,7 @@ class GroupedQueryAttention(ir.passes.InPlacePass):
         results: list[ir.Value] = []
         for i, kernel in enumerate(attention_kernels(num_layers)):
             past = [self._cache(name(i), batch_size) for name in (names.past_key, names.past_value)]
-            products = [found[name] for name in projections(i)]
+            products = [found[name] for name in names_of[i]]
             node = self._attention(kernel, products, past, lengths, tables)
             node.outputs[1].name, node.outputs[2].name = names.new_key(i), names.new_value(i)
             caches += past

@@ -25,7 +25,8 @@ class PackQkv(ir.passes.InPlacePass):
     The rows of the three weights follow each other, so the bytes of the joined levels and scales
     are those of the parts one after the other.
 
-    Expects L kernels that take three such products.
+    A bias or a norm between a product and the kernel keeps them apart. Expects L kernels that take
+    three such products else.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -35,6 +36,8 @@ class PackQkv(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Changes in place."""
         graph = model.graph
+        if self.config.attention_bias or self.config.qk_norm:
+            return ir.passes.PassResult(model, modified=False)
         kernels = [node for node in graph if node.op_type == ATTENTION_KERNEL]
         packable = {str(node.name): node for node in kernels if len(_products(node)) == 3}
         expect(packable, attention_kernels(self.config.num_hidden_layers))
