@@ -15,7 +15,7 @@ from runtime.engine.sequence import Request, Sequence
 from runtime.errors import SessionError
 from runtime.timing import now
 
-__all__ = ["Counters", "Policy", "Scheduler"]
+__all__ = ["DEFAULT_POLICY", "Counters", "Policy", "Scheduler"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,17 +8,40 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from runtime.completion import AnswerText, StopReason
 from runtime.engine.loop import Stream
 from runtime.engine.sequence import FinishReason, PromptLogprobs, Token
-from runtime.errors import UserError
 from runtime.server.asked import Asked
-from runtime.server.metrics import Metrics
 from runtime.server.served_model import Prepared, ServedModel
 from runtime.timing import now
 
-__all__ = ["Answers", "Choice", "Piece"]
+__all__ = ["Answers", "Choice", "Counts", "Piece"]
+
+
+class Counts(Protocol):
+    """Receives what happens to answers. Times are in seconds."""
+
+    def took_prompts(self, num_tokens: int) -> None:
+        """The prompts of a request are with the engine."""
+
+    def made_first_token(self, queued: float, taken: float) -> None:
+        """An answer has begun: how long it waited for a slot, and for this token."""
+
+    def made_token(self, taken: float) -> None:
+        """Another token, so long after the one before."""
+
+    def ended(
+        self, finish_reason: FinishReason, taken: float, prompt_tokens: int, tokens: int
+    ) -> None:
+        """An answer is complete."""
+
+    def cancelled_in(self, phase: str) -> None:
+        """Nobody waits for an answer any more."""
+
+    def failed(self, error: Exception) -> None:
+        """An answer has ended with an error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +95,7 @@ class Answers:
         asked: what was asked.
         prepared: its prompts.
         arrived: when the request did.
-        metrics: where tokens are counted.
+        counts: told what happens.
 
     Raises:
         SessionError: the engine takes no more.
@@ -84,9 +107,9 @@ class Answers:
         asked: Asked,
         prepared: list[Prepared],
         arrived: float,
-        metrics: Metrics,
+        counts: Counts,
     ) -> None:
-        self._model, self._metrics, self._arrived = model, metrics, arrived
+        self._model, self._counts, self._arrived = model, counts, arrived
         self._stops = frozenset(model.defaults.stop_token_ids)
         self._changed = asyncio.Event()
         notify = _waker(asyncio.get_running_loop(), self._changed)
@@ -103,7 +126,7 @@ class Answers:
         except BaseException:
             self.close()
             raise
-        metrics.prompt_tokens.inc(sum(len(each.prompt_ids) for each in prepared))
+        counts.took_prompts(sum(len(each.prompt_ids) for each in prepared))
 
     async def pieces(self, ping_interval: float) -> AsyncGenerator[Piece | None, None]:
         """Yields pieces as they are made, and None where none came for a while.
@@ -133,8 +156,7 @@ class Answers:
             tokens, _ = choice.stream.take()
         except Exception as error:
             choice.ended = True
-            if isinstance(error, UserError) and error.code == "unusable_logits":
-                self._metrics.nonfinite_logits.inc()
+            self._counts.failed(error)
             raise
         for token in tokens:
             piece = self._read(choice, token)
@@ -167,28 +189,26 @@ class Answers:
 
     def _time(self, choice: Choice, token: Token) -> None:
         if choice.last_at:
-            self._metrics.between.observe(token.sampled_at - choice.last_at)
+            self._counts.made_token(token.sampled_at - choice.last_at)
         else:
             sequence = choice.stream.sequence
             assert sequence is not None, "it has a token"
-            self._metrics.queue_time.observe(sequence.placed_at - self._arrived)
-            self._metrics.first_token.observe(token.sampled_at - self._arrived)
+            queued = sequence.placed_at - self._arrived
+            self._counts.made_first_token(queued, token.sampled_at - self._arrived)
         choice.last_at = token.sampled_at
-        self._metrics.generation_tokens.inc()
 
     def _end(self, choice: Choice, finish_reason: FinishReason) -> None:
         choice.ended = True
         choice.stream.cancel()  # a stop string ends it before the engine knows
-        self._metrics.success.labels(finish_reason).inc()
-        self._metrics.latency.observe(now() - self._arrived)
-        self._metrics.request_prompt.observe(len(choice.prepared.prompt_ids))
-        self._metrics.request_generation.observe(choice.num_tokens)
+        num_prompt_tokens = len(choice.prepared.prompt_ids)
+        taken = now() - self._arrived
+        self._counts.ended(finish_reason, taken, num_prompt_tokens, choice.num_tokens)
 
     def close(self) -> None:
         """Ends the answers that are still on their way; their slots are free after one call."""
         for choice in self.choices:
             if not choice.ended:
-                self._metrics.cancelled.labels(choice.phase).inc()
+                self._counts.cancelled_in(choice.phase)
                 choice.ended = True
                 choice.stream.cancel()
 

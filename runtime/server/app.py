@@ -14,7 +14,14 @@ from starlette.types import ASGIApp
 
 from runtime.errors import UserError
 from runtime.server.description import HEADERS, page
-from runtime.server.errors import ClientGoneError, HttpError, error_body, headers_of, status_of
+from runtime.server.errors import (
+    ClientGoneError,
+    HttpError,
+    error_body,
+    first_problem,
+    headers_of,
+    status_of,
+)
 from runtime.server.guard import OPEN, Guard
 from runtime.server.keys import read_keys
 from runtime.server.page import page_routes
@@ -111,7 +118,9 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return reply(request, _first_problem(error))
+        first, *_ = error.errors()
+        within = [part for part in first["loc"] if part != "body"]
+        return reply(request, first_problem([{**first, "loc": within}]))
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -135,26 +144,6 @@ class ErrorResponse(JSONResponse):
     def render(self, content: Any) -> bytes:
         """See Response; a lone surrogate is written as JSON escapes it."""
         return json.dumps(content, ensure_ascii=False).encode(errors="backslashreplace")
-
-
-def _first_problem(error: RequestValidationError) -> HttpError:
-    first = error.errors()[0]
-    path = [str(part) for part in first["loc"] if part != "body"]
-    if first["type"] == "json_invalid":
-        return HttpError(
-            "the body is no JSON",
-            got=first["ctx"]["error"],
-            next_step="send application/json",
-            code="invalid_value",
-        )
-    shown = repr(first["input"])[:100]
-    return HttpError(
-        ": ".join(filter(None, (".".join(path[:4]), first["msg"]))),
-        got=None if first["type"] == "missing" else shown,
-        next_step="send a JSON object with Content-Type: application/json" if not path else None,
-        code="invalid_value",
-        param=path[0] if path else None,
-    )
 
 
 def _of_starlette(error: HTTPException) -> HttpError:

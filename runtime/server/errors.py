@@ -4,13 +4,20 @@
 n_prompt_tokens and n_ctx, as llama.cpp has them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from runtime.errors import UserError, one_line
 
-__all__ = ["ClientGoneError", "HttpError", "error_body", "headers_of", "status_of"]
+__all__ = [
+    "ClientGoneError",
+    "HttpError",
+    "error_body",
+    "first_problem",
+    "headers_of",
+    "status_of",
+]
 
 MAX_MESSAGE = 500  # characters: what a client sent may be long
 
@@ -55,6 +62,27 @@ class HttpError(UserError):
 
 class ClientGoneError(Exception):
     """The client has closed its connection; nobody reads an answer."""
+
+
+def first_problem(problems: Sequence[Any]) -> HttpError:
+    """What is wrong with an object of a client, of the problems that pydantic has found in it."""
+    first = problems[0]
+    path = list(map(str, first["loc"]))
+    if first["type"] == "json_invalid":
+        return HttpError(
+            "the body is no JSON",
+            got=first["ctx"]["error"],
+            next_step="send application/json",
+            code="invalid_value",
+        )
+    shown = repr(first["input"])[:100]
+    return HttpError(
+        ": ".join(filter(None, (".".join(path[:4]), first["msg"]))),
+        got=None if first["type"] == "missing" else shown,
+        next_step="send a JSON object with Content-Type: application/json" if not path else None,
+        code="invalid_value",
+        param=path[0] if path else None,
+    )
 
 
 def status_of(error: Exception) -> int:

@@ -16,6 +16,9 @@ from prometheus_client import (
     generate_latest,
 )
 
+from runtime.engine.sequence import FinishReason
+from runtime.errors import UserError
+
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -83,6 +86,41 @@ class Metrics:
     def tell_build(self, bundle_sha256: str, backend: str) -> None:
         """Says what runs."""
         self.build.labels(version("alpaca2-toolchain"), bundle_sha256, backend).set(1)
+
+    # What Counts asks for.
+
+    def took_prompts(self, num_tokens: int) -> None:
+        """See Counts."""
+        self.prompt_tokens.inc(num_tokens)
+
+    def made_first_token(self, queued: float, taken: float) -> None:
+        """See Counts."""
+        self.queue_time.observe(queued)
+        self.first_token.observe(taken)
+        self.generation_tokens.inc()
+
+    def made_token(self, taken: float) -> None:
+        """See Counts."""
+        self.between.observe(taken)
+        self.generation_tokens.inc()
+
+    def ended(
+        self, finish_reason: FinishReason, taken: float, prompt_tokens: int, tokens: int
+    ) -> None:
+        """See Counts."""
+        self.success.labels(finish_reason).inc()
+        self.latency.observe(taken)
+        self.request_prompt.observe(prompt_tokens)
+        self.request_generation.observe(tokens)
+
+    def cancelled_in(self, phase: str) -> None:
+        """See Counts."""
+        self.cancelled.labels(phase).inc()
+
+    def failed(self, error: Exception) -> None:
+        """See Counts."""
+        if isinstance(error, UserError) and error.code == "unusable_logits":
+            self.nonfinite_logits.inc()
 
     def text(self) -> bytes:
         """All of them, as Prometheus reads them."""
