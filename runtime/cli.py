@@ -4,7 +4,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from runtime.commands import chat, generate, serve
+from runtime.commands import batch, chat, generate, serve
 from runtime.commands.dashed_prompt import DashedPromptCommand
 from runtime.console import make_app, run_app
 
@@ -15,6 +15,7 @@ COMMANDS: tuple[tuple[Any, type[TyperCommand]], ...] = (
     (generate, DashedPromptCommand),
     (chat, TyperCommand),
     (serve, TyperCommand),
+    (batch, TyperCommand),
 )
 for module, kind in COMMANDS:
     app.command(name=module.__name__.rpartition(".")[-1], cls=kind)(module.command)

@@ -68,8 +68,8 @@ def test_every_field_is_an_option_or_has_a_reason_not_to_be_one() -> None:
     assert all(NOT_OPTIONS.values())
 
 
-SERVES = "runtime.commands.serve"  # whose requests bring their settings
-SAMPLING = [module for module, _ in COMMANDS if module.__name__ != SERVES]
+SERVE = ("runtime.commands.serve", "runtime.commands.batch")  # whose requests bring their settings
+SAMPLING = [module for module, _ in COMMANDS if module.__name__ not in SERVE]
 
 
 @pytest.mark.parametrize("module", SAMPLING, ids=lambda module: module.__name__)
