@@ -7,6 +7,7 @@ UserError                what, got, allowed, next step (exit code 1); a code and
 |  `- JsonSchemaError    a JSON schema is wrong, too large, or asks what cannot be followed
 |- PromptError           the prompt is empty, too long or not valid text
 |- SessionError          the backend cannot run the bundle, or gave unusable numbers
+|  `- DeviceLostError    the process of a device has ended
 |- runtime.server.errors HttpError
 |- export.errors.*       ConfigError, CheckpointError, CompilerError, TraceError
 |- profiles.ProfileError
@@ -16,6 +17,7 @@ UserError                what, got, allowed, next step (exit code 1); a code and
 __all__ = [
     "CODES",
     "BundleError",
+    "DeviceLostError",
     "EvalError",
     "JsonSchemaError",
     "ParameterError",
@@ -147,3 +149,7 @@ class SessionError(UserError):
     """The backend cannot run this bundle, or gave unusable numbers."""
 
     code = "session_failed"
+
+
+class DeviceLostError(SessionError):
+    """The process of a device has ended; nothing can be run on it any more."""

@@ -98,7 +98,7 @@ class Serving:
 def make_service(bundle: Path, wrap: Wrap = lambda session: session, **given: Any) -> Service:
     settings = Settings(**{"port": 0, **given})
     loaded = load_bundle(bundle)
-    return Service(settings, lambda _: served(loaded, wrap(open_session(loaded)), settings))
+    return Service(settings, lambda _: served(loaded, [wrap(open_session(loaded))], settings))
 
 
 @contextmanager
@@ -140,10 +140,12 @@ def eventually(server: Serving, condition: Callable[[], bool]) -> None:
 
 def is_idle(server: Serving) -> bool:
     """Whether nothing is left of any request: no slot, no place, no answer."""
-    model = server.service.model()
+    engines = server.service.model().engines
+    schedulers = [each.scheduler for each in engines.each]
+    caches = [scheduler.engine.cache for scheduler in schedulers]
     return (
-        model.loop.num_open == 0
-        and model.scheduler.is_idle
-        and model.scheduler.engine.cache.num_free == len(model.scheduler.engine.cache.slots)
+        engines.num_open == 0
+        and all(scheduler.is_idle for scheduler in schedulers)
+        and all(cache.num_free == len(cache.slots) for cache in caches)
         and server.metric("queue_depth") == 0
     )

@@ -39,7 +39,7 @@ class Opening:
     """What a model is opened with; see ModelSettings."""
 
     model_names: tuple[str, ...]
-    device: int
+    devices: tuple[int, ...]
     threads: int | None
     max_prompt_tokens: int = 1 << 60  # a batch hands over no more than can be begun soon
 
@@ -109,7 +109,8 @@ class OnModel:
     @property
     def num_at_once(self) -> int:
         """See Answerer."""
-        return AHEAD * self._model.scheduler.engine.cache.num_lanes
+        engines = self._model.engines
+        return AHEAD * engines.engine.cache.num_lanes * len(engines.each)
 
     async def answer(self, request: BatchRequest) -> Outcome:
         """See Answerer."""
@@ -117,8 +118,8 @@ class OnModel:
         try:
             reply = await self._reply(request)
         except Exception as error:
-            if self._model.loop.failure is not None:
-                raise self._model.loop.failure from error
+            if self._model.engines.failure is not None:
+                raise self._model.engines.failure from error
             if not isinstance(error, UserError):
                 log.exception("request id %s", request_id)
             body = error_body(error, request_id)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime.commands.options import AsJson, BundlePath, DeviceIndex, Threads
+from runtime.commands.options import AsJson, BundlePath, Devices, Threads, device_numbers
 
 if TYPE_CHECKING:
     from runtime.batch.answerer import Opening
@@ -34,7 +34,7 @@ def command(
         list[str] | None,
         typer.Option(help="Name that requests use; repeatable. Default: the directory's."),
     ] = None,
-    device: DeviceIndex = 0,
+    device: Devices = "0",
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
@@ -48,12 +48,15 @@ def command(
     from runtime.batch.work_file import WorkFile
     from runtime.bundle.reader import Bundle, read_manifest
     from runtime.result_files import require_file
+    from runtime.sessions import check_devices
     from runtime.timing import now
 
+    devices = device_numbers(device)
     require_file(output)
     read = Bundle(path=bundle, manifest=read_manifest(bundle))
+    check_devices(read.manifest.backend, devices)
     names = tuple(model_name or [bundle.resolve().name])
-    opening = Opening(model_names=names, device=device, threads=threads)
+    opening = Opening(model_names=names, devices=devices, threads=threads)
     with open_input(requests, output.parent) as batch:
         key = {"input": batch.sha256, "bundle": read.digest, "--model-name": ", ".join(names)}
         with WorkFile(output, key) as work:

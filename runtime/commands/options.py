@@ -20,6 +20,7 @@ __all__ = [
     "BundlePath",
     "Choices",
     "DeviceIndex",
+    "Devices",
     "JsonFile",
     "JsonSchemaFile",
     "LarkFile",
@@ -29,6 +30,7 @@ __all__ = [
     "System",
     "Threads",
     "TokenBias",
+    "device_numbers",
     "read_bias",
     "with_sampling_options",
 ]
@@ -47,6 +49,12 @@ JsonFile = Annotated[
     Path | None, typer.Option("--output", "-o", help="Write the JSON document to this file.")
 ]
 DeviceIndex = Annotated[int, typer.Option("--device", min=0, help="Which device of the box.")]
+Devices = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="N[,N]...", help="Which device of the box, or several: 0,1,2,3."
+    ),
+]
 Stop = Annotated[list[str] | None, typer.Option(help="End before this text; repeatable.")]
 System = Annotated[str | None, typer.Option(help="System prompt; empty for none.")]
 
@@ -94,6 +102,20 @@ def read_bias(text: str) -> TokenBias:
     """
     token_id, _, bias = text.partition("=")
     return TokenBias(int(token_id), float(bias))
+
+
+def device_numbers(text: str) -> tuple[int, ...]:
+    """The devices of a command line.
+
+    Raises:
+        BadParameter: they are not written as in 0,1.
+    """
+    from runtime.sessions import read_devices
+
+    try:
+        return read_devices(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.", param_hint="'--device'") from None
 
 
 def _bias_option(text: str) -> TokenBias:

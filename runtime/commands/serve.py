@@ -35,7 +35,8 @@ def command(
         Path | None, typer.Option(help="TOML file of settings; docs/serve.md lists them.")
     ] = None,
     device: Annotated[
-        int | None, typer.Option("--device", min=0, help="Which device of the box.")
+        str | None,
+        typer.Option(metavar="N[,N]...", help="Which device of the box, or several: 0,1,2,3."),
     ] = None,
     threads: Threads = None,
 ) -> None:
@@ -44,6 +45,7 @@ def command(
     from runtime.server.listen import serve
     from runtime.server.logs import log_as_json
     from runtime.server.settings import load_settings
+    from runtime.sessions import check_devices
 
     given = {
         "host": host,
@@ -55,7 +57,8 @@ def command(
         "threads": threads,
     }
     settings = load_settings(config, {k: v for k, v in given.items() if v is not None})
-    read_manifest(bundle)  # refused before anybody is told that it is loading
+    # Refused before anybody is told that it is loading.
+    check_devices(read_manifest(bundle).backend, settings.devices)
     log_as_json()
     serve(settings, lambda progress: _load(bundle, settings, progress))
 

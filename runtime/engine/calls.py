@@ -12,6 +12,7 @@ from runtime.engine.engine import Engine
 from runtime.engine.kv_cache import Slot
 from runtime.engine.sequence import Sequence
 from runtime.engine.speculation import CallCosts, Drafter
+from runtime.errors import DeviceLostError
 from runtime.sessions.base import Logits
 from runtime.timing import now
 
@@ -132,13 +133,19 @@ class Calls:
 
 @contextmanager
 def blame(sequences: list[Sequence]) -> Iterator[None]:
-    """Ends these sequences with the error of what is done for them; the others go on."""
+    """Ends these sequences with the error of what is done for them; the others go on.
+
+    Raises:
+        DeviceLostError: none can.
+    """
     try:
         yield
     except Exception as error:
         for sequence in sequences:
             if not sequence.ended:
                 sequence.fail(error)
+        if isinstance(error, DeviceLostError):
+            raise
 
 
 def slot_of(sequence: Sequence) -> Slot:

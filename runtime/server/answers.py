@@ -116,9 +116,10 @@ class Answers:
         self.choices: list[Choice] = []
         try:
             for each in prepared:
+                loop = model.engines.least_busy()  # of all answers: the prompt is run once
                 for request in each.requests:
                     text = AnswerText(model.tokenizer, asked.stop, at_start=each.at_start)
-                    stream = model.loop.submit(request, notify)
+                    stream = loop.submit(request, notify)
                     index = len(self.choices)
                     self.choices.append(
                         Choice(index=index, prepared=each, stream=stream, text=text)

@@ -1,6 +1,8 @@
 """Opens a bundle for serving: session, tokenizer, every graph, and one token as a trial."""
 
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Protocol
 
 from runtime.bundle.reader import Bundle
@@ -11,9 +13,11 @@ from runtime.engine.sequence import Request
 from runtime.progress import Progress
 from runtime.sampling.defaults import default_params
 from runtime.sampling.params import SamplingParams
+from runtime.server.engines import DeviceEngine, Engines
 from runtime.server.formats import cached_compiler
 from runtime.server.served_model import ServedModel
-from runtime.sessions import Session, SessionOptions, open_session
+from runtime.sessions import Session
+from runtime.sessions.elsewhere import open_sessions
 from runtime.text.tokenizer import open_tokenizer
 
 __all__ = ["ModelSettings", "open_model", "served"]
@@ -27,8 +31,8 @@ class ModelSettings(Protocol):
         """None for the name of the bundle's directory."""
 
     @property
-    def device(self) -> int:
-        """Of the box."""
+    def devices(self) -> tuple[int, ...]:
+        """Of the box; a process for each where they are several."""
 
     @property
     def threads(self) -> int | None:
@@ -55,31 +59,41 @@ def open_model(
         SessionError: the backend cannot run it.
     """
     progress.step("opening the model")
-    session = open_session(bundle, SessionOptions(device=settings.device, threads=settings.threads))
-    for graph in session.manifest.graphs:
-        progress.step(f"opening {graph.spec.name}")
-        session.prepare(graph)
-    progress.step("trying one token")
-    return served(bundle, session, settings, policy)
+    sessions = open_sessions(bundle, settings.devices, settings.threads)
+    with ExitStack() as opened:
+        for session in sessions:
+            opened.callback(session.close)
+        for graph in bundle.manifest.graphs:
+            progress.step(f"opening {graph.spec.name}")
+            for session in sessions:
+                session.prepare(graph)
+        progress.step("trying one token")
+        model = served(bundle, sessions, settings, policy)
+        opened.pop_all()
+    return model
 
 
 def served(
-    bundle: Bundle, session: Session, settings: ModelSettings, policy: Policy = DEFAULT_POLICY
+    bundle: Bundle,
+    sessions: Sequence[Session],
+    settings: ModelSettings,
+    policy: Policy = DEFAULT_POLICY,
 ) -> ServedModel:
-    """A model on a session that is open, after it has made a token.
+    """A model on sessions that are open, after each has made a token.
 
     Raises:
         BundleError: a file in the bundle cannot be used.
         SessionError: the backend cannot run it.
     """
     tokenizer = open_tokenizer(bundle)
-    scheduler = Scheduler(Engine(session), policy)
-    loop = EngineLoop(scheduler, max_tokens=settings.max_prompt_tokens)
+    engines = Engines([_engine(session, settings, policy) for session in sessions])
+    trial = Request(prompt_ids=[tokenizer.bos_token_id], params=SamplingParams(max_tokens=1))
     try:
-        trial = Request(prompt_ids=[tokenizer.bos_token_id], params=SamplingParams(max_tokens=1))
-        list(loop.submit(trial))
+        for each in engines.each:
+            list(each.loop.submit(trial))
     except BaseException:
-        loop.close()
+        for each in engines.each:
+            each.loop.close()
         raise
     return ServedModel(
         names=settings.model_names or (bundle.path.resolve().name,),
@@ -88,8 +102,12 @@ def served(
         backend=bundle.manifest.backend,
         tokenizer=tokenizer,
         defaults=default_params(bundle, tokenizer.eos_token_id),
-        scheduler=scheduler,
-        loop=loop,
-        session=session,
-        compile_format=cached_compiler(tokenizer, scheduler.engine.vocab_size),
+        engines=engines,
+        compile_format=cached_compiler(tokenizer, engines.engine.vocab_size),
     )
+
+
+def _engine(session: Session, settings: ModelSettings, policy: Policy) -> DeviceEngine:
+    scheduler = Scheduler(Engine(session), policy)
+    loop = EngineLoop(scheduler, max_tokens=settings.max_prompt_tokens // len(settings.devices))
+    return DeviceEngine(session=session, scheduler=scheduler, loop=loop)

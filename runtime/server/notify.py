@@ -60,18 +60,21 @@ async def _tell(service: Service) -> None:
 
 
 class Pulse:
-    """Whether a server's engine still moves."""
+    """Whether a server's engines still move."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._seen: tuple[int, ...] = ()
+        self._seen: list[tuple[int, ...]] = []
 
     def beats(self) -> bool:
-        """Whether it is idle, or has done something since the last time."""
+        """Whether each is idle, or has done something since the last time."""
         model = self._service.loaded
         if model is None or self._service.state == "failed":
             return False
-        engine = model.scheduler.engine
-        seen = (engine.computed_tokens, *(slot.length for slot in engine.cache.slots))
-        moved, self._seen = seen != self._seen, seen
-        return moved or model.loop.num_open == 0
+        engines = model.engines.each
+        seen, before = [each.pulse for each in engines], self._seen or [()] * len(engines)
+        self._seen = seen
+        return all(
+            now != then or each.loop.num_open == 0
+            for each, now, then in zip(engines, seen, before, strict=True)
+        )

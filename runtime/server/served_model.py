@@ -1,18 +1,16 @@
-"""The model that is served: its names, its tokenizer, its settings and the engine's thread."""
+"""The model that is served: its names, its tokenizer, its settings and its engines."""
 
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from runtime.completion import encode_prompt
-from runtime.engine.loop import EngineLoop
-from runtime.engine.scheduler import Scheduler
 from runtime.engine.sequence import Request
 from runtime.sampling.params import SamplingParams, check_vocab
 from runtime.server.asked import Asked, Prompt
+from runtime.server.engines import Engines
 from runtime.server.errors import HttpError
 from runtime.server.formats import Compile
-from runtime.sessions import Session
 from runtime.text.template import Message
 from runtime.text.tokenizer import Tokenizer
 
@@ -41,7 +39,6 @@ class ServedModel:
     created: seconds since 1970.
     digest: of the bundle.
     defaults: its makers' settings.
-    scheduler: to be read only; the loop's thread drives it.
     compile_format: makes the grammar that an answer is bound to.
     """
 
@@ -51,9 +48,7 @@ class ServedModel:
     backend: str
     tokenizer: Tokenizer
     defaults: SamplingParams
-    scheduler: Scheduler
-    loop: EngineLoop
-    session: Session
+    engines: Engines
     compile_format: Compile
 
     @property
@@ -64,7 +59,7 @@ class ServedModel:
     @property
     def context_len(self) -> int:
         """Tokens that a prompt and its answer may have together."""
-        return self.scheduler.engine.context_len
+        return self.engines.engine.context_len
 
     @property
     def fingerprint(self) -> str:
@@ -73,8 +68,7 @@ class ServedModel:
 
     def close(self) -> None:
         """Ends every answer, and gives back what the device holds."""
-        self.loop.close()
-        self.session.close()
+        self.engines.close()
 
     def check_name(self, name: str | None) -> None:
         """Refuses a request for another model.
@@ -99,7 +93,7 @@ class ServedModel:
         """
         stop_token_ids = (*self.defaults.stop_token_ids, *asked.settings.get("stop_token_ids", ()))
         merged = {**self.defaults.model_dump(), **asked.settings, "stop_token_ids": stop_token_ids}
-        check_vocab(SamplingParams(**merged), self.scheduler.engine.vocab_size)
+        check_vocab(SamplingParams(**merged), self.engines.engine.vocab_size)
         return [self._prepare(prompt, merged, asked, start_by) for prompt in asked.prompts]
 
     def encode(self, prompt: Prompt, *, add_bos: bool) -> list[int]:
@@ -121,7 +115,7 @@ class ServedModel:
     ) -> Prepared:
         token_ids = self.encode(prompt, add_bos=asked.add_bos)
         self._check_room(len(token_ids), merged, capped=asked.capped)
-        self.scheduler.engine.check_prompt(token_ids)
+        self.engines.engine.check_prompt(token_ids)
         room = self.context_len - len(token_ids) + 1
         settings = merged
         if asked.capped:

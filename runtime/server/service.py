@@ -7,6 +7,7 @@ from functools import partial
 from threading import Lock, Thread
 from typing import Literal
 
+from runtime.engine.scheduler import Scheduler
 from runtime.progress import Progress
 from runtime.server.errors import HttpError
 from runtime.server.metrics import Metrics
@@ -69,7 +70,7 @@ class Service:
     def state(self) -> State:
         """What it is doing."""
         model = self._model
-        if self.failure is not None or (model is not None and model.loop.failure is not None):
+        if self.failure is not None or (model is not None and model.engines.failure is not None):
             return "failed"
         if self._draining:
             return "draining"
@@ -152,24 +153,29 @@ class Service:
 
 
 def _usage(model: ServedModel) -> float:
-    slots = model.scheduler.engine.cache.slots
+    slots = [slot for each in model.engines.each for slot in each.scheduler.engine.cache.slots]
     return sum(slot.length for slot in slots) / (len(slots) * model.context_len)
 
 
+def _sum(read: Callable[[Scheduler], int]) -> Callable[[ServedModel], float]:
+    """A figure of all engines together."""
+    return lambda model: sum(read(each.scheduler) for each in model.engines.each)
+
+
 GAUGES: tuple[tuple[str, str, Callable[[ServedModel], float]], ...] = (
-    ("num_requests_running", "Answers that hold a slot", lambda m: m.scheduler.num_running),
-    ("num_requests_waiting", "Answers that wait for a slot", lambda m: m.scheduler.num_waiting),
-    ("slots_free", "Cache slots that nobody holds", lambda m: m.scheduler.engine.cache.num_free),
+    ("num_requests_running", "Answers that hold a slot", _sum(lambda s: s.num_running)),
+    ("num_requests_waiting", "Answers that wait for a slot", _sum(lambda s: s.num_waiting)),
+    ("slots_free", "Cache slots that nobody holds", _sum(lambda s: s.engine.cache.num_free)),
     ("kv_cache_usage_perc", "Part of the cache's rows that hold tokens, 0 to 1", _usage),
     (
         "prefix_cache_hits",
         "Prompt tokens whose rows were in the cache",
-        lambda m: m.scheduler.engine.prefix_hits,
+        _sum(lambda s: s.engine.prefix_hits),
     ),
     (
         "prompt_tokens_computed",
         "Prompt tokens that were run",
-        lambda m: m.scheduler.engine.computed_tokens,
+        _sum(lambda s: s.engine.computed_tokens),
     ),
 )
 

@@ -3,9 +3,9 @@
 import ipaddress
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -16,10 +16,24 @@ from pydantic_settings import (
 
 from runtime.errors import ParameterError
 from runtime.record import first_problem
+from runtime.sessions import read_devices
 
 __all__ = ["PREFIX", "Settings", "load_settings"]
 
 PREFIX = "RUNTIME_SERVE_"
+
+
+def _as_written(value: Any) -> Any:
+    """A TOML file may have the number of one device."""
+    return str(value) if type(value) is int else value
+
+
+def _checked(text: str) -> str:
+    read_devices(text)
+    return text
+
+
+Devices = Annotated[str, BeforeValidator(_as_written), AfterValidator(_checked)]
 
 
 class Settings(BaseSettings):
@@ -27,6 +41,7 @@ class Settings(BaseSettings):
 
     model_names: names that requests may use; none for the name of the bundle's directory.
     api_key_file: a key a line; without one, only this computer may ask.
+    device: of the box, or several, as in 0,1: a process for each.
     insecure: listen to others without a key.
     allowed_hosts: names by which clients may call this computer, besides its own and its
         addresses; "*" for any.
@@ -53,7 +68,7 @@ class Settings(BaseSettings):
     api_key_file: Path | None = None
     insecure: bool = False
     allowed_hosts: tuple[str, ...] = ()
-    device: int = Field(default=0, ge=0)
+    device: Devices = "0"
     threads: int | None = Field(default=None, ge=1)
     max_requests: int = Field(default=64, ge=1, le=100_000)
     max_prompt_tokens: int = Field(default=1 << 17, ge=1)
@@ -65,6 +80,11 @@ class Settings(BaseSettings):
     ping_interval: float = Field(default=15, gt=0)
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
     max_connections: int = Field(default=512, ge=1)
+
+    @property
+    def devices(self) -> tuple[int, ...]:
+        """The numbers in `device`."""
+        return read_devices(self.device)
 
     @classmethod
     def settings_customise_sources(

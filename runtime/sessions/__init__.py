@@ -1,6 +1,6 @@
 """One way to open a session per backend; choosing one is a table look-up."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -9,7 +9,16 @@ from runtime.bundle.reader import Bundle
 from runtime.errors import SessionError
 from runtime.sessions.base import DEFAULT_OPTIONS, Chunk, Session, SessionOptions
 
-__all__ = ["SESSIONS", "Chunk", "Opener", "Session", "SessionOptions", "open_session"]
+__all__ = [
+    "SESSIONS",
+    "Chunk",
+    "Opener",
+    "Session",
+    "SessionOptions",
+    "check_devices",
+    "open_session",
+    "read_devices",
+]
 
 Open = Callable[[Bundle, SessionOptions], Session]
 
@@ -84,17 +93,41 @@ def _check_options(backend: Backend, opener: Opener, options: SessionOptions) ->
             next_step=f"run it under {opener.profiler} instead",
             code="unsupported_parameter",
         )
-    if options.device != 0 and not opener.many_devices:
-        raise SessionError(
-            f"backend {backend} has one device",
-            got=f"device {options.device}",
-            allowed="0",
-            code="unsupported_parameter",
-        )
+    check_devices(backend, [options.device])
     if options.threads is not None and not opener.many_threads:
         raise SessionError(
             f"backend {backend} computes on the device, not in threads of the host",
             got=f"{options.threads} threads",
             next_step="leave --threads out",
+            code="unsupported_parameter",
+        )
+
+
+def read_devices(text: str) -> tuple[int, ...]:
+    """Numbers of devices as they are written: 0, or 0,1.
+
+    Raises:
+        ValueError: they are written otherwise, or one stands twice.
+    """
+    numbers = text.split(",")
+    if not all(each.isascii() and each.isdecimal() for each in numbers):
+        raise ValueError(f"'{text}' is not numbers as in 0,1")
+    devices = tuple(map(int, numbers))
+    if len(set(devices)) < len(devices):
+        raise ValueError(f"a device stands twice in {text}")
+    return devices
+
+
+def check_devices(backend: Backend, devices: Sequence[int]) -> None:
+    """Refuses devices that no box has for a backend.
+
+    Raises:
+        SessionError: see above.
+    """
+    if list(devices) != [0] and not SESSIONS[backend].many_devices:
+        raise SessionError(
+            f"backend {backend} has one device",
+            got=f"device {','.join(map(str, devices))}",
+            allowed="0",
             code="unsupported_parameter",
         )

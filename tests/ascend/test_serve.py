@@ -58,7 +58,7 @@ def test_the_server_on_a_card_does_what_it_does_on_a_cpu(on_card: Serving) -> No
     assert text_of(chat(on_card, BOX[0], stop=" computer")) == "An edge box is a small"
     leave(on_card)
     eventually(on_card, lambda: is_idle(on_card))
-    session, model = on_card.service.model().session, on_card.service.model()
+    session, model = on_card.service.model().engines.each[0].session, on_card.service.model()
     run = session.run
 
     def fail(graph: Graph, chunks: Sequence[Chunk]) -> Logits:
@@ -68,7 +68,7 @@ def test_the_server_on_a_card_does_what_it_does_on_a_cpu(on_card: Serving) -> No
     assert chat(on_card, CAPITAL[0])["status"] == 500
     session.run = run  # type: ignore[method-assign]
     assert text_of(chat(on_card, CAPITAL[0])) == CAPITAL[1]
-    assert model.loop.failure is None
+    assert model.engines.failure is None
 
 
 def leave(server: Serving) -> None:

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from runtime.commands.options import Devices, device_numbers
 from toolchain.options import APIKeyFile, AsJson
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Asked:
     """Who is examined: a bundle, or a server with what has to be known of it."""
 
     bundle: Path | None
+    devices: tuple[int, ...]
     url: str | None
     model: str | None
     tokenizer: Path | None
@@ -81,6 +83,7 @@ def command(
     compare_to: Annotated[
         Path | None, typer.Option(help="Results of another run, to compare choices with.")
     ] = None,
+    device: Devices = "0",
     url: URL = None,
     model: Model = None,
     tokenizer: TokenizerPath = None,
@@ -106,6 +109,7 @@ def command(
     )
     asked = Asked(
         bundle=bundle,
+        devices=device_numbers(device),
         url=url,
         model=model,
         tokenizer=tokenizer,
@@ -130,7 +134,7 @@ def _examine(
 
     _check(evaluation, asked)
     check_examination(evaluation, output, compare_to)  # before gigabytes are read and hashed
-    opened = _on_server(asked) if asked.url else _on_bundle(evaluation, asked.bundle)
+    opened = _on_server(asked) if asked.url else _on_bundle(evaluation, asked)
     with opened as examinee, ConsoleProgress() as progress:
         try:
             return examine(evaluation, examinee, output, compare_to, progress)
@@ -164,29 +168,39 @@ def _check(evaluation: "Evaluation", asked: Asked) -> None:
     check_readable(evaluation.prompt_style)
     if not evaluation.prefix_reuse:
         note("--no-prefix-reuse has no effect on a server")
+    if asked.devices != (0,):
+        note("--device has no effect on a server")
 
 
 @contextmanager
-def _on_bundle(evaluation: "Evaluation", bundle: Path | None) -> "Iterator[Examinee]":
-    from contextlib import closing
-
-    from runtime.bundle.reader import load_bundle
+def _on_bundle(evaluation: "Evaluation", asked: Asked) -> "Iterator[Examinee]":
+    from runtime.bundle.reader import load_bundle, read_manifest
     from runtime.console import LongWork
     from runtime.engine.engine import Engine
     from runtime.engine.scheduler import Scheduler
-    from runtime.sessions import open_session
+    from runtime.sessions import check_devices
+    from runtime.sessions.elsewhere import open_sessions
     from runtime.text.tokenizer import open_tokenizer
     from toolchain.evals.examinee import OnBundle, describe_bundle
+    from toolchain.evals.on_devices import OnDevices
 
-    assert bundle is not None, "it was checked"
-    loaded = load_bundle(bundle, LongWork())
+    assert asked.bundle is not None, "it was checked"
+    check_devices(read_manifest(asked.bundle).backend, asked.devices)
+    loaded = load_bundle(asked.bundle, LongWork())
     tokenizer = open_tokenizer(loaded)
-    with closing(open_session(loaded)) as session:
-        yield OnBundle(
-            scheduler=Scheduler(Engine(session, reuse_prefix=evaluation.prefix_reuse)),
-            tokenizer=tokenizer,
-            described=describe_bundle(loaded),
-        )
+    sessions = open_sessions(loaded, asked.devices)
+    with ExitStack() as opened:
+        for session in sessions:
+            opened.callback(session.close)
+        examinees = [
+            OnBundle(
+                scheduler=Scheduler(Engine(session, reuse_prefix=evaluation.prefix_reuse)),
+                tokenizer=tokenizer,
+                described=describe_bundle(loaded),
+            )
+            for session in sessions
+        ]
+        yield OnDevices(examinees)
 
 
 @contextmanager

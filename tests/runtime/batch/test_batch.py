@@ -218,3 +218,19 @@ def test_a_bundle_that_cannot_be_opened_leaves_nothing(
     outcome = command("batch", broken, tmp_path / "in", "-o", tmp_path / "out")
     check_refusal(outcome, f"tokenizer.model in {broken} has another size")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["broken", "in"]
+
+
+@pytest.mark.parametrize(
+    ("device", "said"), [("0,0", "twice"), ("", "numbers"), ("0,x", "numbers"), ("-1", "numbers")]
+)
+def test_devices_are_numbers_and_each_stands_once(
+    device: str, said: str, bundle: Path, tmp_path: Path, command: Command
+) -> None:
+    outcome = command("batch", bundle, "-", "-o", tmp_path / "out", f"--device={device}")
+    assert outcome.code == 2
+    assert said in outcome.err
+
+
+def test_a_cpu_is_one_device(bundle: Path, tmp_path: Path, command: Command) -> None:
+    outcome = command("batch", bundle, "-", "-o", tmp_path / "out", "--device", "0,1")
+    check_refusal(outcome, "backend onnxruntime has one device; got device 0,1; allowed: 0")

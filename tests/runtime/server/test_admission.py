@@ -99,7 +99,7 @@ def test_tokens_of_prompts_count_too(small_room: Serving, gates: list[Gate]) -> 
     gates[0].shut()
     with ThreadPoolExecutor(1) as pool:
         taken = pool.submit(ask, small_room, BODY | {"prompt": [5] * 30})
-        eventually(small_room, lambda: small_room.service.model().loop.num_open == 1)
+        eventually(small_room, lambda: small_room.service.model().engines.num_open == 1)
         assert ask(small_room, BODY | {"prompt": [5] * 11}) == 503
         gates[0].open.set()
         assert taken.result(PATIENCE) == 200
@@ -130,12 +130,12 @@ def test_the_queue_time_is_what_an_answer_waits_for_its_slot(
 @pytest.mark.parametrize("stream", [False, True])
 def test_one_that_waits_too_long_is_refused_before_any_work(stream: bool, bundles: Path) -> None:
     with ready(make_service(bundles / "talk-int4", queue_timeout=1e-9)) as server:
-        parts = server.service.model().scheduler.counters.prompt_parts
+        parts = server.service.model().engines.each[0].scheduler.counters.prompt_parts
         with server.http() as http:
             reply = http.post("/v1/completions", json=BODY | {"stream": stream})
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "deadline_exceeded")
         assert "retry-after" in reply.headers
-        assert server.service.model().scheduler.counters.prompt_parts == parts
+        assert server.service.model().engines.each[0].scheduler.counters.prompt_parts == parts
 
 
 def test_while_the_model_loads_the_server_says_how_far_it_is(bundles: Path) -> None:

@@ -70,10 +70,10 @@ def test_one_that_leaves_during_its_prompt_costs_the_call_that_runs(
     assert gate.knocked.wait(60)
     connection.close()
     eventually(server, lambda: cancelled(server) == 1)
-    calls = server.service.model().scheduler.counters.prompt_parts
+    calls = server.service.model().engines.each[0].scheduler.counters.prompt_parts
     gate.open.set()
     eventually(server, lambda: is_idle(server))
-    counters = server.service.model().scheduler.counters
+    counters = server.service.model().engines.each[0].scheduler.counters
     assert counters.prompt_parts <= calls + 1
     assert counters.decode_calls + counters.verify_calls == 0
     assert server.metric("requests_cancelled_total", phase="prefill") == 1
@@ -88,14 +88,14 @@ def test_one_that_leaves_while_it_waits_is_never_begun(
     first = sent(server, LONG | {"max_tokens": 1})
     assert gate.knocked.wait(60)
     waiting = sent(server, LONG | {"stream": stream})
-    eventually(server, lambda: server.service.model().loop.num_open == 2)
+    eventually(server, lambda: server.service.model().engines.num_open == 2)
     waiting.close()
     eventually(server, lambda: cancelled(server) == 1)
     gate.open.set()
     read_until(first, b" 200 OK")
     first.close()
     eventually(server, lambda: is_idle(server))
-    assert server.service.model().scheduler.counters.decode_calls == 0
+    assert server.service.model().engines.each[0].scheduler.counters.decode_calls == 0
     assert server.metric("requests_cancelled_total", phase="queue") == 1
 
 
@@ -114,7 +114,7 @@ def test_one_that_left_leaves_its_room_at_once(bundles: Path) -> None:
         first.close()
         eventually(server, lambda: server.metric("queue_depth") == 0)
         second = sent(server, LONG)
-        eventually(server, lambda: server.service.model().loop.num_open == 2)
+        eventually(server, lambda: server.service.model().engines.num_open == 2)
         gates[0].open.set()
         read_until(second, b" 200 OK")
         second.close()
@@ -130,7 +130,7 @@ def test_one_that_leaves_in_the_middle_of_its_answer_costs_one_call_more(
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     connection.close()
     eventually(server, lambda: cancelled(server) == 1 or is_idle(server))
-    counters = server.service.model().scheduler.counters
+    counters = server.service.model().engines.each[0].scheduler.counters
     calls = counters.decode_calls + counters.verify_calls
     gate.open.set()
     eventually(server, lambda: is_idle(server))

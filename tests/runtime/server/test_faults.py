@@ -111,7 +111,7 @@ def test_an_engine_thread_that_dies_makes_the_server_say_so(bundles: Path) -> No
     """Only a new start helps then; whoever watches /health/live knows."""
     service = make_service(bundles / "small-fp32")
     with ready(service) as server, server.http() as http:
-        scheduler = service.model().scheduler
+        scheduler = service.model().engines.each[0].scheduler
         scheduler.step = raising(ZeroDivisionError())  # type: ignore[method-assign, assignment]
         reply = http.post("/v1/completions", json=GREEDY)
         assert reply.status_code == 500

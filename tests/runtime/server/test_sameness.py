@@ -103,7 +103,7 @@ def test_plain_streamed_among_others_and_alone_is_the_same_text(
     texts = asyncio.run(ask_all(batching.url, [body for _, body in mixed], AT_ONCE))
     differing = [i for (i, _), text in zip(mixed, texts, strict=True) if text != expected[i]]
     assert not differing
-    assert batching.service.model().scheduler.counters.decode_calls > 0
+    assert batching.service.model().engines.each[0].scheduler.counters.decode_calls > 0
 
 
 def test_many_choices_and_chats_are_those_that_come_alone(batching: Serving) -> None:
@@ -138,7 +138,7 @@ def test_no_piece_of_sixteen_streams_has_a_broken_character_or_is_of_another(
 
     with ready(make_service(bundles / "crowd-int4")) as crowd:
         found = asyncio.run(all_pieces(crowd.url))
-        counters = crowd.service.model().scheduler.counters
+        counters = crowd.service.model().engines.each[0].scheduler.counters
     assert ["".join(each) for each in found] == [answer for _, answer in dialogues]
     assert not any("\ufffd" in piece for each in found for piece in each)
     assert counters.decode_calls < sum(map(len, found)) / 2  # most calls were for several

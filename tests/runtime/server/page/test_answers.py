@@ -59,7 +59,7 @@ def test_a_stopped_answer_stays_as_far_as_it_came_and_frees_its_slot(
         chat = open_page(server.port)
         chat.send(BOX[0])
         expect(chat.answers.last).to_contain_text("An edge")
-        assert server.service.model().scheduler.num_running == 1
+        assert server.service.model().engines.each[0].scheduler.num_running == 1
         chat.button("Stop").click()
         chat.settle()
         gates[0].left = -1

@@ -1,0 +1,69 @@
+"""Two emulated cards, a process for each, give the answers of one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from runtime.bundle.reader import load_bundle
+from runtime.progress import SILENT
+from tests.ascend import test_commands as commands
+from tests.ascend.conftest import Toolkit
+from tests.ascend.test_commands import run
+from tests.dialogues import CAPITAL, LLAMA
+from tests.paths import DATA
+from tests.runtime.batch.files import CHAT, by_id, request, same, write_lines
+from toolchain.choices import Choices
+from toolchain.compiler import compile_bundle
+
+card = commands.card  # a fixture
+
+
+def compiled(bundles: Path, toolkit: Toolkit, directory: Path) -> Path:
+    toolkit()
+    exported = load_bundle(bundles / "talk-exported")
+    return compile_bundle(exported, directory, Choices(target="310p3"), progress=SILENT).path
+
+
+def check_report(directory: Path) -> None:
+    """Of the process that ended last."""
+    report = json.loads((directory / "report.json").read_text())
+    assert (report["violations"], report["leaks"], report["freed_by_reset"]) == ([], [], [])
+
+
+def test_a_batch_and_an_exam_on_two_devices_are_those_of_one(
+    bundles: Path, toolkit: Toolkit, card: dict[str, str], tmp_path: Path
+) -> None:
+    om = compiled(bundles, toolkit, tmp_path / "om")
+    questions = [{"role": "user", "content": text} for text in (CAPITAL[0], LLAMA[0])]
+    lines = [
+        request(str(i), CHAT, messages=[questions[i % 2]], seed=i, temperature=i % 3)
+        for i in range(12)
+    ]
+    file = write_lines(tmp_path / "in", lines)
+    exam = ("--data", DATA / "ceval", "--subjects", "law,logic", "--shots", 2)
+    answers: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
+    for device in ("0", "0,1"):
+        output = tmp_path / f"answers-{device}"
+        done = run("runtime", "batch", om, file, "-o", output, "--device", device, **card)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        check_report(tmp_path)
+        answers[device] = by_id(output)
+        output = tmp_path / f"results-{device}"
+        done = run(
+            "toolchain", "eval", "ceval", om, *exam, "-o", output, "--device", device, **card
+        )
+        assert done.returncode == 0, done.stderr
+        check_report(tmp_path)
+        results[device] = json.loads((output / "result.json").read_bytes())
+    assert results["0,1"] == results["0"]
+    assert answers["0,1"].keys() == answers["0"].keys()
+    for custom_id, line in answers["0"].items():
+        other = answers["0,1"][custom_id]["response"]["body"]
+        assert same(other) == same(line["response"]["body"])
+    said = answers["0,1"]["0"]["response"]["body"]["choices"][0]["message"]["content"]
+    assert said == CAPITAL[1]
+
+    done = run("runtime", "batch", om, file, "-o", tmp_path / "no", "--device", "0,2", **card)
+    assert done.returncode == 1
+    assert done.stderr.endswith("error: no such device; got 2; allowed: 0 to 1\n")
