@@ -39,7 +39,7 @@ class Family:
     exported: Bundle
 
 
-@pytest.fixture(scope="module", params=["Qwen 2.5", "Qwen 3", "Llama 3"])
+@pytest.fixture(scope="module", params=["Qwen 2.5", "Qwen 3", "Llama 3", "Llama 2, YaRN"])
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
     folder = tmp_path_factory.mktemp("family")
     theirs = save_family(request.param, folder / "model")

@@ -4,7 +4,7 @@ Shape suffixes: B batch, S new rows, C cached rows, T = C + S, H heads, G key/va
 R = H / G, D head_dim. Runs after rows_first_cache, so a row of the cache lies whole.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ import onnx_ir as ir
 from export.expect import find
 from runtime.bundle.manifest import ModelConfig
 from runtime.bundle.node_names import attention, projected, projections
+from runtime.bundle.rope import attention_factor
 from runtime.bundle.tensor_names import (
     ATTENTION_MASK,
     new_key,
@@ -24,7 +25,9 @@ from toolchain.targets.ascend.graph_edit import NodeList, cache_inputs, shape_of
 
 __all__ = ["Attention", "Sizes", "find_attentions", "half_mask", "sizes_of"]
 
-COS, SIN = "rotary_emb/Cos", "rotary_emb/Sin"  # float32 (B, 1, S, D / 2)
+# Cosines and sines, float32 (B, 1, S, D / 2): as they are, or after the factor of YaRN.
+TABLES = {"Cos": "rotary_emb/Cos", "Sin": "rotary_emb/Sin"}
+SCALED = {"Cos": "rotary_emb/Mul_1", "Sin": "rotary_emb/Mul_2"}
 FLOAT = ir.DataType.FLOAT
 
 
@@ -89,7 +92,7 @@ def find_attentions(graph: ir.Graph, config: ModelConfig) -> Iterator[Attention]
     linear = find(graph, [name for each in names for name in each])
     cache = find(graph.inputs, cache_inputs(graph, config.num_hidden_layers))
     written = find(graph.outputs, [name(i) for i in layers for name in (new_key, new_value)])
-    tables = _tables(graph, sizes)
+    tables = _tables(graph, sizes, TABLES if attention_factor(config.rope_scaling) == 1 else SCALED)
     for i in layers:
         q, k, v, reader = (linear[name] for name in names[i])
         nodes = NodeList(graph, attention(i))
@@ -120,22 +123,23 @@ def half_mask(graph: ir.Graph) -> ir.Value:
 Tables = tuple[ir.Value, ir.Value]  # cosines and sines, float16 (1, B * S, 1, D / 2)
 
 
-def _tables(graph: ir.Graph, sizes: Sizes) -> dict[str, Tables]:
+def _tables(graph: ir.Graph, sizes: Sizes, names: Mapping[str, str]) -> dict[str, Tables]:
     """Those of the query are scaled by 1 / sqrt(D), in float32, so that the scores need not be."""
-    found = find(graph, [COS, SIN])
+    found = find(graph, list(names.values()))
     nodes = NodeList(graph, "rotary_emb")
     shape = (1, sizes.batch * sizes.rows, 1, sizes.head_dim // 2)
     open_rows = (1, -1, 1, sizes.head_dim // 2)
     scale = shared(graph, "rotary_emb.scale", np.array(sizes.head_dim**-0.5, np.float32))
 
-    def table(of: str, name: str) -> ir.Value:
-        wide = nodes.reshape(found[name].outputs[0], f"{of}.{name[-3:]}.rows", shape, open_rows)
+    def table(of: str, part: str) -> ir.Value:
+        rows = found[names[part]].outputs[0]
+        wide = nodes.reshape(rows, f"{of}.{part}.rows", shape, open_rows)
         if of == "query":
-            wide = nodes.add("Mul", [wide, scale], f"{of}.{name[-3:]}.scaled", shape, dtype=FLOAT)
+            wide = nodes.add("Mul", [wide, scale], f"{of}.{part}.scaled", shape, dtype=FLOAT)
         to = {"to": ir.DataType.FLOAT16}
-        return nodes.add("Cast", [wide], f"{of}.{name[-3:]}", shape, attributes=to)
+        return nodes.add("Cast", [wide], f"{of}.{part}", shape, attributes=to)
 
-    return {of: (table(of, COS), table(of, SIN)) for of in ("query", "key")}
+    return {of: (table(of, "Cos"), table(of, "Sin")) for of in ("query", "key")}
 
 
 def _by_head(nodes: NodeList, name: str, x_BSE: ir.Value, num_heads: int, sizes: Sizes) -> ir.Value:

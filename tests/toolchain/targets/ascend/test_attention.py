@@ -7,6 +7,7 @@ import pytest
 
 from export.trace import trace
 from runtime.bundle.manifest import GraphSpec, ModelConfig, Phase
+from runtime.bundle.rope import YarnRope
 from tests.models import TINY
 from tests.toolchain.targets.ascend.random_decoder import (
     random_feeds,
@@ -19,6 +20,8 @@ from toolchain.targets.pass_list import tidy
 
 CACHE_LEN = 24
 GROUPED = TINY  # two heads share a group
+YARN = YarnRope(factor=2.0, original_max_position_embeddings=32, attention_factor=1.7)
+STRETCHED = TINY.model_copy(update={"rope_scaling": YARN})  # its cosines and sines are scaled
 SINGLE = TINY.model_copy(update={"num_key_value_heads": 4, "head_dim": 64})
 
 
@@ -33,6 +36,8 @@ def spec(phase: Phase, batch_size: int, seq_len: int, cache_len: int = CACHE_LEN
         (GROUPED, spec("decode", 1, 1)),
         (GROUPED, spec("decode", 3, 1)),
         (GROUPED, spec("score", 2, 3)),
+        (STRETCHED, spec("decode", 1, 1)),
+        (STRETCHED, spec("prefill", 1, 4)),
         (SINGLE, spec("prefill", 1, 4)),
         (GROUPED, spec("prefill", 1, 4, cache_len=0)),
     ],
