@@ -1,4 +1,4 @@
-"""An adapter in the place of a model, or beside one: never merged here, so never passed over."""
+"""An adapter in the place of a model, or beside one: refused, so that it is never passed over."""
 
 from pathlib import Path
 from typing import Any
@@ -6,12 +6,17 @@ from typing import Any
 from export.errors import ConfigError
 from runtime.json_file import read_object
 
-__all__ = ["refuse_adapter"]
+__all__ = ["ADAPTER_CONFIG", "BASE", "refuse_adapter"]
 
 ADAPTER_CONFIG = "adapter_config.json"
 FILES = ("adapter_config", "adapter_model")  # how the names of its files begin
 BASE = "base_model_name_or_path"
+LORA = ("LORA", "PEFT")  # kinds that --lora may take; the second is not told
 NAMES = {"LORA": "LoRA"}  # of peft_type, where people write it in another way
+APART = (
+    "give the base as MODEL and the adapter with --lora, in a directory of its own; or take the "
+    "adapter's files away to have the base alone"
+)
 MERGE = (
     "merge it into its base with PEFT's merge_and_unload and save that, or take the adapter's "
     "files away to have the base alone"
@@ -34,7 +39,7 @@ def refuse_adapter(model: Path) -> None:
     raise ConfigError(
         f"{model} holds a {NAMES.get(kind, kind)} adapter of {base} {where}",
         got=", ".join(present),
-        next_step=MERGE,
+        next_step=APART if kind in LORA else MERGE,
     )
 
 

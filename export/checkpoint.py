@@ -22,6 +22,7 @@ __all__ = [
     "CHUNK_ELEMENTS",
     "Checkpoint",
     "TensorSource",
+    "check_tensor",
     "open_checkpoint",
 ]
 
@@ -49,7 +50,7 @@ class Checkpoint:
         names = _check_names(config, stored)
         self._tensors = {name: stored.tensors[source] for name, source in names.items()}
         for name, shape in expected_shapes(config).items():
-            _check_tensor(name, self._tensors[name], shape)
+            check_tensor(name, self._tensors[name], shape)
         if config.tie_word_embeddings and names[LM_HEAD] != names[EMBEDDING]:
             self._check_tied()
 
@@ -98,7 +99,12 @@ def _stored_name(name: str, stored: TensorFile) -> str:
     return name if name in stored.tensors else stored.aliases.get(name, name)
 
 
-def _check_tensor(name: str, tensor: StoredTensor, shape: tuple[int, ...]) -> None:
+def check_tensor(name: str, tensor: StoredTensor, shape: tuple[int, ...]) -> None:
+    """Refuses what is no plain tensor of numbers in a shape.
+
+    Raises:
+        CheckpointError: naming what it is instead.
+    """
     if tensor.oddity:
         raise CheckpointError(
             f"tensor {name} is {tensor.oddity}", next_step="save it as a plain tensor"

@@ -13,12 +13,13 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from export.checkpoint import TensorSource, open_checkpoint
+from export.checkpoint import TensorSource
 from export.config import check_context, scaled_config
 from export.dummy import DUMMY_EOS, DummyCheckpoint, dummy_tokenizer
 from export.errors import CheckpointError
 from export.generation import read_generation
 from export.graphs import portable_graph
+from export.lora import Adapter, open_adapter, open_weights
 from export.parameters import parameter_shape, parameters
 from export.tokenizer_files import TokenizerFiles, read_tokenizer
 from export.trace import trace
@@ -35,6 +36,7 @@ TOOLS = ("alpaca2-toolchain", "torch", "onnx", "onnx-ir", "onnxscript")
 LoadFormat = Literal["auto", "dummy"]
 SMALL_FILES = (".jinja", ".json", ".model")
 BYTES_PER_WEIGHT = 2  # float16
+ADAPTER = "adapter"  # before the names of its files, in the manifest
 
 
 def export_bundle(
@@ -44,6 +46,7 @@ def export_bundle(
     progress: Progress = SILENT,
     load_format: LoadFormat = "auto",
     rope: str | None = None,
+    lora: Path | None = None,
 ) -> Bundle:
     """Exports a checkpoint as the graphs that a profile lists.
 
@@ -54,6 +57,7 @@ def export_bundle(
         progress: told each step and the bytes written.
         load_format: "dummy" makes random weights from config.json alone.
         rope: another scaling of positions than config.json has; see with_rope.
+        lora: directory of an adapter of PEFT, which is merged into the weights.
 
     Raises:
         ConfigError, CheckpointError: the model cannot be exported.
@@ -61,10 +65,15 @@ def export_bundle(
     """
     # 1. Everything that config and names tell is refused before the first byte is written.
     config = scaled_config(model, rope, profile)
+    adapter = None if lora is None else open_adapter(lora, config)
+    config = config if adapter is None else adapter.merged
     check_context(config, profile)
-    text_files = _text_files(model, config, load_format)
-    provenance = _provenance(model, profile, load_format, rope)
-    source = DummyCheckpoint(config) if load_format == "dummy" else open_checkpoint(model, config)
+    text_files = _text_files(model, config, load_format, adapter)
+    options = {"profile": profile.name, "load_format": load_format, "rope": rope}
+    provenance = _provenance(model, adapter, options)
+    source: TensorSource = (
+        DummyCheckpoint(config) if load_format == "dummy" else open_weights(model, config, adapter)
+    )
     names = parameters(config)
     num_bytes = BYTES_PER_WEIGHT * sum(math.prod(parameter_shape(config, name)) for name in names)
 
@@ -102,14 +111,17 @@ def export_bundle(
         )
 
 
-def _text_files(model: Path, config: ModelConfig, load_format: LoadFormat) -> dict[str, bytes]:
+def _text_files(
+    model: Path, config: ModelConfig, load_format: LoadFormat, adapter: Adapter | None
+) -> dict[str, bytes]:
     """Tokenizer and sampling defaults; a dummy makes up a tokenizer where there is none."""
     if load_format == "dummy" and not (model / TOKENIZER).exists():
         tokenizer = TokenizerFiles(
             files={TOKENIZER: dummy_tokenizer(config.vocab_size)}, eos_token_id=DUMMY_EOS
         )
     else:
-        tokenizer = read_tokenizer(model, config)
+        place = model if adapter is None else adapter.tokenizer_directory(model)
+        tokenizer = read_tokenizer(place, config)
     generation = read_generation(model, config, tokenizer.eos_token_id)
     return {**tokenizer.files, GENERATION_CONFIG: generation}
 
@@ -138,24 +150,25 @@ def float16_bytes(parameter: str, chunk: Tensor) -> memoryview:
     return half.view(np.uint8).data
 
 
-def _provenance(
-    model: Path, profile: Profile, load_format: LoadFormat, rope: str | None
-) -> Provenance:
-    """Small source files by their hash; each weight file of the bundle carries its own."""
-    small = [f for f in sorted(model.iterdir()) if f.suffix in SMALL_FILES and f.is_file()]
+def _provenance(model: Path, adapter: Adapter | None, options: dict[str, str | None]) -> Provenance:
+    """Small source files and an adapter's by their hash; each weight file has its own."""
+    files = {file.name: file for file in _small_files(model)}
+    if adapter is not None:
+        theirs = [*_small_files(adapter.directory), adapter.weights]
+        files |= {f"{ADAPTER}/{file.name}": file for file in theirs}
+        options = {**options, "lora": adapter.directory.resolve().name}
     return Provenance(
-        source_files={file.name: _sha256(file) for file in small},
+        source_files={name: _sha256(file) for name, file in files.items()},
         tool_versions={
             "python": platform.python_version(),
             **{tool: version(tool) for tool in TOOLS},
         },
-        options={
-            "command": "export",
-            "profile": profile.name,
-            "load_format": load_format,
-            "rope": rope,
-        },
+        options={"command": "export", **options},
     )
+
+
+def _small_files(directory: Path) -> list[Path]:
+    return [f for f in sorted(directory.iterdir()) if f.suffix in SMALL_FILES and f.is_file()]
 
 
 def _sha256(file: Path) -> str:

@@ -12,7 +12,7 @@ COMPUTED = re.compile(
     r"(^|\.)(rotary\w*|rope\w*)\.|"
     r"(^|\.)((original_)?inv_freq|freqs(_cis)?|_?(cos|sin)(_cached?)?|cos_sin_cached?|causal_mask)$"
 )
-UNMERGED = "merge it into its base with PEFT's merge_and_unload and save that"
+UNMERGED = "give its base, and the adapter with --lora"
 CONVERT = "convert it for transformers"
 BEFORE = "give the checkpoint before quantisation"
 # What names are signs of, and what to do, the first that is found.

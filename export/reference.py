@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.checkpoint import Checkpoint, open_checkpoint
 from export.config import load_config
 from export.decoder import DecoderLayer
 from export.layers import RMSNorm, RotaryEmbedding
+from export.lora import Adapter, open_weights
 from runtime.bundle.manifest import ModelConfig
 
 __all__ = ["Reference"]
@@ -27,10 +27,18 @@ Array = NDArray[np.float32]
 class Reference:
     """Float32 residual streams and logits of a checkpoint."""
 
-    def __init__(self, model: Path, config: ModelConfig | None = None) -> None:
-        """Opens a checkpoint, with another config than its own where positions are scaled."""
+    def __init__(
+        self, model: Path, config: ModelConfig | None = None, adapter: Adapter | None = None
+    ) -> None:
+        """Opens a checkpoint.
+
+        Args:
+            model: its directory.
+            config: another than its own, where positions are scaled or an adapter brings tokens.
+            adapter: is merged into it.
+        """
         self.config: ModelConfig = load_config(model) if config is None else config
-        self._checkpoint: Checkpoint = open_checkpoint(model, self.config)
+        self._checkpoint = open_weights(model, self.config, adapter)
         self._rotary = RotaryEmbedding(self.config)
 
     def hidden(self, sequences: Sequence[Sequence[int]]) -> list[Array]:

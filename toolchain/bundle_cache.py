@@ -32,17 +32,21 @@ def default_cache() -> Path:
     return Path(home) / "alpaca2-toolchain" / "bundles"
 
 
-def cached_bundle(model: Path, profile: Profile, cache: Path, progress: Progress) -> Bundle:
+def cached_bundle(
+    model: Path, profile: Profile, cache: Path, progress: Progress, lora: Path | None = None
+) -> Bundle:
     """The compiled bundle of a checkpoint, exported and compiled where it is not there yet.
 
-    A bundle that is damaged is made again.
+    A bundle that is damaged is made again. `lora` is an adapter that is merged into it.
 
     Raises:
         UserError: the checkpoint cannot be exported or compiled, or the cache cannot be written.
     """
-    if not model.is_dir():
-        raise UserError(f"no directory {model}", next_step="give the directory of a checkpoint")
-    bundle = cache / f"{model.resolve().name}-{_key(model, profile)}"
+    sources = [model] if lora is None else [model, lora]
+    for source, kind in zip(sources, ("a checkpoint", "an adapter"), strict=False):
+        if not source.is_dir():
+            raise UserError(f"no directory {source}", next_step=f"give the directory of {kind}")
+    bundle = cache / f"{model.resolve().name}-{_key(sources, profile)}"
     try:
         return load_bundle(bundle, progress)
     except BundleError:
@@ -52,13 +56,14 @@ def cached_bundle(model: Path, profile: Profile, cache: Path, progress: Progress
 
     cache.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=cache, prefix=".exported-") as directory:
-        exported = export_bundle(model, profile, Path(directory) / "bundle", progress)
+        exported = export_bundle(model, profile, Path(directory) / "bundle", progress, lora=lora)
         return compile_bundle(exported, bundle, progress=progress)
 
 
-def _key(model: Path, profile: Profile) -> str:
+def _key(sources: list[Path], profile: Profile) -> str:
+    files = [line for source in sources for line in _files(source)]
     digest = hashlib.sha256()
-    for part in (version("alpaca2-toolchain"), profile.model_dump_json(), *_files(model)):
+    for part in (version("alpaca2-toolchain"), profile.model_dump_json(), *files):
         digest.update(f"{part}\n".encode())
     return digest.hexdigest()[:16]
 

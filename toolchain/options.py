@@ -15,6 +15,7 @@ __all__ = [
     "HostCPUOption",
     "JsonFile",
     "KernelsOption",
+    "LoraOption",
     "ProfileOption",
     "RopeOption",
     "TargetOption",
@@ -67,6 +68,12 @@ CalibrateOption = Annotated[
 KernelsOption = Annotated[
     Literal["own", "onnxruntime"] | None,
     typer.Option(help="What multiplies on a CPU. Default: own where they are built."),
+]
+LoraOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Adapter of PEFT (LoRA) that is merged into the model's weights."
+    ),
 ]
 ViaOption = Annotated[
     Literal["air", "onnx"] | None,

@@ -50,11 +50,11 @@ def test_another_choice_or_a_changed_checkpoint_is_another_bundle(
     profile = load_profile(str(PROFILE))
     model = tmp_path / "model"
     shutil.copytree(miniature_dir, model)
-    keys = {bundle_cache._key(model, profile)}
-    keys.add(bundle_cache._key(model, Choices(weights="int8").apply(profile)))
+    keys = {bundle_cache._key([model], profile)}
+    keys.add(bundle_cache._key([model], Choices(weights="int8").apply(profile)))
     config = model / "config.json"
     config.write_bytes(config.read_bytes() + b"\n")
-    keys.add(bundle_cache._key(model, profile))
+    keys.add(bundle_cache._key([model], profile))
     assert len(keys) == 3
 
 

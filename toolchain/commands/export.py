@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from toolchain.options import ProfileOption, RopeOption
+from toolchain.options import LoraOption, ProfileOption, RopeOption
 
 __all__ = ["command"]
 
@@ -21,6 +21,7 @@ def command(
         typer.Option(help="auto reads the weights; dummy makes random ones from config.json."),
     ] = "auto",
     rope: RopeOption = None,
+    lora: LoraOption = None,
 ) -> None:
     """Turn a checkpoint into static-shape ONNX graphs."""
     from export.config import scaled_config
@@ -33,6 +34,10 @@ def command(
 
     deployment = load_profile(profile)
     config = scaled_config(model, rope, deployment)
+    if lora is not None:
+        from export.lora import open_adapter
+
+        config = open_adapter(lora, config).merged
     costs = export_costs(config, deployment)
     mapped, unmapped = 0.0, 0
     if load_format == "auto":
@@ -45,6 +50,6 @@ def command(
 
     progress = ConsoleProgress()
     with progress:
-        bundle = export_bundle(model, deployment, output, progress, load_format, rope)
+        bundle = export_bundle(model, deployment, output, progress, load_format, rope, lora)
     size = sum(entry.size for entry in bundle.manifest.files.values())
     progress.done(f"wrote {output}: {len(bundle.manifest.graphs)} graphs, {human_bytes(size)}")

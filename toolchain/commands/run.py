@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from toolchain.options import CacheOption, ProfileOption, WeightsOption
+from toolchain.options import CacheOption, LoraOption, ProfileOption, WeightsOption
 
 __all__ = ["command"]
 
@@ -16,6 +16,7 @@ def command(
     profile: ProfileOption = "cpu",
     weights: WeightsOption = None,
     kv_cache: CacheOption = None,
+    lora: LoraOption = None,
     max_tokens: Annotated[
         int | None, typer.Option("--max-tokens", "-n", min=1, help="Stop after this many tokens.")
     ] = None,
@@ -38,7 +39,7 @@ def command(
     asked = conversation(None, from_argument(question, "the question"))
     chosen = Choices(weights=weights, kv_cache=kv_cache).apply(load_profile(profile))
     with ConsoleProgress() as progress:
-        bundle = cached_bundle(model, chosen, cache_dir or default_cache(), progress)
+        bundle = cached_bundle(model, chosen, cache_dir or default_cache(), progress, lora)
     note(f"bundle {bundle.path}")
     settings = {} if max_tokens is None else {"max_tokens": max_tokens}
     with open_model(bundle, settings, SessionOptions()) as (engine, tokenizer, params):

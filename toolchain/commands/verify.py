@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolchain.options import AsJson, JsonFile
+from toolchain.options import AsJson, JsonFile, LoraOption
 
 if TYPE_CHECKING:
     from toolchain.verify.report import GraphReport, StageReport
@@ -21,6 +21,7 @@ def command(
         list[Path], typer.Argument(metavar="BUNDLE...", help="Stages in order: exported, compiled.")
     ],
     model: Annotated[Path, typer.Option(help="Checkpoint that the bundles were made from.")],
+    lora: LoraOption = None,
     ids: Annotated[
         Path | None,
         typer.Option(help="JSON file, a list of token id lists. Default: built-in texts."),
@@ -65,7 +66,7 @@ def command(
         exported = (bundle for bundle in loaded if bundle.manifest.stage == "exported")
         asked += [Stage(bundle, open_eager) for bundle in exported]
     with progress:
-        stages = verify(asked, model, profile, sequences, progress=progress)
+        stages = verify(asked, model, profile, sequences, lora=lora, progress=progress)
     progress.done(f"compared {len(stages)} stages on {len(sequences)} sequences")
     as_document = as_json or output is not None
     if as_document:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from export.lora import Adapter
 from export.tokenizer_files import TokenizerFiles, read_tokenizer
 from runtime.bundle.manifest import ModelConfig
 from runtime.bundle.reader import ADDED_TOKENS, TOKENIZER, Bundle
@@ -22,17 +23,32 @@ SIZES = (
 )
 
 
-def check_origin(bundles: Sequence[Bundle], model: Path, config: ModelConfig) -> None:
+def check_origin(
+    bundles: Sequence[Bundle], model: Path, config: ModelConfig, adapter: Adapter | None = None
+) -> None:
     """Refuses a bundle that another checkpoint made.
 
     Raises:
-        TargetError: another size or another tokenizer.
+        TargetError: another size, another tokenizer, or an adapter on one side alone.
         CheckpointError: the checkpoint's tokenizer is not its model's.
     """
-    tokenizer = read_tokenizer(model, config)
+    place = model if adapter is None else adapter.tokenizer_directory(model)
+    tokenizer = read_tokenizer(place, config)
     for bundle in bundles:
+        _check_adapter(bundle, adapter)
         _check_sizes(bundle, model, config)
-        _check_tokenizer(bundle, model, tokenizer)
+        _check_tokenizer(bundle, place, tokenizer)
+
+
+def _check_adapter(bundle: Bundle, adapter: Adapter | None) -> None:
+    merged = bundle.manifest.provenance.options.get("lora")
+    if (merged is None) != (adapter is None):
+        raise TargetError(
+            f"{bundle.path} was made {'without' if merged is None else 'with'} an adapter",
+            got=f"--lora {adapter.directory}" if adapter else "no --lora",
+            allowed="no --lora" if merged is None else f"--lora with the directory of {merged}",
+            next_step="compare with what the bundle was made from",
+        )
 
 
 def _check_sizes(bundle: Bundle, model: Path, config: ModelConfig) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.config import load_config
+from export.lora import open_adapter
 from export.reference import Reference
 from export.rope_settings import with_rope
 from profiles import BITS, KVCache, Limits, Profile, exported_profile
@@ -66,6 +67,7 @@ def verify(
     profile: Profile,
     sequences: Sequence[Sequence[int]],
     *,
+    lora: Path | None = None,
     progress: Progress = SILENT,
 ) -> list[StageReport]:
     """Compares bundles with the checkpoint that they were made from.
@@ -75,6 +77,7 @@ def verify(
         model: the checkpoint directory.
         profile: holds the limits per precision.
         sequences: token ids, each at most cache_len long.
+        lora: directory of the adapter that was merged into it.
         progress: told each step.
 
     Raises:
@@ -87,12 +90,14 @@ def verify(
     for bundle in bundles:
         check_ids(bundle.manifest.model.vocab_size, sequences)
     config = load_config(model)
-    check_origin(bundles, model, config)
+    adapter = None if lora is None else open_adapter(lora, config)
+    config = config if adapter is None else adapter.merged
+    check_origin(bundles, model, config, adapter)
     manifest = bundles[0].manifest
     rope = manifest.provenance.options.get("rope")
     if isinstance(rope, str):
         config = with_rope(config, rope, manifest.cache_len)
-    reference = Reference(model, config)
+    reference = Reference(model, config, adapter)
     progress.step("reference: torch float32")
     expected = Expected(
         reference=reference, sequences=sequences, hidden=reference.hidden(sequences)
