@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from export.operators import attend, attend_newest, rms_norm, rotate, swiglu, write_rows
+from runtime.bundle.manifest import GraphSpec
 
-__all__ = ["CHIP", "INLINE", "OPERATORS", "PORTABLE", "Form"]
+__all__ = ["CHIP", "FIRST", "FUSED", "INLINE", "OPERATORS", "PORTABLE", "Form", "program_form"]
 
 
 def later_rows(positions_BS: Tensor, lengths_B: Tensor, num_rows: int) -> Tensor:
@@ -61,6 +62,10 @@ INLINE = Form(
     swiglu=swiglu.swiglu,
     write_rows=write_rows.write_rows,
 )
+# The same with attention as a kernel of torch's: many rows read the cache once.
+FUSED = replace(INLINE, attend=attend.attend_fused)
+# What starts a sequence: it attends to its own rows alone.
+FIRST = replace(INLINE, attend=attend.attend_causally, seen=only_lengths)
 # The same with each operator as one node.
 OPERATORS = Form(
     heads_axis=2,
@@ -73,3 +78,14 @@ OPERATORS = Form(
 )
 # Programs for a chip's own kernels, whose attention takes lengths and no mask.
 CHIP = replace(OPERATORS, attend=attend_newest.operator, seen=only_lengths)
+
+
+def program_form(spec: GraphSpec) -> Form:
+    """The form of a graph for torch's own compiler.
+
+    One row attends by arithmetic: as a product of a vector that is spread over all cores, which no
+    kernel of attention is.
+    """
+    if spec.cache_len == 0:
+        return FIRST
+    return INLINE if spec.phase == "decode" else FUSED

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from export.forms import Form
 
-__all__ = ["GivenRows", "Past", "WrittenRows"]
+__all__ = ["FirstRows", "GivenRows", "Past", "WrittenRows"]
 
 
 class Past(Protocol):
@@ -42,3 +42,12 @@ class WrittenRows(NamedTuple):
         self.form.write_rows(self.keys, k, self.start)
         self.form.write_rows(self.values, v, self.start)
         return self.keys, self.values
+
+
+class FirstRows(WrittenRows):
+    """The same where the new rows are the first: there are no others to attend to."""
+
+    def join(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """See Past.join."""
+        super().join(k, v)
+        return k, v

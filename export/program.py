@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from export.decoder import Decoder
 from export.forms import OPERATORS, Form
-from export.past import WrittenRows
+from export.past import FirstRows, WrittenRows
 from runtime.bundle import tensor_names as names
 from runtime.bundle.manifest import Graph, ModelConfig
 
@@ -72,7 +72,7 @@ class _Module(nn.Module):
 def _run(decoder: Decoder, graph: Graph, form: Form, given: Inputs) -> Tensor:
     ids_BS, start_B = given.pop(names.INPUT_IDS), given.pop(names.START)
     logit_rows = given.pop(names.LOGIT_ROWS, None)
-    past = _pop_caches(decoder.config, form, start_B, given)
+    past = _pop_caches(decoder.config, graph, form, start_B, given)
     lengths_B = given.pop(names.LENGTHS, start_B + graph.spec.seq_len)
     positions_BS = start_B[:, None] + torch.arange(graph.spec.seq_len)
     seen = form.seen(positions_BS, lengths_B, past[0].keys.shape[1])
@@ -84,9 +84,10 @@ def _run(decoder: Decoder, graph: Graph, form: Form, given: Inputs) -> Tensor:
 
 
 def _pop_caches(
-    config: ModelConfig, form: Form, start_B: Tensor, given: Inputs
+    config: ModelConfig, graph: Graph, form: Form, start_B: Tensor, given: Inputs
 ) -> Sequence[WrittenRows]:
+    rows = WrittenRows if graph.spec.cache_len else FirstRows
     return [
-        WrittenRows(given.pop(names.past_key(i)), given.pop(names.past_value(i)), start_B, form)
+        rows(given.pop(names.past_key(i)), given.pop(names.past_value(i)), start_B, form)
         for i in range(config.num_hidden_layers)
     ]

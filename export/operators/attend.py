@@ -3,7 +3,13 @@
 import torch
 from torch import Tensor
 
-__all__ = ["attend_heads_first", "attend_rows_first", "operator"]
+__all__ = [
+    "attend_causally",
+    "attend_fused",
+    "attend_heads_first",
+    "attend_rows_first",
+    "operator",
+]
 
 MASKED = torch.finfo(torch.float32).min
 
@@ -41,6 +47,24 @@ def attend_rows_first(
     mask_B1ST = hidden_B1ST.float() * MASKED
     q_BHSD, k_BGTD, v_BGTD = (x.transpose(1, 2) for x in (q_BSHD, k_BTGD, v_BTGD))
     return attend_heads_first(q_BHSD, k_BGTD, v_BGTD, mask_B1ST)
+
+
+def attend_fused(q_BSHD: Tensor, k_BTGD: Tensor, v_BTGD: Tensor, hidden_B1ST: Tensor) -> Tensor:
+    """The same by a kernel that never writes the scores."""
+    q_BHSD, k_BGTD, v_BGTD = (x.transpose(1, 2) for x in (q_BSHD, k_BTGD, v_BTGD))
+    out_BHSD = torch.nn.functional.scaled_dot_product_attention(
+        q_BHSD, k_BGTD, v_BGTD, attn_mask=~hidden_B1ST, enable_gqa=True
+    )
+    return out_BHSD.transpose(1, 2).flatten(2)
+
+
+def attend_causally(q_BSHD: Tensor, k_BSGD: Tensor, v_BSGD: Tensor, _: Tensor) -> Tensor:
+    """The same where there are no other rows: flash attention, which on CUDA takes no mask."""
+    q_BHSD, k_BGSD, v_BGSD = (x.transpose(1, 2) for x in (q_BSHD, k_BSGD, v_BSGD))
+    out_BHSD = torch.nn.functional.scaled_dot_product_attention(
+        q_BHSD, k_BGSD, v_BGSD, is_causal=True, enable_gqa=True
+    )
+    return out_BHSD.transpose(1, 2).flatten(2)
 
 
 operator = torch.library.custom_op("alpaca2::attend", attend_rows_first, mutates_args=())

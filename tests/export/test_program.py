@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.forms import INLINE, OPERATORS, Form
+from export.forms import FUSED, INLINE, OPERATORS, Form, program_form
 from export.graphs import FREQUENCIES, program_graph, program_rows
 from export.positions import inverse_frequencies
 from export.program import trace_program
@@ -22,6 +22,7 @@ NUM_TOKENS = 19
 PREFILL = GraphSpec(phase="prefill", batch_size=1, seq_len=6, cache_len=20)
 DECODE = GraphSpec(phase="decode", batch_size=1, seq_len=1, cache_len=20)
 DECODE_3 = GraphSpec(phase="decode", batch_size=3, seq_len=1, cache_len=20)
+FIRST_9 = GraphSpec(phase="prefill", batch_size=1, seq_len=9, cache_len=0)
 SCORE_2 = GraphSpec(phase="score", batch_size=2, seq_len=4, cache_len=20)
 ROWS = program_rows([PREFILL, DECODE])
 
@@ -33,7 +34,9 @@ CHANGES: dict[str, dict[str, object]] = {
     "yarn": {"rope_scaling": YARN, "num_hidden_layers": 1},
 }
 GROUPED = BASE.model_copy(update=CHANGES["grouped"])
-every_form = pytest.mark.parametrize("form", [OPERATORS, INLINE], ids=["operators", "inline"])
+every_form = pytest.mark.parametrize(
+    "form", [OPERATORS, INLINE, FUSED], ids=["operators", "inline", "fused"]
+)
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
@@ -77,8 +80,8 @@ def padded(ids: Tensor, length: int) -> Tensor:
 
 @pytest.mark.parametrize(
     ("kind", "form"),
-    [*((kind, INLINE) for kind in CHANGES), ("grouped", OPERATORS)],
-    ids=[*CHANGES, "grouped in operators"],
+    [*((kind, INLINE) for kind in CHANGES), ("grouped", OPERATORS), ("grouped", FUSED)],
+    ids=[*CHANGES, "grouped in operators", "grouped and fused"],
 )
 @torch.no_grad()
 def test_a_padded_prefill_in_chunks_and_single_tokens_give_the_logits_of_transformers(
@@ -107,6 +110,26 @@ def test_a_chunk_padded_beyond_the_end_of_the_cache_is_right() -> None:
         prefill_ids = padded(ids[:, start:end], PREFILL.seq_len)
         ours = prefill(caches, prefill_ids, [start], [end - start - 1])
         torch.testing.assert_close(ours[0], theirs[end - 1], atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("length", [9, 7], ids=["whole", "padded"])
+@torch.no_grad()
+def test_what_starts_a_prompt_sees_its_own_rows_alone_and_leaves_them_to_the_others(
+    length: int,
+) -> None:
+    theirs = llama(GROUPED)(ids := random_ids(GROUPED, 1, 9)).logits[0]
+    first = Program(GROUPED, FIRST_9, program_form(FIRST_9))
+    decode = Program(GROUPED, DECODE, program_form(DECODE))
+    caches = first.caches()
+    for cache in caches.values():
+        cache[:] = float("nan")  # whoever reads them shows it
+    ours = first(caches, padded(ids[:, :length], FIRST_9.seq_len), [0], [length - 1])
+    torch.testing.assert_close(ours[0], theirs[length - 1], atol=TOLERANCE, rtol=0)
+    for cache in caches.values():
+        cache[cache.isnan()] = GARBAGE
+    for row in range(length, 9):
+        ours = decode(caches, ids[:, row : row + 1], [row], [])
+        torch.testing.assert_close(ours[0], theirs[row], atol=TOLERANCE, rtol=0)
 
 
 @every_form

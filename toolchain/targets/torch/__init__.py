@@ -10,7 +10,7 @@ __all__ = ["TORCH"]
 
 
 def _check(config: ModelConfig, specs: Sequence[GraphSpec]) -> None:
-    """Takes every model; graphs without a cache are left out, which compile says."""
+    """Takes every model; of graphs without a cache those that start prompts."""
 
 
 TORCH = {

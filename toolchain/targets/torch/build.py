@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.forms import INLINE
+from export.forms import program_form
 from export.graphs import FREQUENCIES, program_graph, program_rows
 from export.packages import package_compiler
 from export.parameters import parameter_shape, parameters
@@ -18,7 +18,7 @@ from runtime.bundle.reader import GRAPHS_DIR, WEIGHTS_DIR, Bundle
 from runtime.bundle.writer import BundleWriter
 from toolchain.targets.base import Compiled
 from toolchain.targets.pass_list import choose_passes
-from toolchain.targets.torch.footprint import with_cache
+from toolchain.targets.torch.footprint import program_specs
 from toolchain.targets.torch.passes import PASSES
 
 __all__ = ["compile_for_torch"]
@@ -37,7 +37,7 @@ def compile_for_torch(
     """
     choose_passes(PASSES, profile, without)  # refuses any name
     config = bundle.manifest.model
-    specs = with_cache([graph.spec for graph in bundle.manifest.graphs])
+    specs = program_specs([graph.spec for graph in bundle.manifest.graphs])
     graphs = [
         program_graph(config, spec, program_rows(specs), "float32", f"{GRAPHS_DIR}/{spec.name}.pt2")
         for spec in specs
@@ -59,7 +59,7 @@ def compile_for_torch(
         # 2. ... the programs are compiled, one after the other.
         for i, graph in enumerate(graphs, 1):
             writer.progress.step(f"program {i}/{len(graphs)}: {graph.spec.name}")
-            program = trace_program(config, graph, INLINE)
+            program = trace_program(config, graph, program_form(graph.spec))
             compile_package(program, writer.place.directory / graph.path)
     writer.progress.step(f"weights: {len(names)} tensors")
     writer.files.wait()

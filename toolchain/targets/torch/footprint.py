@@ -9,7 +9,7 @@ from toolchain.costs.quantity import BuildCosts, Quantity
 from toolchain.costs.sizes import cache_elements, linear_shapes, num_parameters
 from toolchain.targets.base import Footprint
 
-__all__ = ["TORCH_CPU_FOOTPRINT", "with_cache"]
+__all__ = ["TORCH_CPU_FOOTPRINT", "program_specs"]
 
 FLOAT32 = 4
 # Guesses from a model of four layers: machine code is written out layer by layer.
@@ -19,13 +19,12 @@ COMPILE_SECONDS, COMPILE_SECONDS_PER_LAYER = 20, 2
 RUNTIME_BYTES = 400e6  # Python and torch
 
 
-def with_cache(specs: Sequence[GraphSpec]) -> list[GraphSpec]:
-    """The graphs that become programs.
+def program_specs(specs: Sequence[GraphSpec]) -> list[GraphSpec]:
+    """The graphs that become programs: all that the engine calls.
 
-    A program writes its new rows into a cache and attends to all of it: without one it would be
-    the same.
+    It scores on a cache only.
     """
-    return [spec for spec in specs if spec.cache_len]
+    return [spec for spec in specs if spec.cache_len or spec.phase == "prefill"]
 
 
 def linear_bytes(config: ModelConfig, profile: Profile) -> int:
@@ -45,7 +44,7 @@ def weights_part(config: ModelConfig, profile: Profile) -> Quantity:
 
 def compile_costs(config: ModelConfig, profile: Profile) -> BuildCosts:
     """See Footprint.compile."""
-    layers, graphs = config.num_hidden_layers, len(with_cache(profile.graphs))
+    layers, graphs = config.num_hidden_layers, len(program_specs(profile.graphs))
     stored = weights_part(config, profile).value
     return BuildCosts(
         write=Quantity(
@@ -77,7 +76,7 @@ def compile_costs(config: ModelConfig, profile: Profile) -> BuildCosts:
 
 def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
     """See Footprint.state."""
-    slots, specs = profile.num_slots, with_cache(profile.graphs)
+    slots, specs = profile.num_slots, program_specs(profile.graphs)
     longest = max(spec.seq_len for spec in specs)
     rows = profile.cache_len + longest
     workspace, name = max((_workspace(config, spec, rows), spec.name) for spec in specs)

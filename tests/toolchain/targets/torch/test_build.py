@@ -181,8 +181,16 @@ def test_other_weights_are_refused(made: Path, tmp_path: Path) -> None:
         compile_bundle(exported, tmp_path / "b", Choices(target="torch-cpu", weights="int4"))
 
 
-def test_graphs_without_a_cache_are_left_out(made: Path) -> None:
-    """By both: one graph for all, and programs that write into a cache."""
-    for name in ("fp32", "torch"):
-        graphs = load_bundle(made / name).manifest.graphs
-        assert [graph.spec.name for graph in graphs] == ["prefill_s4", "decode_b1", "decode_b4"]
+def test_a_graph_without_a_cache_starts_prompts(made: Path) -> None:
+    """As a program, which writes its rows; ONNX Runtime has one graph for all."""
+    names = {
+        name: [graph.spec.name for graph in load_bundle(made / name).manifest.graphs]
+        for name in ("fp32", "torch")
+    }
+    assert names["fp32"] == ["prefill_s4", "decode_b1", "decode_b4"]
+    assert names["torch"] == ["prefill_s4", "decode_b1", "prefill_s8_c0", "decode_b4"]
+    with closing(open_session(load_bundle(made / "torch"))) as session:
+        engine = Engine(session)
+        with engine.slot(PROMPTS[4]) as slot:
+            parts = [part.graph.spec.name for part in engine.parts(slot, PROMPTS[4])]
+    assert parts[0] == "prefill_s8_c0"
