@@ -67,11 +67,11 @@ kernels-aarch64: .venv/installed
 bench: demo
 	$(BIN)/toolchain bench $(DEMO)/int4
 
-# The runtime as a box installs it: base, cpu, serve and constrain, nothing else. It runs its own
+# The runtime as a box installs it: base, cpu, serve, constrain and hf, nothing else. It runs its own
 # tests and the commands of a box on bundles that the full environment made.
 runtime-alone: .venv/installed
 	$(PYTHON) -m venv --clear --without-pip .venv-runtime
-	$(BIN)/pip --python $(RUNTIME_BIN)/python install --quiet '.[constrain,cpu,serve]'
+	$(BIN)/pip --python $(RUNTIME_BIN)/python install --quiet '.[constrain,cpu,hf,serve]'
 	$(BIN)/pip --python $(RUNTIME_BIN)/python install --quiet pytest hypothesis jsonschema pexpect openai schemathesis
 	$(BIN)/python -m tests.bundles build/test-bundles
 	$(RUNTIME_BIN)/runtime generate build/test-bundles/talk-int4 "What is an edge box?"

@@ -33,7 +33,7 @@ from runtime.sampling.constraint import Constraint, ConstraintSpec
 from runtime.sampling.params import SamplingParams
 from runtime.sampling.sampler import Sampler, make_rng
 from runtime.sessions import open_session
-from runtime.text.tokenizer import Tokenizer
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from runtime.timing import now
 
 PERSON = {
@@ -154,7 +154,7 @@ def main() -> None:
     """Measures and prints a table."""
     arguments = parse()
     params = SamplingParams(temperature=arguments.temperature, top_p=arguments.top_p)
-    tokenizer = Tokenizer(arguments.tokenizer)
+    tokenizer = SentencePieceTokenizer(arguments.tokenizer)
     print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {sys.version[:6]}")
     print(f"llguidance {version('llguidance')}, numpy {np.__version__}")
     with closing(open_session(load_bundle(arguments.bundle))) as session:

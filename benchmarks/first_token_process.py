@@ -15,7 +15,7 @@ from runtime.engine.scheduler import Scheduler
 from runtime.engine.sequence import Request
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
-from runtime.text.tokenizer import open_tokenizer
+from runtime.text.from_bundle import open_tokenizer
 
 
 def main(path: Path, prompt_tokens: int) -> None:

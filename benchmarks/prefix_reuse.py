@@ -19,7 +19,7 @@ from runtime.bundle.reader import Bundle, load_bundle
 from runtime.engine.engine import Engine
 from runtime.engine.scheduler import Scheduler
 from runtime.sessions import Session, open_session
-from runtime.text.tokenizer import open_tokenizer
+from runtime.text.from_bundle import open_tokenizer
 from toolchain.evals.evaluation import BENCHMARKS, Evaluation
 from toolchain.evals.examine import Effort, examine
 from toolchain.evals.examinee import OnBundle, describe_bundle

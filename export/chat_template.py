@@ -1,87 +1,96 @@
-"""A checkpoint's chat template: the runtime writes Alpaca-2's prompts, others are refused."""
+"""A checkpoint's chat template: which it is, and whether it can be rendered.
+
+Alpaca-2's, in any spelling, is written by the runtime itself; another one goes into the bundle.
+"""
 
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from export.errors import CheckpointError
+from runtime.bundle.manifest import TemplateKind
 from runtime.json_file import as_text, first_line, read_file, read_object
-from runtime.text.template import Message, render
+from runtime.text.alpaca2 import render
+from runtime.text.template import Message
 
-__all__ = ["check_chat_template"]
+__all__ = ["ChatTemplate", "read_chat_template"]
 
 RENDER = Path(__file__).with_name("render_template.py")
 TIMEOUT = 60  # seconds; its own limit of processor time is reached before
 KEY = "chat_template"
-NEXT_STEP = (
-    "remove it if the model was trained with Alpaca-2's prompts; a model with others cannot be "
-    "exported"
-)
+NEXT_STEP = "take the file that belongs to the checkpoint, or remove it"
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}  # stand for the ids that the runtime puts there
 ASK = Message(role="user", content="Where is the box?")
 ANSWER = Message(role="assistant", content="箱子在这里。")
 MORE = Message(role="user", content="And now?\n再说一遍。")
 SYSTEM = Message(role="system", content="Answer in one word.")
-CONVERSATIONS = (
-    (SYSTEM, ASK),
-    (SYSTEM, ASK, ANSWER, MORE),
-    (ASK,),
-    (ASK, ANSWER, MORE),
-)
+MUST_TAKE = ((ASK,), (ASK, ANSWER, MORE))  # every template; some take no system message
+CONVERSATIONS = (*MUST_TAKE, (SYSTEM, ASK), (SYSTEM, ASK, ANSWER, MORE))
 
 
-def check_chat_template(model: Path, settings: dict[str, Any]) -> None:
-    """Refuses a chat template that writes other prompts than the runtime does.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatTemplate:
+    """A template, and its source where the runtime cannot do without."""
+
+    kind: TemplateKind
+    source: str = ""
+
+
+def read_chat_template(model: Path, settings: dict[str, Any]) -> ChatTemplate:
+    """The chat template of a checkpoint; of kind `none` where there is none.
 
     Args:
         model: the model directory.
         settings: what tokenizer_config.json says.
 
     Raises:
-        CheckpointError: with the first place where the prompts part.
+        CheckpointError: it is no text, fails, or leaves questions out.
     """
-    for place, template in _templates(model, settings):
-        for theirs, conversation in zip(_rendered(place, template), CONVERSATIONS, strict=True):
-            ours = _expected(conversation)
-            if theirs != ours:
-                start = max(0, _first_difference(theirs, ours) - 10)  # with what is before it
-                raise CheckpointError(
-                    f"{place}: the chat template is not Alpaca-2's",
-                    got=repr(theirs[start : start + 60]),
-                    allowed=repr(ours[start : start + 60]),
-                    next_step=NEXT_STEP,
-                )
+    found = _template(model, settings)
+    if found is None:
+        return ChatTemplate(kind="none")
+    place, source = found
+    rendered = _rendered(place, source)
+    if [each.get("text") for each in rendered] == list(map(_expected, CONVERSATIONS)):
+        return ChatTemplate(kind="alpaca2")
+    for conversation, each in zip(MUST_TAKE, rendered, strict=False):
+        if "text" not in each:
+            raise _refusal(place, "cannot be rendered", each["error"])
+        if any(message.content not in each["text"] for message in conversation):
+            raise _refusal(place, "leaves messages out", repr(each["text"][:60]))
+    return ChatTemplate(kind="jinja", source=source)
 
 
-def _templates(model: Path, settings: dict[str, Any]) -> list[tuple[str, str]]:
+def _template(model: Path, settings: dict[str, Any]) -> tuple[str, str] | None:
     """The template that transformers takes for a plain conversation, with where it stands."""
     file = model / "chat_template.jinja"
     if file.exists() or file.is_symlink():
         data = read_file(file, CheckpointError)
         try:
-            return [(str(file), as_text(data))]
+            return str(file), as_text(data)
         except UnicodeDecodeError as error:
             raise CheckpointError(f"{file} is not text: {first_line(error)}") from error
-    found: list[tuple[Path, Any]] = [(model / "tokenizer_config.json", settings.get(KEY))]
     file = model / "chat_template.json"
     if file.exists() or file.is_symlink():
-        found.append((file, read_object(file, CheckpointError).get(KEY)))
-    return [(f"{place}: {KEY}", text) for place, value in found for text in _default(place, value)]
+        value = read_object(file, CheckpointError).get(KEY)
+    else:
+        file = model / "tokenizer_config.json"
+        value = settings.get(KEY)
+    return None if value is None else (f"{file}: {KEY}", _default(file, value))
 
 
-def _default(place: Path, value: Any) -> list[str]:
+def _default(place: Path, value: Any) -> str:
     """The text of a template, which may be one of several with names."""
-    if value is None:
-        return []
     if isinstance(value, list):
         value = {each.get("name"): each.get("template") for each in value if isinstance(each, dict)}
     if isinstance(value, dict):
         value = value.get("default")
     if not isinstance(value, str):
         raise CheckpointError(f"{place}: {KEY} has no default that is a text", next_step=NEXT_STEP)
-    return [value]
+    return value
 
 
 def _expected(conversation: tuple[Message, ...]) -> str:
@@ -90,8 +99,8 @@ def _expected(conversation: tuple[Message, ...]) -> str:
     return "".join(f"{bos}{turn}{eos}" for turn in answered) + bos + last
 
 
-def _rendered(place: str, template: str) -> list[str]:
-    """The prompts that a template writes."""
+def _rendered(place: str, template: str) -> list[dict[str, str]]:
+    """For each conversation the prompt as `text`, or the `error` that the template makes of it."""
     conversations = [[message.model_dump() for message in each] for each in CONVERSATIONS]
     asked = {"template": template, "tokens": TOKENS, "conversations": conversations}
     try:
@@ -106,16 +115,11 @@ def _rendered(place: str, template: str) -> list[str]:
         )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         lines = str(error.stderr or "").strip().splitlines()
-        raise CheckpointError(
-            f"{place}: the chat template is not Alpaca-2's: it cannot be rendered",
-            got=lines[-1][:200] if lines else "no answer within its limits",
-            next_step=NEXT_STEP,
-        ) from error
-    texts: list[str] = json.loads(done.stdout)
-    return texts
+        got = lines[-1] if lines else "no answer within its limits"
+        raise _refusal(place, "cannot be rendered", got) from error
+    results: list[dict[str, str]] = json.loads(done.stdout)
+    return results
 
 
-def _first_difference(one: str, other: str) -> int:
-    pairs = zip(one, other, strict=False)
-    same = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
-    return min(len(one), len(other)) if same is None else same
+def _refusal(place: str, why: str, got: str) -> CheckpointError:
+    return CheckpointError(f"{place}: the chat template {why}", got=got[:200], next_step=NEXT_STEP)

@@ -21,7 +21,7 @@ from export.generation import read_generation
 from export.graphs import portable_graph
 from export.lora import Adapter, open_adapter, open_weights
 from export.parameters import parameter_shape, parameters
-from export.tokenizer_files import TokenizerFiles, read_tokenizer
+from export.tokenizer_files import TokenizerFiles, has_tokenizer, read_tokenizer
 from export.trace import trace
 from profiles import Profile
 from runtime.bundle.hashing_writer import WeightJob
@@ -68,7 +68,8 @@ def export_bundle(
     adapter = None if lora is None else open_adapter(lora, config)
     config = config if adapter is None else adapter.merged
     check_context(config, profile)
-    text_files = _text_files(model, config, load_format, adapter)
+    tokenizer = _tokenizer(model, config, load_format, adapter)
+    generation = read_generation(model, config, tokenizer.eos_token_id)
     options = {"profile": profile.name, "load_format": load_format, "rope": rope}
     provenance = _provenance(model, adapter, options)
     source: TensorSource = (
@@ -93,7 +94,7 @@ def export_bundle(
         writer.files.wait()
 
         # 4. What the runtime needs besides, and the manifest.
-        for name, data in text_files.items():
+        for name, data in {**tokenizer.files, GENERATION_CONFIG: generation}.items():
             writer.files.write(name, [data])
         return writer.finish(
             Manifest(
@@ -103,6 +104,8 @@ def export_bundle(
                 weights="fp16",
                 model=config,
                 graphs=tuple(graphs),
+                tokenizer=tokenizer.kind,
+                template=tokenizer.template,
                 num_slots=profile.num_slots,
                 files=writer.files.entries,
                 provenance=provenance,
@@ -111,19 +114,15 @@ def export_bundle(
         )
 
 
-def _text_files(
+def _tokenizer(
     model: Path, config: ModelConfig, load_format: LoadFormat, adapter: Adapter | None
-) -> dict[str, bytes]:
-    """Tokenizer and sampling defaults; a dummy makes up a tokenizer where there is none."""
-    if load_format == "dummy" and not (model / TOKENIZER).exists():
-        tokenizer = TokenizerFiles(
+) -> TokenizerFiles:
+    """The tokenizer; a dummy makes one up where there is none."""
+    if load_format == "dummy" and not has_tokenizer(model):
+        return TokenizerFiles(
             files={TOKENIZER: dummy_tokenizer(config.vocab_size)}, eos_token_id=DUMMY_EOS
         )
-    else:
-        place = model if adapter is None else adapter.tokenizer_directory(model)
-        tokenizer = read_tokenizer(place, config)
-    generation = read_generation(model, config, tokenizer.eos_token_id)
-    return {**tokenizer.files, GENERATION_CONFIG: generation}
+    return read_tokenizer(model if adapter is None else adapter.tokenizer_directory(model), config)
 
 
 def _job(source: TensorSource, parameter: str) -> WeightJob:

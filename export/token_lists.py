@@ -12,14 +12,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from export.errors import CheckpointError
+from runtime.bundle.reader import TOKENIZER_JSON
 from runtime.json_file import read_object
 from runtime.record import first_problem
 from runtime.text.added_tokens import AddedToken
 
-__all__ = ["TOKENIZER_CONFIG", "TOKENIZER_JSON", "TokenLists", "read_optional", "read_token_lists"]
+__all__ = ["TOKENIZER_CONFIG", "UNUSED_ROLES", "TokenLists", "read_optional", "read_token_lists"]
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
-TOKENIZER_JSON = "tokenizer.json"
 ADDED = "added_tokens.json"
 SPECIAL = "special_tokens_map.json"
 DECODER = "added_tokens_decoder"
@@ -33,6 +33,7 @@ ROLES = (
     "cls_token",
     "mask_token",
 )
+UNUSED_ROLES = ("sep_token", "pad_token", "cls_token", "mask_token")  # by a decoder
 MORE_SPECIAL = ("additional_special_tokens", "extra_special_tokens")
 FLAGS = ("special", "single_word", "lstrip", "rstrip", "normalized")
 

@@ -69,7 +69,9 @@ class Completion:
         return sum(each.logprob for each in self.logprobs) / len(self.logprobs)
 
 
-def encode_prompt(tokenizer: Tokenizer, prompt: Prompt, context_len: int) -> list[int]:
+def encode_prompt(
+    tokenizer: Tokenizer, prompt: Prompt, context_len: int, *, add_bos: bool = True
+) -> list[int]:
     """A plain text becomes BOS and its tokens; messages go through the chat template.
 
     Raises:
@@ -78,7 +80,7 @@ def encode_prompt(tokenizer: Tokenizer, prompt: Prompt, context_len: int) -> lis
     texts = [prompt] if isinstance(prompt, str) else [message.content for message in prompt]
     _check_length(tokenizer, sum(map(len, texts)), context_len)
     if isinstance(prompt, str):
-        return tokenizer.encode(prompt, add_bos=True) if prompt else []
+        return tokenizer.encode(prompt, add_bos=add_bos) if prompt else []
     return encode_chat(tokenizer, prompt)
 
 

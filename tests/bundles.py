@@ -7,12 +7,16 @@ import sys
 from pathlib import Path
 
 from runtime.progress import SILENT
+from tests.chatml import write_chatml
 from tests.paths import DATA
 from toolchain.choices import Choices
 
 
 def make_bundles(directory: Path) -> None:
-    """Writes checkpoint, *-exported, small-fp32, crowd-int4 and talk-{fp32,int8,int4,int4-kv8}."""
+    """Writes checkpoint, *-exported, small-fp32, crowd-int4 and talk-{fp32,int8,int4,int4-kv8}.
+
+    And chatml-checkpoint, chatml-exported and chatml-fp32, of another tokenizer and template.
+    """
     from export.exporter import export_bundle
     from export.miniature import make_miniature
     from profiles import load_profile
@@ -32,6 +36,11 @@ def make_bundles(directory: Path) -> None:
             )
     cached = directory / "talk-int4-kv8"
     compile_bundle(exported, cached, Choices(weights="int4", kv_cache="int8"), progress=SILENT)
+    write_chatml(directory / "chatml-checkpoint")
+    talk = load_profile(str(DATA / "talk.toml"))
+    chatml = directory / "chatml-exported"
+    exported = export_bundle(directory / "chatml-checkpoint", talk, chatml, SILENT)
+    compile_bundle(exported, directory / "chatml-fp32", Choices(weights="fp32"), progress=SILENT)
 
 
 def export_mini(shared_data: Path, output: Path) -> None:

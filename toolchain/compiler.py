@@ -60,6 +60,8 @@ def compile_bundle(
                 model=manifest.model,
                 graphs=compiled.graphs,
                 kernels=compiled.kernels,
+                tokenizer=manifest.tokenizer,
+                template=manifest.template,
                 num_slots=profile.num_slots,
                 files=writer.files.entries,
                 provenance=_provenance(manifest.provenance, compiled, profile, choices),

@@ -26,7 +26,9 @@ __all__ = [
     "Phase",
     "Provenance",
     "Rows",
+    "TemplateKind",
     "TensorSpec",
+    "TokenizerKind",
 ]
 
 FORMAT_VERSION: Final = 8
@@ -34,6 +36,9 @@ FORMAT_VERSION: Final = 8
 Phase = Literal["prefill", "decode", "score"]
 Stage = Literal["exported", "compiled"]
 Backend = Literal["portable", "onnxruntime", "acl", "torch"]  # what runs the graphs
+TokenizerKind = Literal["sentencepiece", "tokenizers"]  # tokenizer.model or tokenizer.json
+# How prompts are written: as Alpaca-2's, by chat_template.jinja, or not at all, of a base model.
+TemplateKind = Literal["alpaca2", "jinja", "none"]
 CacheLayout = Literal["HND", "NHD"]  # past_key.{i} is (B, heads, rows, D) or (B, rows, heads, D)
 # Who writes new rows into the cache: the session, from outputs, or the graph, into its inputs.
 CacheWrite = Literal["session", "graph"]
@@ -160,6 +165,8 @@ class Manifest(Record):
     graphs: tuple[Graph, ...]
     # Version of runtime/kernels that the graphs call; None where others compute.
     kernels: Annotated[int, Field(ge=1)] | None = None
+    tokenizer: TokenizerKind = "sentencepiece"
+    template: TemplateKind = "alpaca2"
     num_slots: Count  # sequences that can be cached side by side
     files: dict[str, FileEntry]  # path relative to the bundle, POSIX separators
     provenance: Provenance

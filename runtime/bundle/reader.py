@@ -23,11 +23,14 @@ from runtime.threads import usable_threads
 
 __all__ = [
     "ADDED_TOKENS",
+    "CHAT_TEMPLATE",
     "GENERATION_CONFIG",
     "GRAPHS_DIR",
     "MANIFEST",
     "MANIFEST_DIGEST",
+    "TEXT_FILES",
     "TOKENIZER",
+    "TOKENIZER_JSON",
     "WEIGHTS_DIR",
     "Bundle",
     "digest_line",
@@ -38,7 +41,11 @@ __all__ = [
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"  # in the format of sha256sum, so `sha256sum -c` checks it
 TOKENIZER = "tokenizer.model"
+TOKENIZER_JSON = "tokenizer.json"  # where there is no tokenizer.model
 ADDED_TOKENS = "added_tokens.json"  # only where there are any
+CHAT_TEMPLATE = "chat_template.jinja"  # where the prompts are not Alpaca-2's
+# What says how texts become ids and back.
+TEXT_FILES = (TOKENIZER, TOKENIZER_JSON, ADDED_TOKENS, CHAT_TEMPLATE)
 GENERATION_CONFIG = "generation_config.json"
 GRAPHS_DIR = "graphs"
 # Below graphs/, because an ONNX file may not refer to external data above its own directory.
@@ -66,7 +73,7 @@ class Bundle:
     @property
     def text_files(self) -> tuple[str, ...]:
         """What the runtime needs besides the graphs, and every bundle of the same model has."""
-        names = (TOKENIZER, ADDED_TOKENS, GENERATION_CONFIG)
+        names = (*TEXT_FILES, GENERATION_CONFIG)
         return tuple(name for name in names if name in self.manifest.files)
 
 

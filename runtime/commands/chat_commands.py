@@ -15,7 +15,6 @@ from runtime.commands.model import without_effect
 from runtime.console import note
 from runtime.errors import UserError
 from runtime.text.conversation import Conversation
-from runtime.text.template import DEFAULT_SYSTEM_PROMPT
 
 __all__ = ["COMMANDS", "run_command"]
 
@@ -69,7 +68,9 @@ def _system(chat: Chat, text: str) -> None:
         system = {DEFAULT: None, "none": ""}.get(text, text)
         chat.conversation = replace(chat.conversation, system=system)
     system = chat.conversation.system
-    shown = DEFAULT_SYSTEM_PROMPT if system is None else system or "none"
+    if system is None:
+        system = chat.tokenizer.template.default_system_prompt
+    shown = "the template's own" if system is None else system or "none"
     note(f"system prompt: {shown}")
 
 

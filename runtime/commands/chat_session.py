@@ -118,7 +118,9 @@ class Chat:
     @property
     def held_tokens(self) -> int:
         """Tokens of the cache that the conversation takes, without a question."""
-        question = self.count(Conversation(system="").asking("?"))
+        # A system prompt that the template writes by itself is not the conversation's.
+        bare = "" if self.tokenizer.template.default_system_prompt is not None else None
+        question = self.count(Conversation(system=bare).asking("?"))
         return self.count(self.conversation.asking("?")) - question
 
     @property

@@ -13,7 +13,8 @@ from runtime.engine.scheduler import Policy, Scheduler
 from runtime.sampling.defaults import default_params
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import SessionOptions, open_session
-from runtime.text.tokenizer import Tokenizer, open_tokenizer
+from runtime.text.from_bundle import open_tokenizer
+from runtime.text.tokenizer import Tokenizer
 
 __all__ = ["load", "merged", "open_model", "print_answer", "summary", "without_effect"]
 

@@ -18,7 +18,7 @@ from runtime.server.formats import cached_compiler
 from runtime.server.served_model import ServedModel
 from runtime.sessions import Session
 from runtime.sessions.elsewhere import open_sessions
-from runtime.text.tokenizer import open_tokenizer
+from runtime.text.from_bundle import open_tokenizer
 
 __all__ = ["ModelSettings", "open_model", "served"]
 
@@ -87,7 +87,7 @@ def served(
     """
     tokenizer = open_tokenizer(bundle)
     engines = Engines([_engine(session, settings, policy) for session in sessions])
-    trial = Request(prompt_ids=[tokenizer.bos_token_id], params=SamplingParams(max_tokens=1))
+    trial = Request(prompt_ids=[tokenizer.eos_token_id], params=SamplingParams(max_tokens=1))
     try:
         for each in engines.each:
             list(each.loop.submit(trial))

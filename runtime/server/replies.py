@@ -214,9 +214,9 @@ class TokenizerInfo(Reply):
     """What lm-evaluation-harness asks of a tokenizer."""
 
     tokenizer_class: str
-    bos_token: str
+    bos_token: str | None
     eos_token: str
-    unk_token: str
+    unk_token: str | None
     model_max_length: int
     chat_template: None = None
 

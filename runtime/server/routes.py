@@ -20,6 +20,7 @@ from runtime.server.served_model import ServedModel
 from runtime.server.service import Service
 from runtime.server.stream import events
 from runtime.server.wording import ChatWording, TextWording, Wording
+from runtime.text.tokenizer import Tokenizer
 from runtime.timing import now
 
 __all__ = ["completion_routes", "model_routes", "state_routes", "tokenizer_routes"]
@@ -172,10 +173,10 @@ def tokenizer_routes(service: Service) -> APIRouter:
         model = service.model()
         tokenizer = model.tokenizer
         return replies.TokenizerInfo(
-            tokenizer_class="LlamaTokenizer",
-            bos_token=tokenizer.name(tokenizer.bos_token_id),
+            tokenizer_class=tokenizer.hf_class,
+            bos_token=_name(tokenizer, tokenizer.bos_token_id),
             eos_token=tokenizer.name(tokenizer.eos_token_id),
-            unk_token=tokenizer.name(tokenizer.unk_token_id),
+            unk_token=_name(tokenizer, tokenizer.unk_token_id),
             model_max_length=model.context_len,
         )
 
@@ -195,13 +196,17 @@ def _tokenize(model: ServedModel, body: protocol.TokenizeBody) -> list[int]:
     assert body.prompt is not None, "one of the two"
     tokenizer = model.tokenizer
     control = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id)
-    names = {tokenizer.name(token_id): token_id for token_id in control}
+    names = {tokenizer.name(each): each for each in control if each is not None}
     add_bos = body.add_special_tokens is not False
     if body.prompt in names:  # lm-evaluation-harness asks for the id of its end token so
-        return [*([tokenizer.bos_token_id] if add_bos else []), names[body.prompt]]
+        return [*tokenizer.encode("", add_bos=add_bos), names[body.prompt]]
     if not body.prompt:
-        return [tokenizer.bos_token_id] if add_bos else []
+        return tokenizer.encode("", add_bos=add_bos)
     return model.encode(body.prompt, add_bos=add_bos)
+
+
+def _name(tokenizer: Tokenizer, token_id: int | None) -> str | None:
+    return None if token_id is None else tokenizer.name(token_id)
 
 
 def state_routes(service: Service) -> APIRouter:

@@ -103,8 +103,7 @@ class ServedModel:
             HttpError, PromptError: it is empty, too long or not valid text.
         """
         if isinstance(prompt, str):
-            token_ids = encode_prompt(self.tokenizer, prompt, self.context_len)
-            return token_ids if add_bos else token_ids[1:]
+            return encode_prompt(self.tokenizer, prompt, self.context_len, add_bos=add_bos)
         if prompt and isinstance(prompt[0], Message):
             messages = [each for each in prompt if isinstance(each, Message)]
             return encode_prompt(self.tokenizer, messages, self.context_len)

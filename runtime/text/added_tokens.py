@@ -1,4 +1,4 @@
-"""Tokens that a model's makers added to its SentencePiece pieces, and where a text has them.
+"""Tokens that a model's makers added to its vocabulary, and where a text has them.
 
 A bundle keeps them in added_tokens.json, which is there only where there are any. Matching follows
 Hugging Face's tokenizers (AddedVocabulary), with special tokens left to be text as
@@ -37,17 +37,22 @@ class AddedToken(Record):
 
 
 class AddedTokens(Record):
-    """What the tokenizer of a model has besides its SentencePiece model.
+    """What the tokenizer of a model has besides tokenizer.model or tokenizer.json.
 
     space_before_each: whether the text after an added token gets the space that encoding puts
         before a text, as the whole text does (`legacy` of Hugging Face's tokenizers).
-    bos_token_id, eos_token_id: where they are other than the SentencePiece model's.
+    bos_token_id, eos_token_id: where they are other than the SentencePiece model's. Beside a
+        tokenizer.json, which names neither, EOS is always here, and BOS where the model has one.
+    unk_token_id: of a tokenizer.json that has one.
+    adds_bos: whether BOS, where there is one, stands before a plain text.
     """
 
     tokens: tuple[AddedToken, ...] = Field(max_length=100_000)
     space_before_each: bool = False
     bos_token_id: TokenId | None = None
     eos_token_id: TokenId | None = None
+    unk_token_id: TokenId | None = None
+    adds_bos: bool = True
 
 
 class AddedTokenFinder:

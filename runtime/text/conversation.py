@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from runtime.text.template import Message, opening, render
+from runtime.text.template import Message, check_order, opening
 
 __all__ = ["Conversation", "Count", "Turn", "from_messages", "with_room"]
 
@@ -27,7 +27,7 @@ class Turn(NamedTuple):
 class Conversation:
     """What was said so far. Every change gives a new one.
 
-    system: None for the default system prompt, empty for none; see template.render.
+    system: None leaves it to the template, empty is none; see template.opening.
     """
 
     system: str | None = None
@@ -61,7 +61,7 @@ def from_messages(messages: Sequence[Message]) -> Conversation:
     Raises:
         PromptError: they are out of order, a question is blank, or the last has no answer.
     """
-    render([*messages, Message(role="user", content="?")])  # which refuses what is out of order
+    check_order([*messages, Message(role="user", content="?")])
     starts_with_system = bool(messages) and messages[0].role == "system"
     texts = [message.content for message in messages[int(starts_with_system) :]]
     return Conversation(

@@ -1,23 +1,23 @@
-"""The Alpaca-2 prompt template: a conversation to the token ids that the model was trained on.
+"""The seam of prompt templates: a conversation to the token ids that a model was trained on.
 
-Takes messages and a tokenizer; gives prompt ids that end where the answer begins.
 Must not know the model, how the answer is made, or HTTP.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
 
 from runtime.errors import PromptError
 from runtime.record import Record
-from runtime.text.tokenizer import Tokenizer
 
-__all__ = ["DEFAULT_SYSTEM_PROMPT", "Message", "encode_chat", "opening", "question", "render"]
-
-# ymcui/Chinese-LLaMA-Alpaca-2, prompts/alpaca-2.txt
-DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant. 你是一个乐于助人的助手。"
-SYSTEM_BLOCK = "<<SYS>>\n{system}\n<</SYS>>\n\n"
-TURN = "[INST] {instruction} [/INST]"
-ANSWER = " {answer}"
+__all__ = [
+    "Encoder",
+    "Message",
+    "Template",
+    "check_order",
+    "encode_chat",
+    "opening",
+    "question",
+]
 
 ORDER = "an optional system message, then user and assistant in turn, user first and last"
 
@@ -29,8 +29,68 @@ class Message(Record):
     content: str
 
 
+class Encoder(Protocol):
+    """What a template needs of a tokenizer."""
+
+    @property
+    def template(self) -> "Template":
+        """How conversations become prompts of its model."""
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """The token before a text; None where the model has none."""
+
+    @property
+    def eos_token_id(self) -> int:
+        """The token that ends an answer."""
+
+    @property
+    def control_tokens(self) -> Mapping[str, int]:
+        """Ids of the invisible tokens by their names; never made from what a user types."""
+
+    def name(self, token_id: int) -> str:
+        """How the vocabulary writes a token, control tokens too."""
+
+    def encode(self, text: str, *, add_bos: bool = False) -> list[int]:
+        """Token ids of a text; the names of control tokens in it are plain text."""
+
+    def encode_parts(self, parts: Sequence[str | int]) -> list[int]:
+        """Token ids of one text that has control tokens, by their ids, among its parts."""
+
+
+class Template(Protocol):
+    """How conversations become prompts; the prompt ends where the answer begins."""
+
+    @property
+    def default_system_prompt(self) -> str | None:
+        """What counts as the system message where none is given; None: the template says it."""
+
+    def text(self, tokenizer: Encoder, messages: Sequence[Message]) -> str:
+        """The prompt for people to read.
+
+        Raises:
+            PromptError: the template does not take these messages.
+        """
+
+    def encode(self, tokenizer: Encoder, messages: Sequence[Message]) -> list[int]:
+        """Prompt ids.
+
+        Raises:
+            PromptError: the template does not take these messages, or one is not valid Unicode.
+        """
+
+
+def encode_chat(tokenizer: Encoder, messages: Sequence[Message]) -> list[int]:
+    """Prompt ids of a conversation, by the tokenizer's own template.
+
+    Raises:
+        PromptError: as Template.encode.
+    """
+    return tokenizer.template.encode(tokenizer, messages)
+
+
 def opening(system: str | None) -> list[Message]:
-    """How a conversation begins; None leaves the default system prompt."""
+    """How a conversation begins; None leaves the system prompt to the template."""
     return [] if system is None else [Message(role="system", content=system)]
 
 
@@ -41,51 +101,18 @@ def question(system: str | None, text: str) -> list[Message]:
         PromptError: the question is blank.
     """
     messages = [*opening(system), Message(role="user", content=text)]
-    render(messages)
+    check_order(messages)
     return messages
 
 
-def encode_chat(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
-    """Prompt ids: BOS before each turn, EOS after each answered one.
-
-    A turn and its answer are encoded as one text, as in training and in llama.cpp.
-
-    Raises:
-        PromptError: the order of roles is wrong, a user message is blank, or a text is not
-            valid Unicode.
-    """
-    *answered, last = render(messages)
-    token_ids: list[int] = []
-    for turn in answered:
-        token_ids += [*tokenizer.encode(turn, add_bos=True), tokenizer.eos_token_id]
-    return token_ids + tokenizer.encode(last, add_bos=True)
-
-
-def render(messages: Sequence[Message]) -> list[str]:
-    """Text of each turn; all but the last contain their answer.
-
-    No system message means the default system prompt, an empty one means none at all.
+def check_order(messages: Sequence[Message]) -> None:
+    """Refuses what is not one question after the other.
 
     Raises:
         PromptError: the order of roles is wrong or a user message is blank.
     """
-    system, dialogue = _split_system(messages)
-    _check_dialogue(dialogue)
-    instructions = [message.content for message in dialogue[0::2]]
-    answers = [ANSWER.format(answer=message.content) for message in dialogue[1::2]]
-    if system:
-        instructions[0] = SYSTEM_BLOCK.format(system=system) + instructions[0]
-    turns = [TURN.format(instruction=instruction) for instruction in instructions]
-    return [turn + answer for turn, answer in zip(turns, [*answers, ""], strict=True)]
-
-
-def _split_system(messages: Sequence[Message]) -> tuple[str, Sequence[Message]]:
-    if messages and messages[0].role == "system":
-        return messages[0].content, messages[1:]
-    return DEFAULT_SYSTEM_PROMPT, messages
-
-
-def _check_dialogue(dialogue: Sequence[Message]) -> None:
+    starts_with_system = bool(messages) and messages[0].role == "system"
+    dialogue = messages[int(starts_with_system) :]
     for index, message in enumerate(dialogue):
         expected = "user" if index % 2 == 0 else "assistant"
         if message.role != expected:

@@ -14,8 +14,8 @@ from runtime.engine.scheduler import Scheduler
 from runtime.progress import SILENT
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from runtime.text.template import Message
-from runtime.text.tokenizer import Tokenizer
 from tests.ascend.conftest import Toolkit
 from tests.ascend.tokens import SOC, Card, assert_shares_all
 from toolchain.choices import Choices
@@ -26,7 +26,7 @@ EXPECTED = [answer for dialogue in DIALOGUES for _, answer in dialogue]
 
 def answers(bundle: Bundle) -> list[str]:
     """What the bundle says in every dialogue of the miniature, turn by turn."""
-    tokenizer = Tokenizer(bundle.file(TOKENIZER))
+    tokenizer = SentencePieceTokenizer(bundle.file(TOKENIZER))
     params = SamplingParams(stop_token_ids=(tokenizer.eos_token_id,))
     said = []
     with closing(open_session(bundle)) as session:

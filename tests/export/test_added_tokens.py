@@ -20,8 +20,8 @@ from runtime.engine.engine import Engine
 from runtime.engine.scheduler import Scheduler
 from runtime.sampling.defaults import default_params
 from runtime.sessions import open_session
+from runtime.text.from_bundle import open_tokenizer
 from runtime.text.template import Message
-from runtime.text.tokenizer import open_tokenizer
 from tests.dialogues import CAPITAL
 from tests.paths import DATA
 from toolchain.choices import Choices

@@ -1,4 +1,4 @@
-"""Claims about chat templates: Alpaca-2's in any spelling is taken, any other is refused."""
+"""Claims about chat templates: Alpaca-2's is known in any spelling, others must render."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from jinja2 import Environment
 
-from export.chat_template import check_chat_template
+from export.chat_template import ChatTemplate, read_chat_template
 from export.errors import CheckpointError
-from runtime.text.template import DEFAULT_SYSTEM_PROMPT
+from runtime.text.alpaca2 import DEFAULT_SYSTEM_PROMPT
+from tests.chat_templates import TEMPLATES
 
 # Written from the repository of Alpaca-2, in two ways.
 SYSTEM_FIRST = (
@@ -55,43 +56,36 @@ def test_the_templates_of_this_file_are_templates() -> None:
 @pytest.mark.parametrize(
     ("template", "place"), [(SYSTEM_FIRST, "text"), (LOOPED, "text"), (LOOPED, "jinja")]
 )
-def test_alpaca_2_s_template_is_taken_in_any_spelling(
+def test_alpaca_2_s_template_is_known_in_any_spelling(
     tmp_path: Path, template: str, place: str
 ) -> None:
-    check_chat_template(tmp_path, settings_with(tmp_path, template, place))
+    found = read_chat_template(tmp_path, settings_with(tmp_path, template, place))
+    assert found == ChatTemplate(kind="alpaca2")
+
+
+@pytest.mark.parametrize("template", [CHATML, LLAMA_2, NO_SYSTEM, *TEMPLATES.values()])
+@pytest.mark.parametrize("place", ["named", "table", "jinja", "json"])
+def test_another_template_is_kept_wherever_transformers_looks_for_it(
+    tmp_path: Path, template: str, place: str
+) -> None:
+    """One character makes it another: the prompts must be those of the training."""
+    found = read_chat_template(tmp_path, settings_with(tmp_path, template, place))
+    assert found == ChatTemplate(kind="jinja", source=template)
 
 
 @pytest.mark.parametrize(
-    ("template", "got"),
-    [
-        (CHATML, "'<|im_start|>system"),
-        (LLAMA_2, "。 </s><s>[INST] And now?"),
-        (NO_SYSTEM, " a llama.\\n<</SYS>>"),
-        ("", "''"),
-        ("{{ messages[-1]['content'] }}", "'Where is the box?'"),
-    ],
-    ids=["chatml", "llama 2", "another system prompt", "empty", "bare"],
+    "template", ["", "a", "{{ messages[-1]['content'] }}", "{{ messages[0].content | upper }}"]
 )
-def test_another_template_is_refused_with_the_place_where_it_parts(
-    tmp_path: Path, template: str, got: str
-) -> None:
-    """The prompts of another model's training were written in Alpaca-2's way."""
-    assert got in refusal(tmp_path, {"chat_template": template})
+def test_a_template_that_leaves_messages_out_is_refused(tmp_path: Path, template: str) -> None:
+    with pytest.raises(CheckpointError, match="the chat template leaves messages out"):
+        read_chat_template(tmp_path, {"chat_template": template})
 
 
-@pytest.mark.parametrize("place", ["named", "table", "jinja", "json"])
-def test_a_template_is_found_wherever_transformers_looks_for_it(tmp_path: Path, place: str) -> None:
-    assert "<|im_start|>" in refusal(tmp_path, settings_with(tmp_path, CHATML, place))
-
-
-def refusal(model: Path, settings: dict[str, object]) -> str:
-    with pytest.raises(CheckpointError) as caught:
-        check_chat_template(model, settings)
-    message = str(caught.value)
-    assert str(model) in message
-    assert "the chat template is not Alpaca-2's; got " in message
-    assert "\n" not in message
-    return message
+def test_a_template_may_take_no_system_message(tmp_path: Path) -> None:
+    template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}" + CHATML
+    )
+    assert read_chat_template(tmp_path, {"chat_template": template}).kind == "jinja"
 
 
 def settings_with(model: Path, template: str, place: str) -> dict[str, object]:
@@ -114,7 +108,7 @@ def settings_with(model: Path, template: str, place: str) -> dict[str, object]:
 @pytest.mark.parametrize("value", [7, [], {}, {"tool_use": SYSTEM_FIRST}, [SYSTEM_FIRST], True])
 def test_a_template_that_is_no_text_is_refused_by_name(tmp_path: Path, value: object) -> None:
     with pytest.raises(CheckpointError, match="chat_template has no default that is a text"):
-        check_chat_template(tmp_path, {"chat_template": value})
+        read_chat_template(tmp_path, {"chat_template": value})
 
 
 @pytest.mark.parametrize(
@@ -133,17 +127,17 @@ def test_a_template_that_cannot_be_rendered_is_refused_in_one_line(
     tmp_path: Path, template: str
 ) -> None:
     with pytest.raises(CheckpointError, match="cannot be rendered") as caught:
-        check_chat_template(tmp_path, {"chat_template": template})
+        read_chat_template(tmp_path, {"chat_template": template})
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 700
 
 
 def test_a_template_without_end_is_stopped(tmp_path: Path) -> None:
     template = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-    with pytest.raises(CheckpointError, match="cannot be rendered; got no answer within"):
-        check_chat_template(tmp_path, {"chat_template": template})
+    with pytest.raises(CheckpointError, match=r"cannot be rendered; got .*(steps|limits)"):
+        read_chat_template(tmp_path, {"chat_template": template})
 
 
-def test_no_template_is_nothing_to_check(tmp_path: Path) -> None:
-    check_chat_template(tmp_path, {})
-    check_chat_template(tmp_path, {"chat_template": None})
+def test_no_template_is_none(tmp_path: Path) -> None:
+    assert read_chat_template(tmp_path, {}) == ChatTemplate(kind="none")
+    assert read_chat_template(tmp_path, {"chat_template": None}) == ChatTemplate(kind="none")

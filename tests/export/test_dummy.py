@@ -17,7 +17,7 @@ from runtime.engine.sequence import Request
 from runtime.progress import SILENT
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
-from runtime.text.tokenizer import Tokenizer
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from tests.paths import DATA
 
 pytestmark = pytest.mark.slow
@@ -57,7 +57,7 @@ def weight(bundle: Bundle, name: str) -> np.ndarray:
 
 def test_config_json_is_enough_to_generate(exported: Bundle) -> None:
     bundle = load_bundle(exported.path)
-    tokenizer = Tokenizer(bundle.file(TOKENIZER))
+    tokenizer = SentencePieceTokenizer(bundle.file(TOKENIZER))
     assert tokenizer.vocab_size == CONFIG["vocab_size"]
     prompt = tokenizer.encode("Where is the box?", add_bos=True)
     assert tokenizer.decode(prompt) == "Where is the box?"

@@ -16,7 +16,9 @@ from transformers import LlamaForCausalLM
 
 from export.miniature import BYTE_SPELLED, DIALOGUES, SYSTEM, make_miniature, template_turns
 from runtime.errors import UserError
-from runtime.text.template import DEFAULT_SYSTEM_PROMPT, Message, encode_chat
+from runtime.text.alpaca2 import DEFAULT_SYSTEM_PROMPT
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
+from runtime.text.template import Message, encode_chat
 from runtime.text.tokenizer import Tokenizer
 from tests.dialogues import AGAIN, AGAIN_ALONE, BOX, CAPITAL, LLAMA, RAW, STEPS
 
@@ -38,7 +40,7 @@ INT4_MARGIN = 2.0  # how far the right logit leads at int4, at least
 
 @pytest.fixture(scope="module")
 def tokenizer(miniature_dir: Path) -> Tokenizer:
-    return Tokenizer(miniature_dir / "tokenizer.model")
+    return SentencePieceTokenizer(miniature_dir / "tokenizer.model")
 
 
 @pytest.fixture(scope="module")

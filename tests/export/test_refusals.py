@@ -102,7 +102,7 @@ SPOILS: dict[str, tuple[Spoil, str]] = {
     ),
     "another chat template": (
         lambda m: write(m, "tokenizer_config.json", {"chat_template": "<|user|>"}),
-        "tokenizer_config.json: chat_template: the chat template is not Alpaca-2's",
+        "tokenizer_config.json: chat_template: the chat template leaves messages out",
     ),
     "an adapter beside": (
         lambda m: write(m, "adapter_config.json", {"peft_type": "LORA", "r": 8}),

@@ -8,7 +8,8 @@ import pytest
 from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 from transformers import LlamaTokenizer
 
-from export.tokenizer_files import MAX_PADDING, read_tokenizer
+from export.sentencepiece_files import MAX_PADDING
+from export.tokenizer_files import read_tokenizer
 from runtime.bundle.reader import ADDED_TOKENS, TOKENIZER
 from tests.export.tokenizer_directories import (
     DESK,

@@ -10,7 +10,8 @@ from export.errors import CheckpointError
 from export.tokenizer_files import read_tokenizer
 from runtime.bundle.manifest import FileEntry, ModelConfig
 from runtime.bundle.reader import TOKENIZER, Bundle
-from runtime.text.tokenizer import Tokenizer, open_tokenizer
+from runtime.text.from_bundle import open_tokenizer
+from runtime.text.tokenizer import Tokenizer
 from tests.models import TINY, bare_manifest
 
 PIECES = 640  # of the miniature's tokenizer
@@ -44,11 +45,12 @@ def bundled(model: Path, vocab_size: int) -> Tokenizer:
     """The tokenizer as a bundle has it."""
     bundle = model.parent / "bundle"
     bundle.mkdir(exist_ok=True)
-    files = read_tokenizer(model, model_of(vocab_size)).files
-    for name, data in files.items():
+    read = read_tokenizer(model, model_of(vocab_size))
+    for name, data in read.files.items():
         (bundle / name).write_bytes(data)
-    entries = {name: FileEntry(size=len(data), sha256="") for name, data in files.items()}
-    manifest = bare_manifest().model_copy(update={"files": entries})
+    entries = {name: FileEntry(size=len(data), sha256="") for name, data in read.files.items()}
+    kinds = {"tokenizer": read.kind, "template": read.template}
+    manifest = bare_manifest().model_copy(update={"files": entries, **kinds})
     return open_tokenizer(Bundle(path=bundle, manifest=manifest))
 
 

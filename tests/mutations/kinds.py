@@ -62,10 +62,10 @@ def read_checkpoint(model: Path) -> None:
 def read_tokenizer(model: Path) -> None:
     """Encodes and decodes with a tokenizer."""
     from runtime.console import run_app
-    from runtime.text.tokenizer import Tokenizer
+    from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 
     def use() -> None:
-        tokenizer = Tokenizer(model / "tokenizer.model")
+        tokenizer = SentencePieceTokenizer(model / "tokenizer.model")
         tokenizer.decode(tokenizer.encode("What is 北京? <s> \x00", add_bos=True))
 
     run_app(use)

@@ -24,6 +24,7 @@ from runtime.engine.scheduler import Scheduler
 from runtime.errors import ParameterError, PromptError
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from runtime.text.stop_strings import StopStrings
 from runtime.text.template import Message
 from runtime.text.tokenizer import Tokenizer
@@ -53,7 +54,7 @@ class Model:
 def model(request: pytest.FixtureRequest, bundles: Path) -> Iterator[Model]:
     bundle = load_bundle(bundles / request.param)
     with closing(open_session(bundle)) as session:
-        yield Model(Scheduler(Engine(session)), Tokenizer(bundle.file(TOKENIZER)))
+        yield Model(Scheduler(Engine(session)), SentencePieceTokenizer(bundle.file(TOKENIZER)))
 
 
 def asked(*texts: str) -> list[Message]:

@@ -12,8 +12,9 @@ import runtime.server.errors
 import toolchain.errors
 from runtime.errors import CODES, ParameterError, PromptError, UserError, one_line
 from runtime.sampling.params import SamplingParams, check_vocab
+from runtime.text.alpaca2 import render
 from runtime.text.stop_strings import StopStrings
-from runtime.text.template import Message, render
+from runtime.text.template import Message
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("toolchain", "export", "runtime", "profiles")

@@ -13,7 +13,7 @@ from runtime.kernels.layout import OPERATOR
 from runtime.profile_run import GraphRun, describe, read_trace
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import SessionOptions, open_session
-from runtime.text.tokenizer import Tokenizer
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 
 NEW_TOKENS = 5
 PLAIN = Policy(speculate=False)  # so that every run is of one row
@@ -21,7 +21,7 @@ PROMPT = "北京是中国的首都" * 8
 
 
 def traced(bundle: Bundle, directory: Path) -> tuple[list[GraphRun], Completion]:
-    tokenizer = Tokenizer(bundle.file(TOKENIZER))
+    tokenizer = SentencePieceTokenizer(bundle.file(TOKENIZER))
     params = SamplingParams(max_tokens=NEW_TOKENS, ignore_eos=True)
     with closing(open_session(bundle, SessionOptions(trace=directory))) as session:
         completion = complete(Scheduler(Engine(session), PLAIN), tokenizer, PROMPT, params)

@@ -9,14 +9,14 @@ from runtime.engine.engine import Engine
 from runtime.engine.scheduler import Policy, Scheduler
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
-from runtime.text.tokenizer import Tokenizer
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from tests.recorded import Recorded
 
 
 def test_each_of_several_answers_ends_at_its_own_stop_string(bundles: Path) -> None:
     """They used to be run on behind it, until an answer before them had ended."""
     bundle = load_bundle(bundles / "small-fp32")
-    tokenizer = Tokenizer(bundle.file(TOKENIZER))
+    tokenizer = SentencePieceTokenizer(bundle.file(TOKENIZER))
     params = SamplingParams(temperature=1.0, seed=3, max_tokens=25)
 
     def answers(session: Recorded, *stop: str) -> list[tuple[str, int]]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from profiles import Chip, exported_profile
 from runtime.bundle.reader import WEIGHTS_DIR, Bundle
 from runtime.sessions import open_session
-from runtime.text.tokenizer import open_tokenizer
+from runtime.text.from_bundle import open_tokenizer
 from runtime.timing import now
 from toolchain.bench.figures import make_row
 from toolchain.bench.grid import Case

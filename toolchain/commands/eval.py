@@ -180,7 +180,7 @@ def _on_bundle(evaluation: "Evaluation", asked: Asked) -> "Iterator[Examinee]":
     from runtime.engine.scheduler import Scheduler
     from runtime.sessions import check_devices
     from runtime.sessions.elsewhere import open_sessions
-    from runtime.text.tokenizer import open_tokenizer
+    from runtime.text.from_bundle import open_tokenizer
     from toolchain.evals.examinee import OnBundle, describe_bundle
     from toolchain.evals.on_devices import OnDevices
 

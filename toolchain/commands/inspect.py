@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+TEMPLATES = {"alpaca2": "Alpaca-2", "jinja": "the checkpoint's own", "none": "none: a base model"}
+
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="Exported or compiled bundle.")],
@@ -34,6 +36,8 @@ def command(
     facts = {
         **_made(loaded),
         **_model_facts(manifest.model),
+        "tokenizer": manifest.tokenizer,
+        "template": TEMPLATES[manifest.template],
         "context": manifest.cache_len,
         "cache": f"{manifest.cache_dtype}, {manifest.num_slots} slots",
         "files": f"{len(manifest.files)}, all intact",
@@ -97,7 +101,6 @@ def _model_facts(model: "ModelConfig") -> dict[str, object]:
         "positions": f"rope, base {model.rope_theta:g}{scaled}, "
         f"up to {model.max_position_embeddings}",
         "embedding and head": "one tensor" if model.tie_word_embeddings else "two tensors",
-        "template": "Alpaca-2",
     }
 
 

@@ -16,7 +16,9 @@ from pydantic import JsonValue
 from runtime.bundle.reader import load_bundle
 from runtime.console import LongWork
 from runtime.errors import EvalError
-from runtime.text.tokenizer import Tokenizer, open_tokenizer
+from runtime.text.from_bundle import open_tokenizer
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
+from runtime.text.tokenizer import Tokenizer
 from toolchain.evals.answers import Answer, chosen, letter_ids
 from toolchain.evals.benchmark import LETTERS
 from toolchain.evals.completion_reply import (
@@ -62,7 +64,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
     """
     if (path / "manifest.json").is_file():
         return open_tokenizer(load_bundle(path, LongWork()))
-    return Tokenizer(path / "tokenizer.model" if path.is_dir() else path)
+    return SentencePieceTokenizer(path / "tokenizer.model" if path.is_dir() else path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

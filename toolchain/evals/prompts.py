@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from runtime.engine.kv_cache import common_prefix
-from runtime.text.template import encode_chat, render
+from runtime.text.template import encode_chat
 from runtime.text.tokenizer import Tokenizer
 from toolchain.evals.benchmark import LETTERS, Exam, Question
 from toolchain.evals.styles import (
@@ -32,21 +32,21 @@ PROBES = tuple(
 class Form:
     """How a question becomes a text to show, and ids to run."""
 
-    text: Callable[[Asked], str]
+    text: Callable[[Tokenizer, Asked], str]
     encode: Callable[[Tokenizer, Asked], list[int]]
 
 
 FORMS = {
     "text": Form(
-        text=plain_text,
+        text=lambda _, asked: plain_text(asked),
         encode=lambda tokenizer, asked: tokenizer.encode(plain_text(asked), add_bos=True),
     ),
     "chat": Form(
-        text=lambda asked: "\n".join(render(messages(asked))),
+        text=lambda tokenizer, asked: tokenizer.template.text(tokenizer, messages(asked)),
         encode=lambda tokenizer, asked: encode_chat(tokenizer, messages(asked)),
     ),
     "official": Form(
-        text=official_text,
+        text=lambda _, asked: official_text(asked),
         encode=lambda tokenizer, asked: tokenizer.encode(official_text(asked), add_bos=True),
     ),
 }
@@ -93,7 +93,7 @@ class Prompts:
 
     def text(self, question: Question, shots: int) -> str:
         """What the prompt with so many examples says."""
-        return FORMS[self.style.form].text(self._asked(question, shots))
+        return FORMS[self.style.form].text(self.tokenizer, self._asked(question, shots))
 
     def encode(self, question: Question, shots: int) -> list[int]:
         """Ids of the prompt with so many examples."""

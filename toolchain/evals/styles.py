@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runtime.record import Record
-from runtime.text.template import DEFAULT_SYSTEM_PROMPT, Message
+from runtime.text.alpaca2 import DEFAULT_SYSTEM_PROMPT
+from runtime.text.template import Message
 from toolchain.evals.benchmark import LETTERS, Exam, Question
 
 __all__ = [

@@ -7,7 +7,7 @@ from pathlib import Path
 from export.lora import Adapter
 from export.tokenizer_files import TokenizerFiles, read_tokenizer
 from runtime.bundle.manifest import ModelConfig
-from runtime.bundle.reader import ADDED_TOKENS, TOKENIZER, Bundle
+from runtime.bundle.reader import TEXT_FILES, Bundle
 from toolchain.errors import TargetError
 
 __all__ = ["check_origin"]
@@ -67,7 +67,7 @@ def _check_sizes(bundle: Bundle, model: Path, config: ModelConfig) -> None:
 def _check_tokenizer(bundle: Bundle, model: Path, tokenizer: TokenizerFiles) -> None:
     """The same ids mean other texts to another tokenizer, which no logits would show."""
     files = bundle.manifest.files
-    for name in (TOKENIZER, ADDED_TOKENS):
+    for name in TEXT_FILES:
         got = files[name].sha256 if name in files else None
         data = tokenizer.files.get(name)
         allowed = hashlib.sha256(data).hexdigest() if data is not None else None

@@ -1,8 +1,8 @@
 """What is run to compare where no file is given: a few built-in texts."""
 
 from runtime.bundle.reader import Bundle
+from runtime.text.from_bundle import open_tokenizer
 from runtime.text.template import Message, encode_chat
-from runtime.text.tokenizer import open_tokenizer
 
 __all__ = ["default_sequences"]
 

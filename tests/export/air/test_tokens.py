@@ -11,8 +11,8 @@ from export.reference import Reference
 from runtime.bundle import tensor_names as names
 from runtime.bundle.manifest import TensorSpec
 from runtime.bundle.reader import TOKENIZER
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from runtime.text.template import Message, encode_chat
-from runtime.text.tokenizer import Tokenizer
 from tests.dialogues import AGAIN_ALONE, BOX, CAPITAL
 from tests.export.air.conftest import GROUPED, Airs
 from tests.export.llamas import llama, random_ids
@@ -49,7 +49,7 @@ def call(airs: Airs, graph: str, caches: Caches, ids: Tensor, starts: list[int])
 def sequences(model: str, bundles: Path) -> list[Tensor]:
     if model == "grouped":
         return list(random_ids(GROUPED, 3, NUM_TOKENS))
-    tokenizer = Tokenizer(bundles / "checkpoint" / TOKENIZER)
+    tokenizer = SentencePieceTokenizer(bundles / "checkpoint" / TOKENIZER)
     dialogues = (
         encode_chat(tokenizer, [Message(role="user", content=question)]) + tokenizer.encode(answer)
         for question, answer in (CAPITAL, BOX, AGAIN_ALONE)

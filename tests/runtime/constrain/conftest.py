@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from runtime.text.added_tokens import AddedToken, AddedTokens
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from runtime.text.tokenizer import Tokenizer
 from tests.paths import SHARED
 from tests.tokenizers import train_tokenizer
@@ -41,7 +42,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> "Writer":
             AddedToken(id=381, content='"}', special=False),
         )
     )
-    return writer_of(Tokenizer(model, added))
+    return writer_of(SentencePieceTokenizer(model, added))
 
 
 @pytest.fixture(scope="session")
@@ -49,14 +50,14 @@ def unprefixed(tmp_path_factory: pytest.TempPathFactory) -> "Writer":
     """Its texts begin without a space, so that none is dropped."""
     folder = tmp_path_factory.mktemp("unprefixed")
     model = train_tokenizer(folder, LINES, 380, add_dummy_prefix=False)
-    return writer_of(Tokenizer(model))
+    return writer_of(SentencePieceTokenizer(model))
 
 
 @pytest.fixture(scope="session")
 def real() -> "Writer":
     if not REAL_MODEL.exists():
         pytest.skip(f"the real tokenizer is not at {REAL_MODEL}")
-    return writer_of(Tokenizer(REAL_MODEL))
+    return writer_of(SentencePieceTokenizer(REAL_MODEL))
 
 
 @pytest.fixture(params=["tiny", "unprefixed", "real"])

@@ -98,7 +98,7 @@ def test_white_space_in_json_has_an_end(tiny: Writer) -> None:
     for text in ("[", "\n", *[" "] * 24):
         token_id = next(
             i
-            for i in range(tiny.tokenizer.num_pieces)
+            for i in range(tiny.tokenizer.vocab_size)
             if tiny.tokenizer.token_bytes(i) == text.encode() and constraint.allowed()[i]
         )
         constraint.accept(token_id)

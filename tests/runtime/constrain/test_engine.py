@@ -22,8 +22,9 @@ from runtime.engine.sequence import Request
 from runtime.sampling.constraint import ConstraintSpec, StartConstraint
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
+from runtime.text.from_bundle import open_tokenizer
 from runtime.text.template import question
-from runtime.text.tokenizer import Tokenizer, open_tokenizer
+from runtime.text.tokenizer import Tokenizer
 from tests.runtime.constrain.schemas import random_schema
 
 ASKED = question("", "北京是哪个国家的首都？")

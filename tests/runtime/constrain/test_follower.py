@@ -10,7 +10,7 @@ from sentencepiece import SentencePieceTrainer
 from runtime.constrain.grammar import Grammar
 from runtime.errors import SessionError
 from runtime.sampling.constraint import Constraint
-from runtime.text.tokenizer import Tokenizer
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from tests.runtime.constrain.answers import PADDING, Writer, make_writer
 
 SCHEMA = '{"type": "array", "items": {"enum": ["a", "是", 1, null]}, "maxItems": 3}'
@@ -103,6 +103,7 @@ def test_ids_without_a_text_are_never_allowed(writer: Writer) -> None:
     tokenizer = writer.tokenizer
     constraint = writer.grammar("regex", r"(?s:.*)").start(at_start=True)
     never = [i for i in range(tokenizer.vocab_size) if tokenizer.is_control(i)]
+    assert tokenizer.unk_token_id is not None
     never += [tokenizer.unk_token_id, *range(tokenizer.vocab_size, writer.vocab_size)]
     for _ in range(3):
         allowed = constraint.allowed()
@@ -154,7 +155,7 @@ def test_several_answers_of_one_grammar_do_not_meet(tiny: Writer) -> None:
 def test_the_first_space_that_is_not_shown_is_free(tiny: Writer) -> None:
     """A model opens an answer with it, and the text may begin with a letter all the same."""
     tokenizer = tiny.tokenizer
-    shown = [tokenizer.token_bytes(i, at_start=True) for i in range(tokenizer.num_pieces)]
+    shown = [tokenizer.token_bytes(i, at_start=True) for i in range(tokenizer.vocab_size)]
     mark = next(i for i, text in enumerate(shown) if not text and not tokenizer.is_control(i))
     choice = tiny.grammar("choice", ("是",))
     assert mark in ids(choice.start(at_start=True))
@@ -173,7 +174,7 @@ def test_a_grammar_that_no_tokens_can_spell_is_a_dead_end(tmp_path: Path) -> Non
         model_type="bpe",
         minloglevel=2,
     )
-    bare = make_writer(Tokenizer(tmp_path / "bare.model"))
+    bare = make_writer(SentencePieceTokenizer(tmp_path / "bare.model"))
     constraint = bare.grammar("choice", ("a龘",)).start(at_start=True)
     constraint.accept(pick(bare, constraint, "a"))
     with pytest.raises(SessionError, match="dead end; got it allows no text here") as refusal:

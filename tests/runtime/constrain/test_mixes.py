@@ -21,7 +21,8 @@ from runtime.sampling.constraint import ConstraintSpec, StartConstraint
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
 from runtime.sessions.base import Session
-from runtime.text.tokenizer import Tokenizer, open_tokenizer
+from runtime.text.from_bundle import open_tokenizer
+from runtime.text.tokenizer import Tokenizer
 from tests.mixes import NEVER, Asked, Mix, check_fp32_mix, mixes, run_mix
 
 CACHE_LEN, VOCAB = 40, 640

@@ -20,8 +20,8 @@ from runtime.engine.engine import Engine
 from runtime.engine.scheduler import Policy, Scheduler
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
+from runtime.text.from_bundle import open_tokenizer
 from runtime.text.template import Message
-from runtime.text.tokenizer import open_tokenizer
 from tests.dialogues import AGAIN_ALONE, BOX, CAPITAL, LLAMA, STEPS
 from tests.serving import PATIENCE, Serving, make_service, ready
 
@@ -147,7 +147,7 @@ def test_no_piece_of_sixteen_streams_has_a_broken_character_or_is_of_another(
 def test_a_character_that_stays_incomplete_is_the_same_in_both(batching: Serving) -> None:
     """Bytes of characters, drawn at random: what is broken is broken the same way."""
     tokenizer = batching.service.model().tokenizer
-    byte_ids = [i for i in range(tokenizer.num_pieces) if tokenizer.name(i).startswith("<0x")]
+    byte_ids = [i for i in range(tokenizer.vocab_size) if tokenizer.name(i).startswith("<0x")]
     bias = dict.fromkeys(map(str, byte_ids), 100)
     bodies = [
         {"prompt": "龘", "seed": i, "temperature": 1, "max_tokens": 20, "logit_bias": bias}

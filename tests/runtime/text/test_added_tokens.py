@@ -11,7 +11,9 @@ from runtime.bundle.manifest import FileEntry
 from runtime.bundle.reader import ADDED_TOKENS, TOKENIZER, Bundle
 from runtime.errors import BundleError
 from runtime.text.added_tokens import AddedToken, AddedTokenFinder, AddedTokens
-from runtime.text.tokenizer import StreamingDetokenizer, Tokenizer, open_tokenizer
+from runtime.text.from_bundle import open_tokenizer
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
+from runtime.text.tokenizer import StreamingDetokenizer, Tokenizer
 from tests.models import bare_manifest
 
 DESK = AddedToken(id=640, content="【客服】")
@@ -73,11 +75,13 @@ def model(bundles: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(model: Path) -> Tokenizer:
-    return Tokenizer(model, AddedTokens(tokens=(DESK, SPECIAL)))
+def tokenizer(model: Path) -> SentencePieceTokenizer:
+    return SentencePieceTokenizer(model, AddedTokens(tokens=(DESK, SPECIAL)))
 
 
-def test_an_added_token_is_text_and_a_special_one_is_invisible(tokenizer: Tokenizer) -> None:
+def test_an_added_token_is_text_and_a_special_one_is_invisible(
+    tokenizer: SentencePieceTokenizer,
+) -> None:
     assert tokenizer.decode([300, 640, 641, 301]).count("【客服】") == 1
     assert tokenizer.token_bytes(640) == "【客服】".encode()
     assert tokenizer.token_bytes(641) == b""
@@ -85,7 +89,9 @@ def test_an_added_token_is_text_and_a_special_one_is_invisible(tokenizer: Tokeni
     assert (tokenizer.num_pieces, tokenizer.vocab_size) == (640, 642)
 
 
-def test_what_a_user_types_is_an_added_token_but_never_a_special_one(tokenizer: Tokenizer) -> None:
+def test_what_a_user_types_is_an_added_token_but_never_a_special_one(
+    tokenizer: SentencePieceTokenizer,
+) -> None:
     token_ids = tokenizer.encode("问【客服】<|end|>")
     assert 640 in token_ids
     assert 641 not in token_ids
@@ -93,7 +99,7 @@ def test_what_a_user_types_is_an_added_token_but_never_a_special_one(tokenizer: 
 
 
 @pytest.mark.parametrize("text", ["箱子【客服】在", "【客服】box", "box【客服】", "【客服】"])
-def test_text_comes_back_streamed_or_whole(tokenizer: Tokenizer, text: str) -> None:
+def test_text_comes_back_streamed_or_whole(tokenizer: SentencePieceTokenizer, text: str) -> None:
     token_ids = tokenizer.encode(text)
     detokenizer = StreamingDetokenizer(tokenizer)
     streamed = "".join(map(detokenizer.add, token_ids)) + detokenizer.flush()
@@ -101,8 +107,8 @@ def test_text_comes_back_streamed_or_whole(tokenizer: Tokenizer, text: str) -> N
 
 
 def test_a_space_before_each_part_is_put_where_the_model_was_trained_with_it(model: Path) -> None:
-    plain = Tokenizer(model, AddedTokens(tokens=(DESK,)))
-    spaced = Tokenizer(model, AddedTokens(tokens=(DESK,), space_before_each=True))
+    plain = SentencePieceTokenizer(model, AddedTokens(tokens=(DESK,)))
+    spaced = SentencePieceTokenizer(model, AddedTokens(tokens=(DESK,), space_before_each=True))
     assert plain.decode(plain.encode("a【客服】b")) == "a【客服】b"
     assert spaced.decode(spaced.encode("a【客服】b")) == "a【客服】 b"
     assert spaced.decode(spaced.encode("a【客服】 b")) == "a【客服】 b"
@@ -110,7 +116,7 @@ def test_a_space_before_each_part_is_put_where_the_model_was_trained_with_it(mod
 
 def test_other_ends_than_the_sentencepiece_model_s_are_taken(model: Path) -> None:
     added = AddedTokens(tokens=(SPECIAL,), bos_token_id=641, eos_token_id=641)
-    tokenizer = Tokenizer(model, added)
+    tokenizer = SentencePieceTokenizer(model, added)
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (641, 641)
     assert tokenizer.encode("a", add_bos=True)[0] == 641
 
@@ -127,13 +133,13 @@ def opened(directory: Path, model: Path, text: str) -> Tokenizer:
 def test_a_bundle_keeps_them_in_a_file(tmp_path: Path, model: Path) -> None:
     added = AddedTokens(tokens=(DESK, SPECIAL, SPACED, WORD), space_before_each=True)
     tokenizer = opened(tmp_path, model, added.model_dump_json())
-    assert tokenizer.encode("a cat b") == Tokenizer(model, added).encode("a cat b")
+    assert tokenizer.encode("a cat b") == SentencePieceTokenizer(model, added).encode("a cat b")
 
 
 def test_a_bundle_without_that_file_has_the_pieces_alone(bundles: Path, model: Path) -> None:
     manifest = bare_manifest()
     tokenizer = open_tokenizer(Bundle(path=bundles / "talk-int4", manifest=manifest))
-    assert tokenizer.vocab_size == tokenizer.num_pieces == Tokenizer(model).vocab_size
+    assert tokenizer.vocab_size == SentencePieceTokenizer(model).vocab_size
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import PromptError
+from runtime.text.alpaca2 import render
 from runtime.text.conversation import Conversation, Turn, from_messages, with_room
-from runtime.text.template import Message, render
+from runtime.text.template import Message
 
 QUESTIONS = st.text("ab你", min_size=1, max_size=30)
 CONVERSATIONS = st.builds(

@@ -6,7 +6,9 @@ import pytest
 from sentencepiece import SentencePieceTrainer
 
 from runtime.errors import PromptError
-from runtime.text.template import DEFAULT_SYSTEM_PROMPT, Message, encode_chat, render
+from runtime.text.alpaca2 import DEFAULT_SYSTEM_PROMPT, render
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
+from runtime.text.template import Message, encode_chat
 from runtime.text.tokenizer import Tokenizer
 from tests.paths import SHARED
 
@@ -41,14 +43,14 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
         remove_extra_whitespaces=False,
         minloglevel=2,
     )
-    return Tokenizer(folder / "tokenizer.model")
+    return SentencePieceTokenizer(folder / "tokenizer.model")
 
 
 @pytest.fixture(scope="module")
 def real_tokenizer() -> Tokenizer:
     if not MINI.exists():
         pytest.skip(f"the trained checkpoint is not at {MINI}")
-    return Tokenizer(MINI / "tokenizer.model")
+    return SentencePieceTokenizer(MINI / "tokenizer.model")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 
 from runtime.errors import BundleError, PromptError
-from runtime.text.tokenizer import StreamingDetokenizer, Tokenizer
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
+from runtime.text.tokenizer import StreamingDetokenizer
 from tests.paths import SHARED
 from tests.tokenizers import train_tokenizer
 
@@ -38,8 +39,8 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def tokenizer(model: Path) -> Tokenizer:
-    return Tokenizer(model)
+def tokenizer(model: Path) -> SentencePieceTokenizer:
+    return SentencePieceTokenizer(model)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def reference(model: Path) -> SentencePieceProcessor:
     return SentencePieceProcessor(model_file=str(model))
 
 
-def stream(tokenizer: Tokenizer, token_ids: list[int]) -> list[str]:
+def stream(tokenizer: SentencePieceTokenizer, token_ids: list[int]) -> list[str]:
     detokenizer = StreamingDetokenizer(tokenizer)
     return [detokenizer.add(token_id) for token_id in token_ids] + [detokenizer.flush()]
 
@@ -59,7 +60,7 @@ def byte_ids(reference: SentencePieceProcessor, raw: bytes) -> list[int]:
 @given(text=UNICODE)
 @claims
 def test_any_text_round_trips_and_streams_as_sentencepiece_decodes_it(
-    tokenizer: Tokenizer, reference: SentencePieceProcessor, text: str
+    tokenizer: SentencePieceTokenizer, reference: SentencePieceProcessor, text: str
 ) -> None:
     token_ids = tokenizer.encode(text)
     assert token_ids == reference.encode(text)
@@ -68,14 +69,16 @@ def test_any_text_round_trips_and_streams_as_sentencepiece_decodes_it(
 
 @given(text=UNICODE.filter(lambda text: "\ufffd" not in text))
 @claims
-def test_valid_text_never_shows_a_replacement_character(tokenizer: Tokenizer, text: str) -> None:
+def test_valid_text_never_shows_a_replacement_character(
+    tokenizer: SentencePieceTokenizer, text: str
+) -> None:
     assert all("\ufffd" not in segment for segment in stream(tokenizer, tokenizer.encode(text)))
 
 
 @given(text=UNICODE)
 @claims
 def test_each_character_comes_with_its_last_byte_and_is_final(
-    tokenizer: Tokenizer, text: str
+    tokenizer: SentencePieceTokenizer, text: str
 ) -> None:
     token_ids = tokenizer.encode(text)
     segments = stream(tokenizer, token_ids)
@@ -91,7 +94,7 @@ def test_each_character_comes_with_its_last_byte_and_is_final(
 @given(data=st.data())
 @claims
 def test_any_ids_stream_to_what_decode_gives(
-    tokenizer: Tokenizer, reference: SentencePieceProcessor, data: st.DataObject
+    tokenizer: SentencePieceTokenizer, reference: SentencePieceProcessor, data: st.DataObject
 ) -> None:
     special = st.integers(0, 3 + 255)  # unk, control and byte pieces
     token_ids = data.draw(st.lists(special | st.integers(0, tokenizer.vocab_size - 1)))
@@ -105,7 +108,7 @@ def test_any_ids_stream_to_what_decode_gives(
 
 @pytest.mark.parametrize("before", ["", "B", "BB", "S", "BSB", "SS", "U", "E", "x", "xEB"])
 def test_a_leading_space_is_dropped_as_sentencepiece_drops_it(
-    tokenizer: Tokenizer, reference: SentencePieceProcessor, before: str
+    tokenizer: SentencePieceTokenizer, reference: SentencePieceProcessor, before: str
 ) -> None:
     named = {
         "B": tokenizer.bos_token_id,
@@ -118,12 +121,12 @@ def test_a_leading_space_is_dropped_as_sentencepiece_drops_it(
     assert tokenizer.decode(token_ids) == reference.decode(token_ids)
 
 
-def test_a_typed_space_mark_becomes_a_space(tokenizer: Tokenizer) -> None:
+def test_a_typed_space_mark_becomes_a_space(tokenizer: SentencePieceTokenizer) -> None:
     assert tokenizer.decode(tokenizer.encode(f"a{SPACE_MARK}b")) == "a b"
 
 
 def test_a_control_piece_ends_a_run_of_bytes(
-    tokenizer: Tokenizer, reference: SentencePieceProcessor
+    tokenizer: SentencePieceTokenizer, reference: SentencePieceProcessor
 ) -> None:
     first, *rest = byte_ids(reference, "你".encode())
     assert tokenizer.decode([first, *rest]) == "你"
@@ -131,13 +134,13 @@ def test_a_control_piece_ends_a_run_of_bytes(
 
 
 def test_an_incomplete_character_is_held_back_until_the_flush(
-    tokenizer: Tokenizer, reference: SentencePieceProcessor
+    tokenizer: SentencePieceTokenizer, reference: SentencePieceProcessor
 ) -> None:
     assert stream(tokenizer, byte_ids(reference, "🤷".encode()[:3])) == ["", "", "", "\ufffd"]
 
 
 def test_token_bytes_show_each_kind_of_piece(
-    tokenizer: Tokenizer, reference: SentencePieceProcessor
+    tokenizer: SentencePieceTokenizer, reference: SentencePieceProcessor
 ) -> None:
     assert tokenizer.token_bytes(reference.piece_to_id("<0xE4>")) == b"\xe4"
     assert tokenizer.token_bytes(reference.piece_to_id(SPACE_MARK + "the")) == b" the"
@@ -146,27 +149,29 @@ def test_token_bytes_show_each_kind_of_piece(
 
 
 @pytest.mark.parametrize("text", ["<s>", "</s>", "<unk>", "a<s>b</s>", "[INST] [/INST]"])
-def test_control_pieces_typed_by_a_user_stay_text(tokenizer: Tokenizer, text: str) -> None:
+def test_control_pieces_typed_by_a_user_stay_text(
+    tokenizer: SentencePieceTokenizer, text: str
+) -> None:
     token_ids = tokenizer.encode(text)
     assert not any(map(tokenizer.is_control, token_ids))
     assert tokenizer.unk_token_id not in token_ids
     assert tokenizer.decode(token_ids) == text
 
 
-def test_bos_is_added_only_when_asked_for(tokenizer: Tokenizer) -> None:
+def test_bos_is_added_only_when_asked_for(tokenizer: SentencePieceTokenizer) -> None:
     assert tokenizer.encode("fox", add_bos=True) == [1, *tokenizer.encode("fox")]
     assert (tokenizer.unk_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1, 2)
 
 
 @pytest.mark.parametrize("text", ["\ud800", "hello \udfff", "\udc80\ud800"])
-def test_a_lone_surrogate_is_a_one_line_error(tokenizer: Tokenizer, text: str) -> None:
+def test_a_lone_surrogate_is_a_one_line_error(tokenizer: SentencePieceTokenizer, text: str) -> None:
     with pytest.raises(PromptError, match=r"^[^\n]*lone surrogate '\\ud[0-9a-f]{3}' at[^\n]*$"):
         tokenizer.encode(text)
 
 
 @pytest.mark.parametrize("token_id", [-1, 10**6, 2**40])
 def test_an_id_outside_the_vocabulary_is_a_one_line_error(
-    tokenizer: Tokenizer, token_id: int
+    tokenizer: SentencePieceTokenizer, token_id: int
 ) -> None:
     allowed = f"^[^\n]*got {token_id}; allowed: 0 to {tokenizer.vocab_size - 1};[^\n]*$"
     with pytest.raises(PromptError, match=allowed):
@@ -183,4 +188,4 @@ def test_a_missing_or_garbage_model_is_a_one_line_error(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(BundleError, match=r"^[^\n]*tokenizer\.model (cannot|is missing)[^\n]*$"):
-        Tokenizer(path)
+        SentencePieceTokenizer(path)

@@ -15,7 +15,7 @@ from runtime.bundle.reader import load_bundle
 from runtime.errors import ParameterError
 from runtime.sessions import open_session
 from runtime.sessions.base import Session
-from runtime.text.tokenizer import Tokenizer
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from toolchain.bench.csv_file import check_names
 from toolchain.bench.grid import Case, Grid, case_pairs, power_pairs
 from toolchain.bench.llama_bench import speed_tests
@@ -175,7 +175,7 @@ def test_a_warm_up_writes_to_every_slot(bundles: Path) -> None:
     """Untouched memory of a slot is cleared when a prompt first goes there, which takes longer."""
     bundle = load_bundle(bundles / "small-fp32")
     with closing(Copies(open_session(bundle))) as session:
-        runner = Runner(session, Tokenizer(bundle.file("tokenizer.model")))
+        runner = Runner(session, SentencePieceTokenizer(bundle.file("tokenizer.model")))
         runner.warm_up(Case(batch_size=1, input_tokens=6, output_tokens=3))
         assert session.seen == [(slot, 8) for slot in range(1, 5)]
 

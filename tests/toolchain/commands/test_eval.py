@@ -13,7 +13,7 @@ import pytest
 
 from runtime.bundle.reader import load_bundle
 from runtime.progress import SILENT
-from runtime.text.tokenizer import Tokenizer
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from tests.paths import DATA
 from toolchain.choices import Choices
 from toolchain.commands.eval import StyleName
@@ -243,7 +243,7 @@ def test_real_examples_are_computed_once_with_the_same_logits(
 
 def test_the_letters_are_single_pieces_of_the_real_tokenizer(shared_data: Path) -> None:
     """As ymcui/Chinese-LLaMA-Alpaca-2, scripts/ceval, assumes."""
-    tokenizer = Tokenizer(shared_data / "tokenizer/tokenizer.model")
+    tokenizer = SentencePieceTokenizer(shared_data / "tokenizer/tokenizer.model")
     for letter in "ABCD":
         assert tokenizer.encode(letter) == tokenizer.encode(f"x {letter}")[-1:]
         assert tokenizer.token_bytes(tokenizer.encode(f"：{letter}")[-1]) == letter.encode()

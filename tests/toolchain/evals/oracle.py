@@ -17,6 +17,7 @@ from runtime.bundle.manifest import Graph, GraphSpec, Manifest, Phase
 from runtime.engine.engine import Engine
 from runtime.engine.scheduler import Scheduler
 from runtime.sessions.base import Chunk, Logits
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from runtime.text.tokenizer import Tokenizer
 from tests.models import TINY, bare_manifest
 from tests.paths import DATA
@@ -137,5 +138,5 @@ class Told(OracleSession):
 
 if __name__ == "__main__":
     settings = json.loads(sys.argv[3])
-    told = Told(Tokenizer(Path(sys.argv[1])), answers_in_turn(read_exams()))
+    told = Told(SentencePieceTokenizer(Path(sys.argv[1])), answers_in_turn(read_exams()))
     evaluate(told, Path(sys.argv[2]), **settings)

@@ -10,7 +10,9 @@ from runtime.bundle.reader import load_bundle
 from runtime.engine.engine import Engine
 from runtime.engine.scheduler import Scheduler
 from runtime.sessions import open_session
-from runtime.text.tokenizer import Tokenizer, open_tokenizer
+from runtime.text.from_bundle import open_tokenizer
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
+from runtime.text.tokenizer import Tokenizer
 from tests.paths import DATA
 from tests.toolchain.evals.oracle import SUBJECTS
 from tests.toolchain.remote.fake_server import Fake, Play, answer, fake_server
@@ -68,7 +70,7 @@ def on_bundle(bundle: Path, asked: Evaluation, output: Path) -> EvalResult:
 
 
 def ids_of(model: Path) -> tuple[Tokenizer, dict[str, Any]]:
-    tokenizer = Tokenizer(model)
+    tokenizer = SentencePieceTokenizer(model)
     return tokenizer, {"/tokenize": {"tokens": tokenizer.encode(PROBE)}}
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from runtime.errors import EvalError
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from runtime.text.tokenizer import Tokenizer
 from tests.paths import DATA
 from tests.toolchain.evals.oracle import (
@@ -33,7 +34,7 @@ TRUTH = right_answers(read_exams())
 
 @pytest.fixture(scope="module")
 def tokenizer(tokenizer_model: Path) -> Tokenizer:
-    return Tokenizer(tokenizer_model)
+    return SentencePieceTokenizer(tokenizer_model)
 
 
 def lines_of(directory: Path) -> list[dict[str, Any]]:
@@ -135,7 +136,7 @@ def test_killed_at_random_moments_it_goes_on_to_the_same_bytes(
     style: str, tokenizer_model: Path, tmp_path: Path
 ) -> None:
     rng = random.Random(style)
-    session = OracleSession(Tokenizer(tokenizer_model), answers_in_turn(read_exams()))
+    session = OracleSession(SentencePieceTokenizer(tokenizer_model), answers_in_turn(read_exams()))
     evaluate(session, tmp_path / "whole", style=style, shots=1)
     for number in range(10):  # in each of the two styles
         output = tmp_path / f"killed-{number}"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runtime.errors import EvalError
-from runtime.text.tokenizer import Tokenizer
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from tests.toolchain.evals.served import Letters, entry, evaluate_fake, forced, lines
 from tests.toolchain.remote.fake_server import Play, answer
 
@@ -23,7 +23,7 @@ def eight(shared_data: Path) -> Path:
 
 def letters_of(model: Path) -> dict[int, str]:
     """Ids of the letters, as SHARES has them, and their texts."""
-    tokenizer = Tokenizer(model)
+    tokenizer = SentencePieceTokenizer(model)
     ids = [tokenizer.encode(form.format(x))[-1] for form in ("{}", "：{}") for x in "ABCD"]
     return {token_id: tokenizer.token_bytes(token_id).decode() for token_id in ids}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import EvalError, UserError
-from runtime.text.tokenizer import Tokenizer
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from tests.toolchain.evals.oracle import OracleSession, evaluate, read_exams, right_answers
 from toolchain.evals.log import Answered, Log
 
@@ -86,7 +86,7 @@ def test_a_line_that_is_no_answer_is_refused_by_its_number(line: str, tmp_path: 
 
 def test_a_full_disk_is_named_and_what_was_answered_is_kept(bundles: Path, tmp_path: Path) -> None:
     session = OracleSession(
-        Tokenizer(bundles / "checkpoint/tokenizer.model"), right_answers(read_exams())
+        SentencePieceTokenizer(bundles / "checkpoint/tokenizer.model"), right_answers(read_exams())
     )
     with files_up_to(3000), pytest.raises(UserError, match=r"cannot write .*\.jsonl; got file too"):
         evaluate(session, tmp_path, shots=0)

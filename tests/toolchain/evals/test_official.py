@@ -18,7 +18,7 @@ from runtime.engine.engine import Engine
 from runtime.engine.scheduler import Scheduler
 from runtime.errors import EvalError
 from runtime.sessions.base import Chunk, Logits
-from runtime.text.tokenizer import Tokenizer
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from tests.paths import DATA
 from tests.toolchain.evals.oracle import OracleSession
 from toolchain.evals.answers import ask
@@ -83,7 +83,7 @@ def rebuilt(subject: str, examples: list[Row], row: Row) -> str:
 def pairs(data: Path, model: Path, shots: int) -> Iterator[tuple[list[int], list[int]]]:
     """The ids of every question there, ours and rebuilt."""
     processor: Any = SentencePieceProcessor(model_file=str(model))
-    tokenizer = Tokenizer(model)
+    tokenizer = SentencePieceTokenizer(model)
     benchmark = BENCHMARKS["ceval"]
     subjects = sorted(file.stem.removesuffix("_val") for file in (data / "val").glob("*.csv"))
     for exam in benchmark.read(data, subjects, shots, None):
@@ -123,7 +123,7 @@ def test_the_text_is_this_to_the_letter(bundles: Path, tmp_path: Path) -> None:
         file = tmp_path / split / f"college_physics_{split}.csv"
         file.write_text(header + rows, encoding="utf-8")
     [exam] = BENCHMARKS["ceval"].read(tmp_path, ["college_physics"], 2, None)
-    tokenizer = Tokenizer(bundles / "checkpoint/tokenizer.model")
+    tokenizer = SentencePieceTokenizer(bundles / "checkpoint/tokenizer.model")
     prompts = Prompts("ceval", STYLE, exam, tokenizer, 10**6)
     assert prompts.text(exam.questions[0], 2) == TWO_SHOTS
     assert prompts.text(exam.questions[0], 0) == TWO_SHOTS[TWO_SHOTS.rindex("[INST] <<SYS>>") :]
@@ -152,7 +152,7 @@ def makers_choice(row: NDArray[np.float32], prompt: list[int], processor: Any) -
 def test_the_choice_is_the_makers_penalty_and_all(bundles: Path) -> None:
     model = bundles / "checkpoint/tokenizer.model"
     processor: Any = SentencePieceProcessor(model_file=str(model))
-    tokenizer, rng = Tokenizer(model), np.random.default_rng(5)
+    tokenizer, rng = SentencePieceTokenizer(model), np.random.default_rng(5)
     session = Random(tokenizer, {})
     prompt = tokenizer.encode("[INST] A. 1 [/INST]", add_bos=True)
     made = Prompt(token_ids=prompt, shared=0, shots=0, fits=True)

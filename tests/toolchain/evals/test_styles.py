@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from runtime.text.tokenizer import Tokenizer
 from tests.toolchain.evals.oracle import SUBJECTS, read_exams
 from toolchain.evals.benchmark import Exam, Question
@@ -56,7 +57,7 @@ D. 7
 
 @pytest.fixture(scope="module")
 def tokenizer(tokenizer_model: Path) -> Tokenizer:
-    return Tokenizer(tokenizer_model)
+    return SentencePieceTokenizer(tokenizer_model)
 
 
 def prompts(style: str, tokenizer: Tokenizer, limit: int = 10_000, exam: Exam = EXAM) -> Prompts:
@@ -111,7 +112,7 @@ def test_the_questions_of_a_subject_share_all_that_stands_before_them(
 @pytest.mark.parametrize("style", STYLES)
 def test_real_questions_do_too_whatever_they_begin_with(style: str, shared_data: Path) -> None:
     """A Latin letter joins the space before it to one token, a Chinese one does not."""
-    tokenizer = Tokenizer(shared_data / "tokenizer/tokenizer.model")
+    tokenizer = SentencePieceTokenizer(shared_data / "tokenizer/tokenizer.model")
     subjects = ["accountant", "college_programming", "high_school_biology"]
     check_sharing(style, tokenizer, CEVAL.read(shared_data / "ceval", subjects, 5, None))
 

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from profiles import load_profile
 from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.progress import SILENT
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from runtime.text.template import Message, encode_chat
-from runtime.text.tokenizer import Tokenizer
 from tests.dialogues import AGAIN_ALONE, BOX, CAPITAL, LLAMA, STEPS
 from tests.paths import DATA
 from tests.toolchain.verify.planting import planted, transpose_q
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 @pytest.fixture(scope="module")
 def sequences(bundles: Path) -> list[list[int]]:
     """Dialogues that the miniature knows, cut to the 40 rows of the small cache."""
-    tokenizer = Tokenizer(bundles / "checkpoint" / TOKENIZER)
+    tokenizer = SentencePieceTokenizer(bundles / "checkpoint" / TOKENIZER)
     ids = [
         encode_chat(tokenizer, [Message(role="user", content=question)]) + tokenizer.encode(answer)
         for question, answer in (CAPITAL, BOX, LLAMA, STEPS, AGAIN_ALONE)

@@ -24,8 +24,8 @@ from runtime.errors import PromptError
 from runtime.progress import SILENT
 from runtime.sessions import Chunk, open_session
 from runtime.sessions.onnx.portable import PortableSession
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from runtime.text.template import Message, encode_chat
-from runtime.text.tokenizer import Tokenizer
 from tests.dialogues import AGAIN_ALONE, BOX, CAPITAL, LLAMA, STEPS
 from tests.paths import DATA
 from tests.toolchain.verify.planting import (
@@ -53,7 +53,7 @@ GRAPHS = ["prefill_s4", "prefill_s8", "score_s8", "decode_b1", "decode_b3"]
 @pytest.fixture(scope="module")
 def enough(bundles: Path) -> list[list[int]]:
     """Dialogues that the miniature knows, cut to the 40 rows of the small cache."""
-    tokenizer = Tokenizer(bundles / "checkpoint" / TOKENIZER)
+    tokenizer = SentencePieceTokenizer(bundles / "checkpoint" / TOKENIZER)
     ids = [
         encode_chat(tokenizer, [Message(role="user", content=question)]) + tokenizer.encode(answer)
         for question, answer in (CAPITAL, BOX, LLAMA, STEPS, AGAIN_ALONE)

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.bundle import tensor_names as names
-from runtime.bundle.reader import TOKENIZER, Bundle
-from runtime.text.tokenizer import Tokenizer
+from runtime.bundle.reader import Bundle
+from runtime.text.from_bundle import open_tokenizer
 from toolchain.targets.cpu.calibration import builtin_text
 from toolchain.targets.cpu.calibration_lengths import CALIBRATION_TOKENS
 from toolchain.targets.cpu.layer_parts import LayerParts
@@ -21,8 +21,7 @@ SMALLEST = 1e-6  # scale of a channel that is always zero
 
 def calibration_ids(bundle: Bundle) -> NDArray[np.int64]:
     """Token ids of the built-in text, (1, S): Chinese, English, code and numbers."""
-    tokenizer = Tokenizer(bundle.file(TOKENIZER))
-    ids = tokenizer.encode(builtin_text(), add_bos=True)
+    ids = open_tokenizer(bundle).encode(builtin_text(), add_bos=True)
     return np.array([ids[: min(CALIBRATION_TOKENS, bundle.manifest.cache_len)]], np.int64)
 
 

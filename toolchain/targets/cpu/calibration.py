@@ -8,7 +8,7 @@ from pathlib import Path
 from runtime.bundle.reader import Bundle
 from runtime.errors import PromptError
 from runtime.json_file import read_file
-from runtime.text.tokenizer import open_tokenizer
+from runtime.text.from_bundle import open_tokenizer
 from runtime.text.typed import from_bytes
 from toolchain.targets.cpu.calibration_lengths import LEAST_TOKENS, LONGEST, MOST_TOKENS
 from toolchain.token_ids import check_ids, parse_ids

@@ -17,8 +17,8 @@ from runtime.kernels.layout import OPERATOR
 from runtime.progress import SILENT
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
+from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from runtime.text.template import Message
-from runtime.text.tokenizer import Tokenizer
 from tests.dialogues import CAPITAL
 from toolchain.choices import Choices
 from toolchain.cli import app
@@ -48,7 +48,7 @@ def first_graph(bundle: Bundle) -> ir.Graph:
 
 def answer(bundle: Bundle) -> str:
     with closing(open_session(bundle)) as session:
-        tokenizer = Tokenizer(bundle.file(TOKENIZER))
+        tokenizer = SentencePieceTokenizer(bundle.file(TOKENIZER))
         params = SamplingParams(stop_token_ids=(tokenizer.eos_token_id,))
         question = [Message(role="user", content=CAPITAL[0])]
         return complete(Scheduler(Engine(session)), tokenizer, question, params).text
