@@ -13,8 +13,8 @@ PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
-.PHONY: demo quick test check sanitize kernels-aarch64 bench air-test tokens-test clients-test \
-  page-test runtime-alone sizes clean
+.PHONY: demo quick test check sanitize kernels-aarch64 bench air-test tokens-test matrix \
+  clients-test page-test runtime-alone sizes clean
 
 # Installs everything into .venv and builds the kernels; runs again only when the project's metadata
 # or the kernels change.
@@ -104,6 +104,10 @@ air-test: .venv/installed $(TORCHAIR)/unzipped
 # Greedy tokens of every way to run a model, beside float32; writes the tables of docs/tokens.md.
 tokens-test: .venv/installed $(TORCHAIR)/unzipped
 	TORCHAIR_HOME=$(CURDIR)/$(TORCHAIR) $(BIN)/python -m tests.acceptance docs/tokens.md
+
+# Every architecture on every way to run it, beside transformers; writes the table of docs/models.md.
+matrix: .venv/installed $(TORCHAIR)/unzipped
+	TORCHAIR_HOME=$(CURDIR)/$(TORCHAIR) $(BIN)/python -m tests.acceptance.matrix docs/models.md
 
 # Clients that bring much of their own: 115 packages, 700 MB, no torch.
 .venv-clients/installed: tests/clients/requirements.txt

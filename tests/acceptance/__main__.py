@@ -17,6 +17,7 @@ from export.miniature import train_tokenizer
 from runtime.sessions import open_session
 from tests.acceptance.agreement import Agreement, agreement, greedy_tokens
 from tests.acceptance.checkpoints import Asked, grouped, mini
+from tests.acceptance.page import write_tables
 from tests.acceptance.ways import FLOAT, LEVELS, WAYS, Way, opened
 from tests.ascend.memoriser import make_memoriser
 from tests.paths import SHARED
@@ -24,7 +25,6 @@ from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 from toolchain.table import Table, markdown_table
 
-BEGIN, END = "<!-- tokens -->\n", "<!-- end of tokens -->"
 COLUMNS = ("way", "beside", "answers equal", "tokens equal", "largest gap", "allowed")
 
 
@@ -45,13 +45,10 @@ class Result:
 def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         results = list(_results(Path(folder)))
-    text = "\n".join(_lines(results))
-    print(text)
-    if arguments:
-        page = Path(arguments[0])
-        before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-        after = rest.partition(END)[2]
-        page.write_text(f"{before}{BEGIN}{text}\n{END}{after}", encoding="utf-8")
+    lines = list(_lines(results))
+    print("\n".join(lines))
+    for page in arguments:
+        write_tables(Path(page), "tokens", lines)
     return int(any(result.found.gap > result.allowed for result in results))
 
 

@@ -12,6 +12,7 @@ from export.exporter import export_bundle
 from profiles import load_profile
 from runtime.bundle.reader import Bundle
 from runtime.progress import SILENT
+from tests.acceptance.rounding import on_chip
 from tests.ascend.memoriser import SEQUENCES
 from tests.paths import DATA
 
@@ -91,12 +92,5 @@ def _quantise(checkpoint: Path, output: Path) -> None:
         tensors: dict[str, Tensor] = torch.load(file, weights_only=True)
         for name, weight in tensors.items():
             if name.endswith("_proj.weight") or name == "lm_head.weight":
-                tensors[name] = _rounded(weight)
+                tensors[name] = on_chip(name, weight)
         torch.save(tensors, file)
-
-
-def _rounded(weight: Tensor) -> Tensor:
-    """One scale in float16 for each output, 127 levels to either side."""
-    scale = (weight.float().abs().amax(1, keepdim=True) / 127).half().float()
-    levels = (weight.float() / scale).round().clamp(-127, 127)
-    return (levels * scale).half()
