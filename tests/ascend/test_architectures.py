@@ -19,6 +19,7 @@ from runtime.engine.sequence import Request
 from runtime.progress import SILENT
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import open_session
+from tests.acceptance.beside_transformers import export_family, greedy
 from tests.ascend.conftest import Toolkit
 from tests.ascend.tokens import SOC, Card
 from tests.export.families import save_family
@@ -66,3 +67,17 @@ def test_logits_along_greedy_tokens_are_those_of_transformers(
     with torch.no_grad():
         theirs = family.theirs(ids).logits[0, len(prompt) - 1 : -1].numpy()
     assert np.mean((ours - theirs) ** 2) <= BOUNDS[weights] ** 2 * np.mean(theirs**2)
+
+
+def test_an_old_cann_computes_norms_of_heads_in_every_gear(
+    toolkit: Toolkit, card: Card, tmp_path: Path
+) -> None:
+    """Of graphs of 8, 4 and 1 rows one is made, in which no size may be that of the longest."""
+    toolkit(cann_version="8.3.RC1")
+    family = export_family("Qwen 3", tmp_path)
+    choices = Choices(target="310p3", weights="fp16")
+    bundle = compile_bundle(family.exported, tmp_path / "out", choices, progress=SILENT)
+    card(soc_name=SOC["310p3"])
+    said = greedy(open_session(bundle))
+    assert {graph.path for graph in bundle.manifest.graphs} == {"graphs/decoder.om"}
+    assert said.relative(said.theirs(family.theirs)) <= BOUNDS["fp16"]

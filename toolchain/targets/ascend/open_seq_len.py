@@ -4,9 +4,9 @@ import onnx_ir as ir
 
 from export.expect import expect, find
 from runtime.bundle.manifest import ModelConfig
-from runtime.bundle.node_names import node_name
+from runtime.bundle.node_names import head_norms, node_name
 from runtime.bundle.tensor_names import ATTENTION_MASK, INPUT_IDS, LOGITS, POSITION_IDS
-from toolchain.targets.ascend.graph_edit import constant
+from toolchain.targets.ascend.graph_edit import constant, shape_of
 
 __all__ = ["SEQ_LEN", "TOTAL_LEN", "OpenSeqLen"]
 
@@ -19,10 +19,11 @@ class OpenSeqLen(ir.passes.InPlacePass):
     """The longest prefill graph of one sequence -> the graph of all lengths.
 
     1. The new rows S and the columns C + S of the mask are left open in the inputs.
-    2. The Reshape before logit_rows, the only one that names S, works it out from its input; all
-       others already do, as RewriteAttention writes them where no number of rows is few.
+    2. The Reshapes that name S work it out from their inputs: the one before logit_rows, and two of
+       each norm of heads. All others already do, as RewriteAttention writes them where no number of
+       rows is few.
 
-    Expects that Reshape, no other with a size for every dimension, and three inputs.
+    Expects these Reshapes, no other with a size for every dimension, and three inputs.
 
     Args:
         config: the model.
@@ -36,6 +37,10 @@ class OpenSeqLen(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Changes in place."""
         graph = model.graph
+        for name, node in find(graph, self._of_heads()).items():
+            batch_size, _, *rest = shape_of(node.outputs[0])
+            shape = constant(graph, f"{name}.open", [batch_size, REST, *rest])
+            node.replace_input_with(1, shape)
         closed = {str(node.name): node for node in graph if _is_closed(node)}
         last = expect(closed, [BEFORE_LOGIT_ROWS])[BEFORE_LOGIT_ROWS]
         shape = constant(graph, f"{last.name}.open", [REST, self.config.hidden_size])
@@ -58,6 +63,12 @@ class OpenSeqLen(ir.passes.InPlacePass):
         for name, value in find(graph.inputs, list(opened)).items():
             value.shape = ir.Shape(opened[name])
         return ir.passes.PassResult(model, modified=True)
+
+    def _of_heads(self) -> list[str]:
+        """The Reshapes to heads and back around the norms of queries and keys."""
+        layers = range(self.config.num_hidden_layers if self.config.qk_norm else 0)
+        modules = [module for i in layers for module in head_norms(i)]
+        return [node_name(module, "Reshape", number) for module in modules for number in (0, 1)]
 
 
 def _is_closed(node: ir.Node) -> bool:
