@@ -39,7 +39,7 @@ from toolchain.errors import TargetError
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_torch_thread")]
 
 GROUPED = TINY.model_copy(update={"num_hidden_layers": 2})  # two heads share a key
-ALONE = GraphSpec(phase="prefill", batch_size=1, seq_len=8, cache_len=0)
+ALONE = GraphSpec(phase="prefill", batch_size=1, seq_len=4, cache_len=0)
 FOUR = GraphSpec(phase="decode", batch_size=4, seq_len=1, cache_len=40)
 PROMPTS = [[1, *range(40, 40 + 7 * length, 7)] for length in (0, 2, 3, 9, 20)]
 ANSWER = 16
@@ -188,9 +188,9 @@ def test_a_graph_without_a_cache_starts_prompts(made: Path) -> None:
         for name in ("fp32", "torch")
     }
     assert names["fp32"] == ["prefill_s4", "decode_b1", "decode_b4"]
-    assert names["torch"] == ["prefill_s4", "decode_b1", "prefill_s8_c0", "decode_b4"]
+    assert names["torch"] == ["prefill_s4", "decode_b1", "prefill_s4_c0", "decode_b4"]
     with closing(open_session(load_bundle(made / "torch"))) as session:
         engine = Engine(session)
         with engine.slot(PROMPTS[4]) as slot:
             parts = [part.graph.spec.name for part in engine.parts(slot, PROMPTS[4])]
-    assert parts[0] == "prefill_s8_c0"
+    assert parts[0] == "prefill_s4_c0"
