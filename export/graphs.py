@@ -72,7 +72,12 @@ def graph_outputs(config: ModelConfig, spec: GraphSpec) -> tuple[TensorSpec, ...
 
 
 def program_graph(
-    config: ModelConfig, spec: GraphSpec, num_rows: int, dtype: FloatType, path: str
+    config: ModelConfig,
+    spec: GraphSpec,
+    num_rows: int,
+    dtype: FloatType,
+    path: str,
+    weights: Sequence[TensorSpec] | None = None,
 ) -> Graph:
     """A torch program, which writes new rows into the cache that it is given.
 
@@ -81,7 +86,7 @@ def program_graph(
          logit_rows      int64 (B,)          as of a portable graph
          past_key.{i}    dtype (B, T, G, D)  written from row start on
          past_value.{i}  dtype (B, T, G, D)  the same
-         {parameter}     dtype               every weight, from its file
+         {weight}                            every weight, from its file
          rotary_emb.inverse_frequencies      float32 (D / 2,), from a file
     out  logits          float32 (B, V), or (B, S, V) in a score graph
 
@@ -91,8 +96,10 @@ def program_graph(
         num_rows: T, of program_rows.
         dtype: that it computes in.
         path: of the program, relative to the bundle.
+        weights: that it takes before the frequencies; None: every parameter as it is.
     """
-    weights = weight_inputs(config, dtype)
+    as_is = weight_inputs(config, dtype)
+    weights = as_is if weights is None else (*weights, as_is[-1])
     return Graph(
         spec=spec,
         path=path,

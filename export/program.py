@@ -16,6 +16,8 @@ from torch.func import functional_call
 from export.decoder import Decoder
 from export.forms import OPERATORS, Form
 from export.past import FirstRows, WrittenRows
+from export.program_weights import ProgramWeight
+from export.quantised_linear import replace_linears
 from runtime.bundle import tensor_names as names
 from runtime.bundle.manifest import Graph, ModelConfig
 
@@ -24,19 +26,29 @@ __all__ = ["eager_program", "trace_program"]
 Inputs = dict[str, Tensor]
 
 
-def trace_program(config: ModelConfig, graph: Graph, form: Form) -> torch.export.ExportedProgram:
+def trace_program(
+    config: ModelConfig,
+    graph: Graph,
+    form: Form,
+    weights: Sequence[ProgramWeight] = (),
+    device: str = "cpu",
+) -> torch.export.ExportedProgram:
     """Traces the decoder on tensors without data.
 
     Args:
         config: the model.
         graph: as program_graph describes it; the types of its inputs are those it computes in.
         form: what the operators become.
+        weights: those of the linear layers that are quantised, and any others.
+        device: cpu or cuda, whose int4 products differ. The program is traced for the CPU;
+            whoever compiles it for another device moves it there.
 
     Returns:
         A program that takes the graph's inputs in their order and returns the logits.
     """
     with torch.device("meta"):
         decoder = Decoder(config, form).eval()
+        replace_linears(decoder, weights, device)
 
     def run(*tensors: Tensor) -> Tensor:
         given = {spec.name: tensor for spec, tensor in zip(graph.inputs, tensors, strict=True)}

@@ -30,12 +30,12 @@ __all__ = [
     "profile_names",
 ]
 
-Precision = Literal["fp32", "fp16", "int8", "int4"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 HostCPU = Literal["x86_64", "aarch64"]
 Kernels = Literal["auto", "own", "onnxruntime"]
 Via = Literal["auto", "air", "onnx"]
 KVCache = Literal["float", "int8"]  # float: in the type that attention is computed in
-Limited = Literal["fp32", "fp16", "int8", "int4", "int8_cache"]  # what has limits of its own
+Limited = Literal["fp32", "fp16", "bf16", "int8", "int4", "int8_cache"]  # has its own limits
 MOST = 1000.0  # beyond any sensible limit
 Tolerance = Annotated[float, Field(gt=0, le=MOST)]
 
@@ -113,6 +113,8 @@ class Limits(Record):
 DEFAULT_LIMITS: dict[Limited, Limits] = {
     "fp32": Limits(argmax=0.999, top10=0.999, kl=1e-6, perplexity=1e-4, greedy=0.95, hidden=1e-3),
     "fp16": Limits(argmax=0.98, top10=0.98, kl=1e-3, perplexity=0.005, greedy=0.7, hidden=0.02),
+    # Eight times the rounding of float16.
+    "bf16": Limits(argmax=0.93, top10=0.9, kl=8e-3, perplexity=0.02, greedy=0.3, hidden=0.06),
     "int8": Limits(argmax=0.95, top10=0.93, kl=5e-3, perplexity=0.01, greedy=0.3, hidden=0.1),
     "int4": Limits(  # the head is int8
         argmax=0.75, top10=0.7, kl=0.1, perplexity=0.05, greedy=0.1, hidden=0.3, head=0.1

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 TargetName = Literal[
-    "cpu", "torch-cpu", "310p1", "310p3", "310b1", "910b1", "910b2", "910b3", "910b4"
+    "cpu", "torch-cpu", "torch-cuda", "310p1", "310p3", "310b1", "910b1", "910b2", "910b3", "910b4"
 ]
 
 
@@ -47,10 +47,11 @@ RopeOption = Annotated[
     ),
 ]
 TargetOption = Annotated[
-    TargetName | None, typer.Option(help="cpu, torch-cpu, or the chip. Default: the profile's.")
+    TargetName | None,
+    typer.Option(help="cpu, torch-cpu, torch-cuda, or the chip. Default: the profile's."),
 ]
 WeightsOption = Annotated[
-    Literal["fp32", "fp16", "int8", "int4"] | None,
+    Literal["fp32", "fp16", "bf16", "int8", "int4"] | None,
     typer.Option(help="Precision of the weights. Default: the profile's."),
 ]
 CacheOption = Annotated[

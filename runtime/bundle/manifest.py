@@ -16,6 +16,7 @@ __all__ = [
     "Backend",
     "CacheLayout",
     "CacheWrite",
+    "DType",
     "Device",
     "FileEntry",
     "FloatType",
@@ -35,14 +36,14 @@ FORMAT_VERSION: Final = 8
 
 Phase = Literal["prefill", "decode", "score"]
 Stage = Literal["exported", "compiled"]
-Backend = Literal["portable", "onnxruntime", "acl", "torch"]  # what runs the graphs
+Backend = Literal["portable", "onnxruntime", "acl", "torch", "torch-cuda"]  # what runs the graphs
 TokenizerKind = Literal["sentencepiece", "tokenizers"]  # tokenizer.model or tokenizer.json
 # How prompts are written: as Alpaca-2's, by chat_template.jinja, or not at all, of a base model.
 TemplateKind = Literal["alpaca2", "jinja", "none"]
 CacheLayout = Literal["HND", "NHD"]  # past_key.{i} is (B, heads, rows, D) or (B, rows, heads, D)
 # Who writes new rows into the cache: the session, from outputs, or the graph, into its inputs.
 CacheWrite = Literal["session", "graph"]
-FloatType = Literal["float32", "float16"]  # that a program computes in
+FloatType = Literal["float32", "float16", "bfloat16"]  # that a program computes in
 DType = FloatType | Literal["int64", "int32", "int8", "uint8"]
 
 # Numbers have an upper end far beyond any model or device, so that none of another's file asks for

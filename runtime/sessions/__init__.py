@@ -55,9 +55,17 @@ SESSIONS: dict[Backend, Opener] = {
     ),
     "torch": Opener(
         module="runtime.sessions.torch_program",
-        name="open_packages",
+        name="open_on_cpu",
         extra="[torch]",
         profiler="perf",
+    ),
+    "torch-cuda": Opener(
+        module="runtime.sessions.torch_program",
+        name="open_on_cuda",
+        extra="[torch]",
+        profiler="NVIDIA's nsys",
+        many_devices=True,
+        many_threads=False,
     ),
 }
 

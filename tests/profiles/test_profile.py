@@ -203,7 +203,7 @@ def test_limits_that_a_profile_lacks_are_the_defaults(tmp_path: Path) -> None:
     assert profile.limits_for("fp32", "float").kl == 1e-6
     assert profile.limits_for("int4", "float") == load_profile("cpu").limits_for("int4", "float")
     with pytest.raises(
-        ProfileError, match=r"no limits for int3 weights; allowed: fp32, fp16, int8"
+        ProfileError, match=r"no limits for int3 weights; allowed: fp32, fp16, bf16, int8"
     ):
         profile.limits_for("int3", "float")
 

@@ -44,9 +44,18 @@ ACL_CHECKS: tuple[Check, ...] = (
     host.check_compile_memory,
     host.check_disk,
 )
+TORCH_CHECKS: tuple[Check, ...] = (
+    host.check_kernel,
+    host.check_glibc,
+    host.check_python,
+    host.check_numpy,
+    host.check_memory,
+)
 CHECKS: dict[Backend, tuple[Check, ...]] = {
     "onnxruntime": ONNXRUNTIME_CHECKS,
     "acl": ACL_CHECKS,
+    "torch": TORCH_CHECKS,
+    "torch-cuda": TORCH_CHECKS,
 }
 
 

@@ -33,8 +33,13 @@ INSTALLERS = (
 )
 SLOWER = "int4 and int8 weights run, but slower; part of the CPU"
 GLIBC_COMMANDS = (("getconf", "GNU_LIBC_VERSION"), ("ldd", "--version"))
-# The manual's for Ascend; onnxruntime's wheels are tagged manylinux_2_28.
-GLIBC: dict[Backend, str] = {"acl": "2.27", "onnxruntime": "2.28"}
+# The manual's for Ascend; wheels of onnxruntime and torch are tagged manylinux_2_28.
+GLIBC: dict[Backend, str] = {
+    "acl": "2.27",
+    "onnxruntime": "2.28",
+    "torch": "2.28",
+    "torch-cuda": "2.28",
+}
 SMALLER_PROFILE = "a profile with a smaller cache_len or batch_size"
 LESS_PARALLEL = (
     "more swap, and\nexport TE_PARALLEL_COMPILER=1 MAX_COMPILE_CORE_NUMBER=1\n"

@@ -5,7 +5,7 @@ from toolchain.targets import find_target
 
 __all__ = ["device_bytes", "disk_bytes", "host_bytes"]
 
-WEIGHT_BYTES = {"fp32": 27.7e9, "fp16": 13.9e9, "int8": 7.2e9, "int4": 4.3e9}
+WEIGHT_BYTES = {"fp32": 27.7e9, "fp16": 13.9e9, "bf16": 13.9e9, "int8": 7.2e9, "int4": 4.3e9}
 CACHED_VALUES = 2 * 32 * 4096  # keys and values of a position in all layers
 WORKSPACE_BYTES = 1e9  # masks, logits and what the kernels work in; a guess
 # As toolchain.targets.ascend.footprint estimates ATC: two copies of the weights and its own.

@@ -1,10 +1,13 @@
 """The torch programs of an exported bundle, run by torch as they are: one operator at a time."""
 
+from functools import partial
+
 from export.graphs import FREQUENCIES, program_graph, program_rows
 from export.positions import inverse_frequencies
 from export.program import eager_program
 from runtime.bundle.reader import Bundle
-from runtime.sessions import Session
+from runtime.sessions import Session, SessionOptions
+from runtime.sessions.torch_devices import Cpu
 from runtime.sessions.torch_program import TorchSession, mapped_weights
 
 __all__ = ["open_eager"]
@@ -22,4 +25,5 @@ def open_eager(bundle: Bundle) -> Session:
     weights = mapped_weights(bundle, graphs[0])
     weights[FREQUENCIES] = inverse_frequencies(config)
 
-    return TorchSession(manifest, weights, lambda graph: eager_program(config, graph))
+    load = partial(eager_program, config)
+    return TorchSession(manifest, weights, load, Cpu(SessionOptions()))

@@ -36,9 +36,12 @@ def test_the_document_on_stdout_and_in_a_file_is_one(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--weights", "int3"), "'int3' is not one of 'fp32', 'fp16', 'int8', 'int4'"),
+        (("--weights", "int3"), "'int3' is not one of 'fp32', 'fp16', 'bf16', 'int8'"),
         (("--kv-cache", "int3"), "'int3' is not one of 'float', 'int8'"),
-        (("--target", "abacus"), "'abacus' is not one of 'cpu', 'torch-cpu', '310p1'"),
+        (
+            ("--target", "abacus"),
+            "'abacus' is not one of 'cpu', 'torch-cpu', 'torch-cuda', '310p1'",
+        ),
         (("--host-cpu", "z80"), "'z80' is not one of 'x86_64', 'aarch64'"),
     ],
 )

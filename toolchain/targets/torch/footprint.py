@@ -1,15 +1,24 @@
-"""What compiling torch programs for this CPU takes, and what running them takes."""
+"""What compiling torch programs takes, and what running them takes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from profiles import Profile
+from profiles import BITS, Profile, layer_kind
 from runtime.bundle.cpu_costs import cost_on_cpu
 from runtime.bundle.manifest import GraphSpec, ModelConfig
+from toolchain.costs.calls import in_steps, work_of_graph
 from toolchain.costs.quantity import BuildCosts, Quantity
-from toolchain.costs.sizes import cache_elements, linear_shapes, num_parameters
+from toolchain.costs.rates import chip_rates
+from toolchain.costs.sizes import (
+    cache_elements,
+    embedding_elements,
+    linear_shapes,
+    vector_elements,
+)
 from toolchain.targets.base import Footprint
+from toolchain.targets.torch.devices import BYTES, DEVICES
 
-__all__ = ["TORCH_CPU_FOOTPRINT", "program_specs"]
+__all__ = ["CPU_FOOTPRINT", "CUDA_FOOTPRINT", "program_specs"]
 
 FLOAT32 = 4
 # Guesses from a model of four layers: machine code is written out layer by layer.
@@ -28,17 +37,36 @@ def program_specs(specs: Sequence[GraphSpec]) -> list[GraphSpec]:
 
 
 def linear_bytes(config: ModelConfig, profile: Profile) -> int:
-    """Every linear layer in float32."""
-    return sum(FLOAT32 * rows * columns for rows, columns in linear_shapes(config).values())
+    """Every linear layer: numbers as they are, or levels with their scales."""
+    size = number_bytes(profile)
+    total = 0
+    for name, (rows, columns) in linear_shapes(config).items():
+        if profile.weights not in BITS:
+            total += size * rows * columns
+            continue
+        bits, block_size = profile.fineness(layer_kind(name.removesuffix(".weight")))
+        per_scale = 2 if bits == 4 else 1  # int4 has a zero beside each scale
+        groups = -(-columns // (block_size or columns))
+        total += rows * columns * bits // 8 + size * per_scale * rows * groups
+    return total
+
+
+def number_bytes(profile: Profile) -> int:
+    """Of a number that programs compute with."""
+    return BYTES[DEVICES[profile.target].dtypes[profile.weights]]
 
 
 def weights_part(config: ModelConfig, profile: Profile) -> Quantity:
     """See Footprint.weights."""
+    linears = linear_bytes(config, profile)
+    rest = embedding_elements(config) * (not config.tie_word_embeddings or profile.weights in BITS)
+    rest = number_bytes(profile) * (rest + vector_elements(config))
     return Quantity(
         name="weights",
-        value=FLOAT32 * num_parameters(config),
+        value=linears + rest,
         unit="B",
-        formula=f"{num_parameters(config):,} parameters x {FLOAT32} B; mapped from their files",
+        formula=f"linear layers {linears:,} in {profile.weights} + embedding and norms {rest:,}; "
+        "one copy for all graphs",
     )
 
 
@@ -68,7 +96,7 @@ def compile_costs(config: ModelConfig, profile: Profile) -> BuildCosts:
             value=graphs * (COMPILE_SECONDS + layers * COMPILE_SECONDS_PER_LAYER),
             unit="s",
             formula=f"{graphs} graphs x ({COMPILE_SECONDS} s + {layers} layers x "
-            f"{COMPILE_SECONDS_PER_LAYER} s) of the C++ compiler; a guess",
+            f"{COMPILE_SECONDS_PER_LAYER} s) of the compilers; a guess",
             estimate=True,
         ),
     )
@@ -76,18 +104,18 @@ def compile_costs(config: ModelConfig, profile: Profile) -> BuildCosts:
 
 def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
     """See Footprint.state."""
-    slots, specs = profile.num_slots, program_specs(profile.graphs)
+    size, slots, specs = number_bytes(profile), profile.num_slots, program_specs(profile.graphs)
     longest = max(spec.seq_len for spec in specs)
     rows = profile.cache_len + longest
     workspace, name = max((_workspace(config, spec, rows), spec.name) for spec in specs)
     return [
         Quantity(
             name="KV cache",
-            value=FLOAT32 * slots * cache_elements(config, rows),
+            value=size * slots * cache_elements(config, rows),
             unit="B",
             formula=f"{slots} slots x ({profile.cache_len} + {longest} rows for padding) x "
             f"{config.num_hidden_layers} layers x 2 x "
-            f"{config.num_key_value_heads * config.head_dim} x {FLOAT32} B",
+            f"{config.num_key_value_heads * config.head_dim} x {size} B",
         ),
         Quantity(
             name="workspace",
@@ -106,9 +134,21 @@ def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
     ]
 
 
-def call_costs(config: ModelConfig, profile: Profile) -> dict[GraphSpec, float]:
+def costs_on_cpu(config: ModelConfig, profile: Profile) -> dict[GraphSpec, float]:
     """See Footprint.call_costs."""
     return {spec: cost_on_cpu(spec) for spec in profile.graphs}
+
+
+def costs_on_cuda(config: ModelConfig, profile: Profile) -> dict[GraphSpec, float]:
+    """See Footprint.call_costs."""
+    rates, weight_bytes = chip_rates(profile.chip), linear_bytes(config, profile)
+    size = number_bytes(profile)
+    return in_steps(
+        {
+            spec: rates.seconds(*work_of_graph(config, weight_bytes, size, spec))
+            for spec in profile.graphs
+        }
+    )
 
 
 def _workspace(config: ModelConfig, spec: GraphSpec, cached: int) -> int:
@@ -119,14 +159,15 @@ def _workspace(config: ModelConfig, spec: GraphSpec, cached: int) -> int:
     return FLOAT32 * (scores + inner + logits)
 
 
-TORCH_CPU_FOOTPRINT = Footprint(
+CPU_FOOTPRINT = Footprint(
     compile=compile_costs,
     weights=weights_part,
-    sharing="always",  # every program takes the same mapped files
+    sharing="always",  # every program takes the same tensors
     state=state_parts,
     weights_read=linear_bytes,
-    call_costs=call_costs,
-    cache_bytes=lambda _: FLOAT32,
+    call_costs=costs_on_cpu,
+    cache_bytes=number_bytes,
     needs_chip=False,
     static_shapes=True,
 )
+CUDA_FOOTPRINT = replace(CPU_FOOTPRINT, call_costs=costs_on_cuda, needs_chip=True)

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -29,6 +29,8 @@ from runtime.errors import SessionError
 from runtime.progress import SILENT
 from runtime.sampling.params import SamplingParams
 from runtime.sessions import Chunk, Session, SessionOptions, open_session
+from runtime.sessions.torch_devices import Cpu
+from runtime.sessions.torch_program import load_package
 from tests.export.llamas import llama
 from tests.models import TINY
 from tests.paths import DATA, ROOT
@@ -58,7 +60,7 @@ def made(bundles: Path, made_once: Callable[[str, Callable[[Path], object]], Pat
         profile = two.model_copy(update={"graphs": (*two.graphs, ALONE, FOUR)})
         exported = export_bundle(model, profile, directory / "exported", SILENT)
         compile_bundle(exported, directory / "fp32", Choices(weights="fp32"))
-        compile_bundle(exported, directory / "torch", Choices(target="torch-cpu"))
+        compile_bundle(exported, directory / "torch", Choices(target="torch-cpu", weights="fp32"))
 
     return made_once("torch-programs", make)
 
@@ -175,10 +177,33 @@ def test_without_a_compiler_nothing_is_left(made: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_other_weights_are_refused(made: Path, tmp_path: Path) -> None:
+def test_weights_that_a_device_does_not_take_are_refused(made: Path, tmp_path: Path) -> None:
     exported: Bundle = load_bundle(made / "exported")
-    with pytest.raises(TargetError, match="torch-cpu has no such weights; got int4; allowed: fp32"):
-        compile_bundle(exported, tmp_path / "b", Choices(target="torch-cpu", weights="int4"))
+    message = "torch-cuda has no such weights; got fp32; allowed: fp16, bf16, int8, int4"
+    with pytest.raises(TargetError, match=message):
+        compile_bundle(exported, tmp_path / "b", Choices(target="torch-cuda", weights="fp32"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_machine_without_a_gpu_compiles_nothing_for_one(made: Path, tmp_path: Path) -> None:
+    output = tmp_path / "compiled"
+    done = run("toolchain", "compile", made / "exported", "-o", output, "--target", "torch-cuda")
+    assert done.returncode == 1
+    assert "programs for CUDA are compiled on a machine with the GPU that runs them" in done.stderr
+    assert "install both, or compile there" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+class OtherCard(Cpu):
+    def facts(self) -> Mapping[str, str]:
+        return {"gpu": "sm_80"}
+
+
+def test_machine_code_for_another_gpu_is_refused_before_it_runs(made: Path) -> None:
+    bundle = load_bundle(made / "torch")
+    message = "was compiled for another gpu; got sm_80; .*compile the bundle on this machine"
+    with pytest.raises(SessionError, match=message):
+        load_package(bundle, bundle.manifest.graphs[0], OtherCard(SessionOptions(threads=1)))
 
 
 def test_a_graph_without_a_cache_starts_prompts(made: Path) -> None:
