@@ -31,6 +31,7 @@ __all__ = [
 CODES = {
     # what a class says where the place that raises it says nothing else
     "compiler_failed": "the C++ compiler is missing or fails",
+    "device_lost": "the process of a device has ended: only a new start helps",
     "does_not_fit": "the memory of the device is too small for the model",
     "invalid_bundle": "the bundle is missing, altered or of another format",
     "invalid_checkpoint": "a tensor or a file of the checkpoint is missing or wrong",
@@ -153,3 +154,5 @@ class SessionError(UserError):
 
 class DeviceLostError(SessionError):
     """The process of a device has ended; nothing can be run on it any more."""
+
+    code = "device_lost"

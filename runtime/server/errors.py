@@ -28,6 +28,7 @@ STATUS = {
     "model_not_found": 404,
     "method_not_allowed": 405,
     "request_too_large": 413,
+    "device_lost": 500,
     "does_not_fit": 500,
     "internal_error": 500,
     "invalid_bundle": 500,
@@ -39,7 +40,11 @@ STATUS = {
 }
 TYPES = {401: "authentication_error", 500: "internal_error", 503: "unavailable_error"}
 # What other servers call it.
-NAMES = {"busy": "server_overloaded", "session_failed": "internal_error"}
+NAMES = {
+    "busy": "server_overloaded",
+    "device_lost": "internal_error",
+    "session_failed": "internal_error",
+}
 # By status: when to try again, or that it would be in vain.
 HEADERS = {
     401: {"WWW-Authenticate": "Bearer"},
