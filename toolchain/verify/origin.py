@@ -32,10 +32,11 @@ def check_origin(
         TargetError: another size, another tokenizer, or an adapter on one side alone.
         CheckpointError: the checkpoint's tokenizer is not its model's.
     """
+    for bundle in bundles:
+        _check_adapter(bundle, adapter)
     place = model if adapter is None else adapter.tokenizer_directory(model)
     tokenizer = read_tokenizer(place, config)
     for bundle in bundles:
-        _check_adapter(bundle, adapter)
         _check_sizes(bundle, model, config)
         _check_tokenizer(bundle, place, tokenizer)
 
