@@ -63,7 +63,7 @@ REFUSED: dict[str, Edit] = {
         f"{{file}} has no tensors of modules that its settings name; got {Q}; give the base",
     ),
     "a layer too many": (
-        lambda t: t.update({A.replace("layers.1", "layers.2"): t[A]}),
+        lambda t: t.update({A.replace("layers.1", "layers.2"): t[A].clone()}),
         {},
         "that are not in its settings or its base; got model.layers.2.self_attn.q_proj; give",
     ),
