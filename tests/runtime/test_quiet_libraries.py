@@ -1,6 +1,7 @@
 """No library leaves a file, opens a socket or prints in our name."""
 
 import ctypes
+import json
 import os
 import platform
 import subprocess
@@ -14,6 +15,14 @@ from tests.dialogues import CAPITAL, LLAMA
 
 MAIN = "from runtime.cli import main; main()"
 SOCKET = {"x86_64": 41, "aarch64": 198}  # number of the system call
+REQUEST = json.dumps(
+    {
+        "custom_id": "1",
+        "method": "POST",
+        "url": "/v1/completions",
+        "body": {"model": "talk-int4", "prompt": CAPITAL[0], "max_tokens": 4},
+    }
+)
 # What is done -> arguments, and what is typed; {} is the bundle.
 RUNS = {
     "generate": (["generate", "{}", CAPITAL[0]], ""),
@@ -23,6 +32,8 @@ RUNS = {
     "generate-help": (["generate", "--help"], ""),
     "chat": (["chat", "{}"], f"{CAPITAL[0]}\n/reset\n{LLAMA[0]}\n/exit\n"),
     "chat-help": (["chat", "--help"], ""),
+    "batch": (["batch", "{}", "-", "-o", "../answers.jsonl", "--json"], f"{REQUEST}\n"),
+    "batch-help": (["batch", "--help"], ""),
     "serve-help": (["serve", "--help"], ""),
     "version": (["--version"], ""),
     "help": (["--help"], ""),
