@@ -13,7 +13,7 @@ from export.exporter import export_bundle
 from export.lora import MergedCheckpoint, open_adapter
 from export.parameters import expected_shapes
 from profiles import load_profile
-from runtime.bundle.reader import Bundle, load_bundle
+from runtime.bundle.reader import Bundle
 from runtime.progress import SILENT
 from tests.export.adapters import (
     BASE,
@@ -24,8 +24,10 @@ from tests.export.adapters import (
     write_adapter,
     write_base,
 )
+from tests.models import bare_manifest
 from tests.paths import DATA
 from toolchain.errors import TargetError
+from toolchain.verify.origin import check_origin
 from toolchain.verify.stages import Stage, verify
 
 RANKS = dict.fromkeys(LINEARS, 4)
@@ -186,13 +188,8 @@ def test_verify_compares_with_the_merged_model(grown: Exported) -> None:
         verify([Stage(bundle)], base, profile, sequences)
 
 
-def test_verify_refuses_an_adapter_that_was_not_merged(bundles: Path, tmp_path: Path) -> None:
-    bundle = load_bundle(bundles / "small-exported")
-    config = load_config(bundles / "checkpoint")
-    module = "model.layers.0.self_attn.q_proj"
-    adapter = write_adapter(
-        tmp_path / "adapter", factors({module: 4}, config), target_modules=[module]
-    )
-    profile = load_profile(str(DATA / "small.toml"))
+def test_verify_refuses_an_adapter_that_was_not_merged(tmp_path: Path) -> None:
+    adapter = open_adapter(write_adapter(tmp_path / "adapter", factors(RANKS)), BASE)
+    bundle = Bundle(path=tmp_path, manifest=bare_manifest(BASE))
     with pytest.raises(TargetError, match=r"without an adapter; got --lora .*; allowed: no --lora"):
-        verify([Stage(bundle)], bundles / "checkpoint", profile, [[1, 2]], lora=adapter)
+        check_origin([bundle], tmp_path, BASE, adapter)
