@@ -14,7 +14,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
 .PHONY: demo quick test check sanitize kernels-aarch64 bench air-test tokens-test matrix \
-  clients-test page-test runtime-alone sizes clean
+  passkey clients-test page-test runtime-alone sizes clean
 
 # Installs everything into .venv and builds the kernels; runs again only when the project's metadata
 # or the kernels change.
@@ -108,6 +108,10 @@ tokens-test: .venv/installed $(TORCHAIR)/unzipped
 # Every architecture on every way to run it, beside transformers; writes the table of docs/models.md.
 matrix: .venv/installed $(TORCHAIR)/unzipped
 	TORCHAIR_HOME=$(CURDIR)/$(TORCHAIR) $(BIN)/python -m tests.acceptance.matrix docs/models.md
+
+# A number hidden anywhere in 8,192 tokens, found by every way to run a model: about ten minutes.
+passkey: .venv/installed $(TORCHAIR)/unzipped
+	TORCHAIR_HOME=$(CURDIR)/$(TORCHAIR) PASSKEY=8192 $(BIN)/pytest tests/acceptance/test_passkey.py
 
 # Clients that bring much of their own: 115 packages, 700 MB, no torch.
 .venv-clients/installed: tests/clients/requirements.txt
