@@ -33,7 +33,7 @@ def write_chatml(directory: Path, config: ModelConfig = CONFIG) -> None:
     from tests.hf_tokenizers import END, PAD, byte_level, save
 
     tokenizer = byte_level(vocab_size=403)  # and five added
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     save(tokenizer, directory)
     ends = [tokenizer.token_to_id(END), tokenizer.token_to_id(PAD)]
     files = {
