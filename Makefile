@@ -109,7 +109,7 @@ tokens-test: .venv/installed $(TORCHAIR)/unzipped
 matrix: .venv/installed $(TORCHAIR)/unzipped
 	TORCHAIR_HOME=$(CURDIR)/$(TORCHAIR) $(BIN)/python -m tests.acceptance.matrix docs/models.md
 
-# A number hidden anywhere in 8,192 tokens, found by every way to run a model: about ten minutes.
+# A number hidden anywhere in 8,192 tokens, by every way to run a model; the emulator takes long.
 passkey: .venv/installed $(TORCHAIR)/unzipped
 	TORCHAIR_HOME=$(CURDIR)/$(TORCHAIR) PASSKEY=8192 $(BIN)/pytest tests/acceptance/test_passkey.py
 
