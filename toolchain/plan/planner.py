@@ -23,7 +23,7 @@ from toolchain.targets.base import Count
 __all__ = ["Plan", "count_graphs", "make_plan"]
 
 NOT_COUNTED: Mapping[GraphSpec, Counted] = {}
-PROMPTS, CONTEXTS = (128, 512, 1024), (512, 1024, 2048)
+PROMPTS, CONTEXTS = (128, 512, 1024, 4096, 16_384), (512, 1024, 2048, 4096, 16_384)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
