@@ -12,7 +12,7 @@ from pathlib import Path
 from build_peers import COMPLETE, build_with_peer, write_model
 from environments import install
 
-__all__ = ["ENGINES", "EngineSpec", "command", "make_models"]
+__all__ = ["ENGINES", "LONG_ONLY", "EngineSpec", "command", "make_models"]
 
 HERE = Path(__file__).parent
 PROFILE = HERE.parent / "profiles" / "cpu.toml"
@@ -44,9 +44,13 @@ ENGINES = {
     "ours-int8": EngineSpec(runner="ours.py", tool="ours", model="ours/int8"),
     "llama.cpp-q4_0": EngineSpec(runner="llama.py", tool="llama.cpp", model="llama.cpp/q4_0.gguf"),
     "llama.cpp-q8_0": EngineSpec(runner="llama.py", tool="llama.cpp", model="llama.cpp/q8_0.gguf"),
+    "llama.cpp-q4_0-kv8": EngineSpec(
+        runner="llama_kv8.py", tool="llama.cpp", model="llama.cpp/q4_0.gguf"
+    ),
     "openvino-int4": EngineSpec(runner="open_vino.py", tool="openvino", model="openvino/output"),
     "genai-int4": EngineSpec(runner="genai.py", tool="genai", model="genai/output"),
 }
+LONG_ONLY = ("llama.cpp-q4_0-kv8",)  # for long_context.py alone
 
 
 def command(name: str, directory: Path, layers: int, context_len: int) -> list[str]:
@@ -98,7 +102,8 @@ def make_ours(checkpoint: Path, bundles: list[Path], context_len: int) -> None:
     profile = directory / "cpu.toml"
     profile.write_text(settings + GRAPHS.format(cache_len=context_len))
     exported = directory / "exported"
-    toolchain("export", checkpoint, "-o", exported, "--profile", profile)
+    # Positions for a cache of any length; up to the trained one it changes nothing.
+    toolchain("export", checkpoint, "-o", exported, "--profile", profile, "--rope", "ntk:auto")
     for bundle in bundles:
         toolchain("compile", exported, "-o", bundle, *OURS[bundle.name])
     shutil.rmtree(exported)

@@ -25,7 +25,7 @@ from datetime import date
 from pathlib import Path
 
 from engine_process import EngineProcess
-from peer_models import ENGINES, command, make_models
+from peer_models import ENGINES, LONG_ONLY, command, make_models
 from peer_results import CASES, EngineResults, Results, prefill
 from peer_tables import markdown
 
@@ -40,7 +40,7 @@ WARM_UP = prefill(32)  # after an engine stood still, and as its first prompt
 
 
 def start(
-    names: Sequence[str], directory: Path, layers: int, stack: ExitStack
+    names: Sequence[str], directory: Path, layers: int, context_len: int, stack: ExitStack
 ) -> dict[str, EngineProcess]:
     """Loads the models one after the other; the stack ends the processes."""
     logs = directory / "logs"
@@ -48,7 +48,7 @@ def start(
     processes = {}
     for name in names:
         print(f"loading {name}", file=sys.stderr)
-        process = EngineProcess(command(name, directory, layers, CONTEXT_LEN), logs / f"{name}.log")
+        process = EngineProcess(command(name, directory, layers, context_len), logs / f"{name}.log")
         processes[name] = stack.enter_context(closing(process))
     return processes
 
@@ -105,10 +105,13 @@ def main() -> None:
     """Makes what is missing, measures and prints the tables."""
     arguments = parse_arguments()
     directory, layers = arguments.directory.resolve(), arguments.layers
-    names = arguments.engines or (FULL_ENGINES if layers == FULL_LAYERS else list(ENGINES))
+    usual = [name for name in ENGINES if name not in LONG_ONLY]
+    names = arguments.engines or (FULL_ENGINES if layers == FULL_LAYERS else usual)
     make_models(names, directory, layers, CONTEXT_LEN)
     with ExitStack() as stack:
-        engines, bandwidths = measure(start(names, directory, layers, stack), arguments.rounds)
+        engines, bandwidths = measure(
+            start(names, directory, layers, CONTEXT_LEN, stack), arguments.rounds
+        )
     results = Results(
         date=date.today().isoformat(),
         cpu=cpu_name(),

@@ -2,6 +2,7 @@
 
     prefill N    {"ms": [t]}: a new sequence of N random ids, until the next token is known
     decode C N   {"ms": [t, ...]}: C tokens, then N greedy steps of one token each
+    whole C N    the same with the time of the C tokens before the steps
     memory       {"rss": MB, "pss": MB, "anonymous": MB, "peak": MB} of this process
 
 The first line says what was opened. Nothing here knows which engine it is.
@@ -77,6 +78,8 @@ def _answer(engine: Engine, command: list[str]) -> dict[str, object]:
             return {"ms": _times(engine, int(length), 1)}
         case ["decode", context, steps]:
             return {"ms": _times(engine, int(context), 1 + int(steps))[1:]}
+        case ["whole", context, steps]:
+            return {"ms": _times(engine, int(context), 1 + int(steps))}
         case ["memory"]:
             return dict(_memory())
         case _:
