@@ -5,9 +5,12 @@ are those of their published config.json; positions are those of the 16K model, 
 profile takes them. Times on a CPU follow from what this machine reaches just then: nothing else
 should run.
 
-Usage: model_sizes.py
+--write makes a config.json instead, for `export --load-format dummy`.
+
+Usage: model_sizes.py [--write SIZE --directory DIR]
 """
 
+import argparse
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +22,7 @@ from runtime.bundle.manifest import ModelConfig
 from toolchain.costs.sizes import num_parameters
 from toolchain.plan.planner import Plan, make_plan
 
+# What config.json has other than that of the 7B.
 SIZES: dict[str, dict[str, int]] = {
     "1.3B": {"num_hidden_layers": 4},
     "7B": {},
@@ -30,13 +34,14 @@ SIZES: dict[str, dict[str, int]] = {
         "num_key_value_heads": 40,
     },
 }
+LAYERS = 32  # of the 7B
 LONG = 16_384
 
 
 def seven_b() -> ModelConfig:
     """The 7B, with the positions of the 16K model."""
     with TemporaryDirectory() as directory:
-        write_config(Path(directory), layers=32)
+        write_config(Path(directory), LAYERS)
         config = load_config(Path(directory))
     return config.model_copy(update={"max_position_embeddings": LONG})
 
@@ -84,7 +89,19 @@ def long_row(name: str, config: ModelConfig, profile: Profile) -> str:
 
 
 def main() -> None:
-    """Prints the tables."""
+    """Prints the tables, or writes one config.json."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", choices=SIZES)
+    parser.add_argument("--directory", type=Path, default=Path("build/model-size"))
+    arguments = parser.parse_args()
+    if arguments.write is None:
+        print_tables()
+    else:
+        write_config(arguments.directory, LAYERS, **SIZES[arguments.write])
+
+
+def print_tables() -> None:
+    """All lines."""
     print("| model | 1e9 parameters | profile | GB of the device | |")
     print("|---|--:|---|--:|---|")
     base = seven_b()

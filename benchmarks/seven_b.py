@@ -36,10 +36,10 @@ CONFIG = {
 }
 
 
-def write_config(directory: Path, layers: int) -> None:
+def write_config(directory: Path, layers: int, **changes: int) -> None:
     """Writes config.json, which is all that `--load-format dummy` reads."""
     directory.mkdir(parents=True, exist_ok=True)
-    config = {**CONFIG, "num_hidden_layers": layers}
+    config = {**CONFIG, "num_hidden_layers": layers, **changes}
     (directory / "config.json").write_text(json.dumps(config, indent=2))
 
 

@@ -1,12 +1,15 @@
 """Claims about benchmarks/model_sizes.py: the three sizes are the real ones, and how they fit."""
 
 import importlib
+import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from export.config import load_config
 from profiles import load_profile
 from runtime.bundle.manifest import ModelConfig
 from tests.paths import ROOT
@@ -43,6 +46,19 @@ def test_a_size_has_the_parameters_that_transformers_gives_it(
     with torch.device("meta"):
         theirs = LlamaForCausalLM(LlamaConfig(**config.model_dump(include=keys)))
     assert num_parameters(config) == sum(weight.numel() for weight in theirs.parameters())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_config_that_is_written_is_that_of_the_size(
+    script: ModuleType, size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["model_sizes.py", "--write", size, "--directory", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    script.main()
+    written = load_config(tmp_path)
+    assert written.max_position_embeddings == 4096
+    planned = {"max_position_embeddings": script.LONG}
+    assert written.model_copy(update=planned) == config_of(script, size)
 
 
 @pytest.mark.parametrize("profile", ["cpu", *FITS])
