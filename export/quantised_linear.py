@@ -4,6 +4,7 @@ int8 is arithmetic that Inductor fuses: at one row the product becomes a sum tha
 themselves. int4 is torch's own kernel for the device.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +16,7 @@ from export.program_weights import ProgramWeight
 __all__ = ["Int4Linear", "Int8Linear", "replace_linears"]
 
 
-class _Quantised(nn.Module):
+class _Quantised(nn.Module, ABC):
     """Levels and scales, and a bias where the layer has one."""
 
     levels: Tensor
@@ -28,9 +29,9 @@ class _Quantised(nn.Module):
         self.register_buffer("scales", scales)
         self.register_parameter("bias", bias)
 
+    @abstractmethod
     def product(self, x_BSK: Tensor) -> Tensor:
         """Returns (B, S, N)."""
-        raise NotImplementedError
 
     def forward(self, x_BSK: Tensor) -> Tensor:
         out_BSN = self.product(x_BSK)
