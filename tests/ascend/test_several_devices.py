@@ -11,7 +11,7 @@ from tests.ascend.conftest import Toolkit
 from tests.ascend.test_commands import run
 from tests.dialogues import CAPITAL, LLAMA
 from tests.paths import DATA
-from tests.runtime.batch.files import CHAT, by_id, request, same, write_lines
+from tests.runtime.batch.files import CHAT, by_id, request, write_lines
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 
@@ -34,21 +34,25 @@ def test_a_batch_and_an_exam_on_two_devices_are_those_of_one(
     bundles: Path, toolkit: Toolkit, card: dict[str, str], tmp_path: Path
 ) -> None:
     om = compiled(bundles, toolkit, tmp_path / "om")
-    questions = [{"role": "user", "content": text} for text in (CAPITAL[0], LLAMA[0])]
+    # Greedy: in float16 the last bits of a logit depend on who else is in a batch.
+    asked = {str(i): (CAPITAL, LLAMA)[i % 2] for i in range(12)}
     lines = [
-        request(str(i), CHAT, messages=[questions[i % 2]], seed=i, temperature=i % 3)
-        for i in range(12)
+        request(i, CHAT, messages=[{"role": "user", "content": question}], temperature=0)
+        for i, (question, _) in asked.items()
     ]
     file = write_lines(tmp_path / "in", lines)
     exam = ("--data", DATA / "ceval", "--subjects", "law,logic", "--shots", 2)
-    answers: dict[str, dict[str, Any]] = {}
     results: dict[str, dict[str, Any]] = {}
     for device in ("0", "0,1"):
         output = tmp_path / f"answers-{device}"
         done = run("runtime", "batch", om, file, "-o", output, "--device", device, **card)
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         check_report(tmp_path)
-        answers[device] = by_id(output)
+        answers = by_id(output)
+        assert answers.keys() == asked.keys()
+        for i, line in answers.items():
+            [choice] = line["response"]["body"]["choices"]
+            assert choice["message"]["content"] == asked[i][1]
         output = tmp_path / f"results-{device}"
         done = run(
             "toolchain", "eval", "ceval", om, *exam, "-o", output, "--device", device, **card
@@ -57,12 +61,6 @@ def test_a_batch_and_an_exam_on_two_devices_are_those_of_one(
         check_report(tmp_path)
         results[device] = json.loads((output / "result.json").read_bytes())
     assert results["0,1"] == results["0"]
-    assert answers["0,1"].keys() == answers["0"].keys()
-    for custom_id, line in answers["0"].items():
-        other = answers["0,1"][custom_id]["response"]["body"]
-        assert same(other) == same(line["response"]["body"])
-    said = answers["0,1"]["0"]["response"]["body"]["choices"][0]["message"]["content"]
-    assert said == CAPITAL[1]
 
     done = run("runtime", "batch", om, file, "-o", tmp_path / "no", "--device", "0,2", **card)
     assert done.returncode == 1
