@@ -1,21 +1,19 @@
 """What is answered so far, in a file beside the output; the output appears when all is.
 
 First a line that says what the answers depend on. Then for each answer a line: the number of the
-request's line, a space, and the line of the output. A killed run leaves whole lines, and perhaps
-the beginning of another, which is dropped. The output has the same lines without the numbers.
+request's line, a space, and the line of the output, which has the same lines without the numbers.
 """
 
-import fcntl
 import json
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
-from io import FileIO
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 from runtime.errors import UserError
+from runtime.line_file import LineFile
 from runtime.result_files import refused, require_file
 from runtime.timing import now
 
@@ -46,7 +44,8 @@ class WorkFile:
         self._key = {**FORMAT, **key}
         self.done: set[int] = set()
         self._synced_at = now()
-        self._stream: FileIO
+        self._file = LineFile(self.path, self._foreign)
+        self._entered = ExitStack()
 
     def __enter__(self) -> Self:
         require_file(self.output)
@@ -55,24 +54,16 @@ class WorkFile:
                 f"{self.output} is there already",
                 next_step="it is complete if a batch made it; remove it, or choose another -o",
             )
-        self._stream = self._open()
-        try:
-            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with ExitStack() as stack:
+            stack.enter_context(self._file)
             self._read()
-        except BlockingIOError as error:
-            self._stream.close()
-            raise UserError(
-                f"another run is writing {self.path}", next_step="wait for it", code="busy"
-            ) from error
-        except BaseException:
-            self._stream.close()
-            raise
+            self._entered = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         if not self.done:  # nothing to go on from
             self.path.unlink(missing_ok=True)
-        self._stream.close()
+        self._entered.close()
 
     def add(self, number: int, line: bytes) -> None:
         """Writes the answer of a line through to the system.
@@ -80,10 +71,10 @@ class WorkFile:
         Raises:
             UserError: the disk is full; what was answered before is kept.
         """
-        self._write(b"%d %b" % (number, line))
+        self._file.append(b"%d %b" % (number, line))
         self.done.add(number)
         if now() - self._synced_at > SYNC_EVERY:
-            os.fsync(self._stream.fileno())
+            self._file.sync()
             self._synced_at = now()
 
     def finish(self, *, keep_order: bool) -> None:
@@ -109,42 +100,16 @@ class WorkFile:
             fresh.unlink(missing_ok=True)
         self.path.unlink()
 
-    def _open(self) -> FileIO:
-        """The file itself: what a link points to is not ours, and a pipe would wait for ever."""
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        try:
-            stream = FileIO(os.open(self.path, flags, 0o666), "a+")
-        except OSError as error:
-            raise refused(self.path, error) from error
-        found = os.fstat(stream.fileno())
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-            stream.close()
-            raise self._foreign("no regular file of one name")
-        return stream
-
-    def _write(self, data: bytes) -> None:
-        try:
-            while data:  # a disk that fills up takes a part
-                data = data[self._stream.write(data) or 0 :]
-        except OSError as error:
-            raise refused(self.path, error) from error
-
     def _read(self) -> None:
         """Takes the whole lines, and cuts off what is left of another."""
-        head = json.dumps(self._key, ensure_ascii=False).encode() + b"\n"
-        end = 0
-        with self.path.open("rb") as stream:
-            for i, line in enumerate(stream):
-                if not line.endswith(b"\n"):
-                    break
-                if i == 0:
-                    self._check_key(line)
-                else:
-                    self.done.add(self._number(i + 1, line))
-                end += len(line)
-        os.ftruncate(self._stream.fileno(), end)
-        if not end:
-            self._write(head)
+        for i, line in enumerate(self._file.lines()):
+            if i == 0:
+                self._check_key(line)
+            else:
+                self.done.add(self._number(i + 1, line))
+        self._file.cut()
+        if self.path.stat().st_size == 0:
+            self._file.append(json.dumps(self._key, ensure_ascii=False).encode() + b"\n")
 
     def _check_key(self, head: bytes) -> None:
         try:

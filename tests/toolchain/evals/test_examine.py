@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from runtime.errors import EvalError
+from runtime.errors import EvalError, UserError
 from runtime.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from runtime.text.tokenizer import Tokenizer
 from tests.paths import DATA
@@ -205,7 +205,7 @@ def test_a_changed_setting_asks_again_and_a_changed_choice_of_questions_does_not
 
 
 def test_two_runs_do_not_write_one_log(tmp_path: Path) -> None:
-    with Log(tmp_path, {"a": 1}), pytest.raises(EvalError, match="another run is writing"):
+    with Log(tmp_path, {"a": 1}), pytest.raises(UserError, match="another run is writing"):
         Log(tmp_path, {"a": 1}).__enter__()
     with Log(tmp_path, {"a": 1}) as log:
         log.path.write_text('{"a": 1}\n{"what": 1}\n')
