@@ -12,6 +12,8 @@ from torch import Tensor
 
 from export.errors import CheckpointError
 from export.foreign_names import is_computed, wrong_names
+from export.packed_weights import PackedWeight, unpacked
+from export.packing import Packing, read_packing
 from export.parameters import EMBEDDING, LM_HEAD, expected_shapes, hf_name
 from export.tensor_file import StoredTensor, TensorFile, open_tensors
 from export.weight_files import WeightSet, weight_sets
@@ -44,9 +46,18 @@ class Checkpoint:
 
     Raises:
         CheckpointError: names that do not fit the config, another shape or type than it promises.
+
+    Attributes:
+        packed: weights of linear layers that GPTQ or AWQ made, by parameter.
     """
 
-    def __init__(self, config: ModelConfig, stored: TensorFile) -> None:
+    def __init__(
+        self, config: ModelConfig, stored: TensorFile, packing: Packing | None = None
+    ) -> None:
+        self.packed: dict[str, PackedWeight] = {}
+        if packing is not None:
+            stored, packed = unpacked(stored, packing, expected_shapes(config))
+            self.packed = {name.removeprefix("model."): each for name, each in packed.items()}
         names = _check_names(config, stored)
         self._tensors = {name: stored.tensors[source] for name, source in names.items()}
         for name, shape in expected_shapes(config).items():
@@ -128,10 +139,11 @@ def open_checkpoint(model: Path, config: ModelConfig) -> Checkpoint:
             sets of weights that differ.
     """
     chosen, *others = weight_sets(model)
-    checkpoint = Checkpoint(config, _open_set(chosen))
+    packing = read_packing(model)
+    checkpoint = Checkpoint(config, _open_set(chosen), packing)
     for other in others:
         note_once(f"{model}: comparing {chosen.name} with {other.name}, which holds weights too")
-        _refuse_difference(model, config, checkpoint, chosen, other)
+        _refuse_difference(model, config, checkpoint, (chosen, other), packing)
     return checkpoint
 
 
@@ -155,16 +167,21 @@ def _open_set(weights: WeightSet) -> TensorFile:
 
 
 def _refuse_difference(
-    model: Path, config: ModelConfig, checkpoint: Checkpoint, chosen: WeightSet, other: WeightSet
+    model: Path,
+    config: ModelConfig,
+    checkpoint: Checkpoint,
+    sets: tuple[WeightSet, WeightSet],
+    packing: Packing | None,
 ) -> None:
     """Refuses a second set that is readable and not the same model."""
+    chosen, other = sets
     try:
         stored = _open_set(other)
     except CheckpointError as error:
         note_once(f"{model / other.name} is not read: {error}")
         return
     try:
-        difference = checkpoint.differs_from(Checkpoint(config, stored))
+        difference = checkpoint.differs_from(Checkpoint(config, stored, packing))
     except CheckpointError as error:
         difference = str(error)
     if difference is not None:

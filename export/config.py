@@ -9,6 +9,7 @@ from export.adapter import refuse_adapter
 from export.architectures import ARCHITECTURES, Architecture
 from export.config_keys import FIXED, KNOWN, SIZES
 from export.errors import ConfigError
+from export.packing import read_packing
 from export.rope_settings import fitting_alpha, num_positions, read_rope, with_rope
 from profiles import Profile
 from runtime.bundle.manifest import ModelConfig
@@ -38,6 +39,7 @@ def load_config(model: Path) -> ModelConfig:
     if not file.is_file() and not file.is_symlink():
         raise ConfigError(f"no {CONFIG} in {model}", next_step="give a Hugging Face checkpoint")
     raw = read_object(file, ConfigError)
+    read_packing(model)
     architecture = _architecture(file, raw)
     raw = {**architecture.defaults, **raw}
     try:

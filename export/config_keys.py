@@ -29,6 +29,7 @@ READ = {
     "layer_types",
     "max_position_embeddings",
     "original_max_position_embeddings",
+    "quantization_config",
     "rms_norm_eps",
     "rope_parameters",
     "rope_scaling",
@@ -51,7 +52,6 @@ FIXED: dict[str, tuple[object, ...]] = {
     "use_bias": (False, None),
     # numbers in fewer bits
     "compression_config": (None,),
-    "quantization_config": (None,),
     # positions
     "alibi": (False, None),
     "no_rope_layer_interval": (None, 0),

@@ -1,41 +1,33 @@
 """checkpoint + profile -> exported bundle, as one flat list of steps."""
 
 import hashlib
-import math
 import platform
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import onnx_ir as ir
-import torch
-from torch import Tensor
 
 from export.checkpoint import TensorSource
 from export.config import check_context, scaled_config
 from export.dummy import DUMMY_EOS, DummyCheckpoint, dummy_tokenizer
-from export.errors import CheckpointError
 from export.generation import read_generation
 from export.graphs import portable_graph
 from export.lora import Adapter, open_adapter, open_weights
-from export.parameters import parameter_shape, parameters
 from export.tokenizer_files import TokenizerFiles, has_tokenizer, read_tokenizer
 from export.trace import trace
+from export.weight_jobs import weight_jobs
 from profiles import Profile
-from runtime.bundle.hashing_writer import WeightJob
 from runtime.bundle.manifest import Manifest, ModelConfig, Provenance
 from runtime.bundle.reader import GENERATION_CONFIG, TOKENIZER, Bundle
 from runtime.bundle.writer import BundleWriter
 from runtime.progress import SILENT, Progress
 
-__all__ = ["export_bundle", "float16_bytes"]
+__all__ = ["export_bundle"]
 
 TOOLS = ("alpaca2-toolchain", "torch", "onnx", "onnx-ir", "onnxscript")
 LoadFormat = Literal["auto", "dummy"]
 SMALL_FILES = (".jinja", ".json", ".model")
-BYTES_PER_WEIGHT = 2  # float16
 ADAPTER = "adapter"  # before the names of its files, in the manifest
 
 
@@ -75,14 +67,13 @@ def export_bundle(
     source: TensorSource = (
         DummyCheckpoint(config) if load_format == "dummy" else open_weights(model, config, adapter)
     )
-    names = parameters(config)
-    num_bytes = BYTES_PER_WEIGHT * sum(math.prod(parameter_shape(config, name)) for name in names)
+    jobs, num_bytes = weight_jobs(config, source)
 
     with BundleWriter(output, progress) as writer:
         # 2. Weights: read, hashed and written chunk by chunk on all cores, while ...
         writer.place.require(num_bytes)
         progress.expect(num_bytes)
-        writer.files.start_weights([_job(source, name) for name in names])
+        writer.files.start_weights(jobs)
 
         # 3. ... the graphs are traced on fake tensors.
         graphs = [portable_graph(config, spec) for spec in profile.graphs]
@@ -90,7 +81,7 @@ def export_bundle(
             progress.step(f"graph {i}/{len(graphs)}: {graph.spec.name}")
             model_proto = ir.to_proto(trace(config, graph.spec))
             writer.files.write(graph.path, [model_proto.SerializeToString()])
-        progress.step(f"weights: {len(names)} tensors")
+        progress.step(f"weights: {len(jobs)} tensors")
         writer.files.wait()
 
         # 4. What the runtime needs besides, and the manifest.
@@ -123,30 +114,6 @@ def _tokenizer(
             files={TOKENIZER: dummy_tokenizer(config.vocab_size)}, eos_token_id=DUMMY_EOS
         )
     return read_tokenizer(model if adapter is None else adapter.tokenizer_directory(model), config)
-
-
-def _job(source: TensorSource, parameter: str) -> WeightJob:
-    def chunks() -> Iterator[tuple[memoryview]]:
-        return ((float16_bytes(parameter, chunk),) for chunk in source.chunks(parameter))
-
-    return WeightJob(names=(parameter,), chunks=chunks)
-
-
-def float16_bytes(parameter: str, chunk: Tensor) -> memoryview:
-    """The bytes of a flat piece of a tensor as float16.
-
-    Raises:
-        CheckpointError: a value is not finite in float16.
-    """
-    half = chunk.to(torch.float16).contiguous().numpy()
-    # Without the sign, the bits of an infinity are 0x7C00 and those of a NaN are above.
-    if (half.view(np.uint16) & 0x7FFF).max() >= 0x7C00:
-        raise CheckpointError(
-            f"tensor {parameter} has values that are not finite in float16",
-            got=f"{chunk.dtype}, largest {chunk.abs().max().item():g}",
-            allowed="up to 65504",
-        )
-    return half.view(np.uint8).data
 
 
 def _provenance(model: Path, adapter: Adapter | None, options: dict[str, str | None]) -> Provenance:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection
 
 from export.errors import CheckpointError
+from export.packing import BEFORE
 
 __all__ = ["is_computed", "wrong_names"]
 
@@ -14,7 +15,7 @@ COMPUTED = re.compile(
 )
 UNMERGED = "give its base, and the adapter with --lora"
 CONVERT = "convert it for transformers"
-BEFORE = "give the checkpoint before quantisation"
+DESCRIBE = "copy its quantization_config into config.json; it says how they are packed"
 # What names are signs of, and what to do, the first that is found.
 SIGNS = (
     (
@@ -23,7 +24,7 @@ SIGNS = (
         CONVERT,
     ),
     (r"lora_|\.ia3_|modules_to_save|\.base_layer\.", "an adapter that is not merged", UNMERGED),
-    (r"\.(qweight|qzeros|g_idx|scales)$", "weights of GPTQ or AWQ", BEFORE),
+    (r"\.(qweight|qzeros|g_idx|scales)$", "weights of GPTQ or AWQ", DESCRIBE),
     (r"_scale(_inv)?$|_scales?$|\.[kv]_scale$", "scales of quantised weights", BEFORE),
     (r"\.(SCB|weight_format)$|\.absmax|quant_(map|state)", "weights of bitsandbytes", BEFORE),
     (r"experts|block_sparse_moe|mlp\.gate\.", "the experts of a mixture", "give a Llama model"),

@@ -15,6 +15,7 @@ from torch import Tensor
 from export.checkpoint import CHUNK_ELEMENTS, Checkpoint, check_tensor, open_checkpoint
 from export.errors import CheckpointError
 from export.lora_settings import LoraSettings, read_lora
+from export.packing import read_packing
 from export.parameters import EMBEDDING, LM_HEAD, expected_shapes, hf_name
 from export.tensor_file import StoredTensor, TensorFile, open_tensors
 from runtime.bundle.manifest import ModelConfig
@@ -106,9 +107,18 @@ def open_weights(
     """The weights of a model directory, with an adapter merged where there is one.
 
     Raises:
-        CheckpointError: as open_checkpoint.
+        CheckpointError: as open_checkpoint; or an adapter for weights that are quantised already.
     """
-    return open_checkpoint(model, config) if adapter is None else MergedCheckpoint(model, adapter)
+    if adapter is None:
+        return open_checkpoint(model, config)
+    packing = read_packing(model)
+    if packing is not None:
+        raise CheckpointError(
+            f"an adapter cannot be merged into the levels of {model}",
+            got=str(packing),
+            next_step="give the base as it was before quantisation",
+        )
+    return MergedCheckpoint(model, adapter)
 
 
 def open_adapter(directory: Path, base: ModelConfig) -> Adapter:

@@ -32,7 +32,14 @@ TEXTS = (
     (b"{", "JSON", "download the file again"),
 )
 # safetensors' words for types, in torch's.
-DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+DTYPES = {
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "I32": "int32",
+    "I64": "int64",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from profiles import Profile, load_profile, profile_names
 from runtime.bundle.manifest import ModelConfig
+from toolchain.errors import TargetError
 from toolchain.targets import Target, find_target, target_named
 
 __all__ = ["AS_PROFILED", "Choices", "check_profile"]
@@ -23,6 +24,7 @@ class Choices:
     kernels: what multiplies on a CPU.
     via: through what a chip's graphs are compiled.
     host_cpu: CPU of the box.
+    group_size: inputs that share a scale in levels that the checkpoint has; int4 keeps them.
     without: passes to disable, to locate a fault; no part of a profile.
     """
 
@@ -33,6 +35,7 @@ class Choices:
     kernels: str | None = None
     via: str | None = None
     host_cpu: str | None = None
+    group_size: int | None = None
     without: tuple[str, ...] = ()
 
     def apply(self, profile: Profile) -> Profile:
@@ -42,13 +45,25 @@ class Choices:
         profile says.
 
         Raises:
-            TargetError: no such target.
+            TargetError: no such target, or texts for weights that are quantised already.
         """
         if self.target is not None and self.target != profile.target:
             profile = _moved(profile, self.target, target_named(self.target))
         names = ("weights", "calibrate", "kv_cache", "kernels", "via", "host_cpu")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return profile.model_copy(update=given)
+        return self._grouped(profile.model_copy(update=given))
+
+    def _grouped(self, profile: Profile) -> Profile:
+        """With the groups of the checkpoint's own levels, where int4 keeps them."""
+        if self.group_size is None or profile.weights != "int4":
+            return profile
+        if profile.calibrate is not None:
+            raise TargetError(
+                "the weights of this checkpoint are quantised already; int4 keeps their levels",
+                got=f"--calibrate {profile.calibrate}",
+                next_step="leave --calibrate out, or export the checkpoint before quantisation",
+            )
+        return profile.model_copy(update={"block_size": self.group_size})
 
 
 AS_PROFILED = Choices()  # nothing is overridden

@@ -1,9 +1,11 @@
 """exported bundle -> compiled bundle for one target."""
 
 import platform
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+from export.packing import stored_group_size
 from profiles import Profile, exported_profile
 from runtime.bundle.manifest import Manifest, Provenance
 from runtime.bundle.reader import Bundle
@@ -36,7 +38,7 @@ def compile_bundle(
     """
     # 1. Refuse what cannot be compiled.
     manifest = bundle.manifest
-    profile = choices.apply(exported_profile(bundle))
+    profile = _chosen(bundle, choices)
     target = _checked_target(bundle, profile, output)
     profile = target.settle(profile)
     compile_graphs: Compile = target.compiler.load()
@@ -77,7 +79,7 @@ def dry_run(bundle: Bundle, output: Path, choices: Choices = AS_PROFILED) -> lis
     Raises:
         TargetError: as there, or a target that starts no other program.
     """
-    profile = choices.apply(exported_profile(bundle))
+    profile = _chosen(bundle, choices)
     target = _checked_target(bundle, profile, output)
     profile = target.settle(profile)
     if target.dry_run is None:
@@ -87,6 +89,12 @@ def dry_run(bundle: Bundle, output: Path, choices: Choices = AS_PROFILED) -> lis
         )
     describe: DryRun = target.dry_run.load()
     return describe(bundle, profile, choices.without, output)
+
+
+def _chosen(bundle: Bundle, choices: Choices) -> Profile:
+    """The profile that the bundle was exported with, and what is chosen over it."""
+    group_size = stored_group_size(bundle.manifest.files)
+    return replace(choices, group_size=group_size).apply(exported_profile(bundle))
 
 
 def _checked_target(bundle: Bundle, profile: Profile, output: Path) -> Target:

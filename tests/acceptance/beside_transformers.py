@@ -22,7 +22,7 @@ from runtime.sessions import Session
 from tests.export.families import VOCABULARY, save_family
 from tests.paths import DATA
 
-__all__ = ["NUM_TOKENS", "Family", "Said", "export_family", "greedy"]
+__all__ = ["NUM_TOKENS", "Family", "Said", "export_family", "export_small", "greedy"]
 
 NUM_TOKENS, PROMPT_LENGTH, CACHE_LEN = 64, 13, 80
 Rows = NDArray[np.float32]
@@ -67,8 +67,13 @@ class Said:
 
 
 def export_family(name: str, folder: Path, vocab_size: int = VOCABULARY) -> Family:
-    """Writes FOLDER/model and FOLDER/exported, in graphs of 8, 4 and 1 rows of one sequence."""
+    """Writes FOLDER/model, and exports it."""
     theirs = save_family(name, folder / "model", vocab_size)
+    return Family(name=name, theirs=theirs, exported=export_small(folder))
+
+
+def export_small(folder: Path) -> Bundle:
+    """FOLDER/model -> FOLDER/exported, in graphs of 8, 4 and 1 rows of one sequence."""
     small = load_profile(str(DATA / "small.toml")).graphs
     graphs = tuple(
         spec.model_copy(update={"cache_len": CACHE_LEN})
@@ -77,8 +82,7 @@ def export_family(name: str, folder: Path, vocab_size: int = VOCABULARY) -> Fami
     )
     update = {"graphs": graphs, "short_caches": ()}
     profile = load_profile("310p3").model_copy(update=update)
-    exported = export_bundle(folder / "model", profile, folder / "exported", SILENT)
-    return Family(name=name, theirs=theirs, exported=exported)
+    return export_bundle(folder / "model", profile, folder / "exported", SILENT)
 
 
 def greedy(session: Session) -> Said:

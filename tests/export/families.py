@@ -48,13 +48,15 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def family(name: str, vocab_size: int = VOCABULARY) -> PreTrainedModel:
+def family(name: str, vocab_size: int = VOCABULARY, **sizes: int) -> PreTrainedModel:
     """Transformers' model with seeded weights of float16, so large that every one counts.
 
     Biases and norms too: transformers makes them zeros and ones.
     """
     kind, changes = FAMILIES[name]
-    config = getattr(transformers, f"{kind}Config")(**SIZES | changes | {"vocab_size": vocab_size})
+    config = getattr(transformers, f"{kind}Config")(
+        **SIZES | changes | {"vocab_size": vocab_size} | sizes
+    )
     model: PreTrainedModel = getattr(transformers, f"{kind}ForCausalLM")(config)
     model.train(False)
     generator = torch.Generator().manual_seed(20)
@@ -69,9 +71,11 @@ def family(name: str, vocab_size: int = VOCABULARY) -> PreTrainedModel:
     return model
 
 
-def save_family(name: str, directory: Path, vocab_size: int = VOCABULARY) -> PreTrainedModel:
+def save_family(
+    name: str, directory: Path, vocab_size: int = VOCABULARY, **sizes: int
+) -> PreTrainedModel:
     """Writes the checkpoint, with a made-up tokenizer; returns the model in float32."""
-    model = family(name, vocab_size)
+    model = family(name, vocab_size, **sizes)
     model.save_pretrained(directory)
     (directory / "tokenizer.model").write_bytes(dummy_tokenizer(vocab_size))
     return model

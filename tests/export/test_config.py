@@ -161,7 +161,6 @@ def test_json_that_is_no_object_is_refused(tmp_path: Path, text: str, kind: str)
         ("hidden_act", "gelu", "silu"),
         ("attention_bias", True, "False"),
         ("mlp_bias", True, "False"),
-        ("quantization_config", {"bits": 4}, "None"),
         ("sliding_window", 4096, "None"),
         ("num_key_value_heads", 5, "a divisor of 32"),
         ("num_key_value_heads", 64, "a divisor of 32"),

@@ -61,7 +61,6 @@ def refusal(model: Path) -> str:
         ("partial_rotary_factor", 0.5),
         ("q_lora_rank", 1536),
         ("qk_norm", True),
-        ("quantization_config", {"quant_method": "fp8"}),
         ("residual_multiplier", 0.22),
         ("rope_pct", 0.25),
         ("rotary_pct", 0.25),

@@ -12,8 +12,8 @@ from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 
 from export.errors import CheckpointError
-from export.exporter import float16_bytes
 from export.tensor_file import open_tensors
+from export.weight_jobs import float16_bytes
 
 Tensors = dict[str, Tensor]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]

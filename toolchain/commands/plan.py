@@ -55,18 +55,23 @@ def command(
 ) -> None:
     """Say what a model takes and how fast it can be; exit 1 if it does not fit."""
     from export.config import scaled_config
+    from export.packing import read_packing
     from profiles import load_profile
-    from runtime.console import show
     from runtime.documents import document, give_document
     from toolchain.choices import Choices
-    from toolchain.console import human_bytes, print_table
     from toolchain.costs.quantity import total
     from toolchain.errors import PlanError
-    from toolchain.host.machine import total_memory
     from toolchain.plan.planner import make_plan
 
     deployment = load_profile(profile)
-    choices = Choices(target=target, weights=weights, kv_cache=kv_cache, kernels=kernels)
+    packing = read_packing(model)
+    choices = Choices(
+        target=target,
+        weights=weights,
+        kv_cache=kv_cache,
+        kernels=kernels,
+        group_size=None if packing is None else packing.group_size,
+    )
     config = scaled_config(model, rope, deployment)
     counted = _counted(config, deployment, choices) if lowered else {}
     plan = make_plan(config, deployment, choices, share_weights, counted)
@@ -74,19 +79,7 @@ def command(
     if as_json or output is not None:
         give_document(document("plan", asdict(plan)), output)
     else:
-        columns = ("", "value", "", *(["formula"] if explain else []))
-        memory = human_bytes(total_memory())
-        for step, parts in plan.build.items():
-            print_table(f"{step} (host of {memory})", columns, _rows(parts, explain))
-        print_table("memory of the device", columns, _rows(plan.device, explain))
-        print_table(*_speed(plan, explain))
-        print_table("a call of every graph", CALLS, [_call(call) for call in plan.calls])
-        if plan.short_caches:
-            print_table("what graphs for fewer cached rows cost", SHORT, _short(plan))
-        for copies, needed in plan.needs.items():
-            verdict = "fits" if needed <= plan.available else "does not fit"
-            sizes = f"{needed / 1e9:.1f} of {plan.available / 1e9:.1f} GB"
-            show(f"{COPIES[copies]}: {sizes}, {verdict}")
+        _show(plan, explain)
     if not plan.fits:
         raise PlanError(
             f"the model does not fit {device}",
@@ -94,6 +87,27 @@ def command(
             allowed=f"{plan.available / 1e9:.1f} GB",
             next_step=f"largest change that makes it fit: {plan.remedy}",
         )
+
+
+def _show(plan: "Plan", explain: bool) -> None:
+    """The plan as tables, and whether it fits."""
+    from runtime.console import show
+    from toolchain.console import human_bytes, print_table
+    from toolchain.host.machine import total_memory
+
+    columns = ("", "value", "", *(["formula"] if explain else []))
+    memory = human_bytes(total_memory())
+    for step, parts in plan.build.items():
+        print_table(f"{step} (host of {memory})", columns, _rows(parts, explain))
+    print_table("memory of the device", columns, _rows(plan.device, explain))
+    print_table(*_speed(plan, explain))
+    print_table("a call of every graph", CALLS, [_call(call) for call in plan.calls])
+    if plan.short_caches:
+        print_table("what graphs for fewer cached rows cost", SHORT, _short(plan))
+    for copies, needed in plan.needs.items():
+        verdict = "fits" if needed <= plan.available else "does not fit"
+        sizes = f"{needed / 1e9:.1f} of {plan.available / 1e9:.1f} GB"
+        show(f"{COPIES[copies]}: {sizes}, {verdict}")
 
 
 def _counted(

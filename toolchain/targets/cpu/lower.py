@@ -19,6 +19,7 @@ from toolchain.targets.cpu.layer_parts import LayerParts
 from toolchain.targets.cpu.passes import FREE_DIMENSIONS, OWN_KERNELS, cpu_passes
 from toolchain.targets.cpu.quantize_cache import QuantizeCache
 from toolchain.targets.cpu.quantize_weights import to_nearest
+from toolchain.targets.cpu.stored_levels import stored_levels
 from toolchain.targets.pass_list import named, run_passes
 from toolchain.targets.weights import StoredTensor, promise_weights, tensor_spec, weight_job
 
@@ -34,7 +35,7 @@ def compile_for_cpu(
     manifest = bundle.manifest
     calibration = read_calibration(profile.calibrate, bundle) if profile.calibrate else None
     calibrated = CalibratedWeights(calibration.sequences) if calibration else None
-    chosen = cpu_passes(profile, without, calibrated or to_nearest)
+    chosen = cpu_passes(profile, without, calibrated or to_nearest, stored_levels(bundle))
     names = {each.name for each in chosen}
     one_for_all = FREE_DIMENSIONS in names
     # One graph for all takes the first chunk of a prompt too, over a cache of no valid row.

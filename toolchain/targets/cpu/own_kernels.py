@@ -15,6 +15,8 @@ from toolchain.targets.weights import StreamedTensor, register
 
 __all__ = ["OwnKernels", "whole_tiles"]
 
+WITHOUT_ZERO_POINTS = 3  # inputs: what is multiplied, levels, scales
+
 
 class OwnKernels(ir.passes.InPlacePass):
     """com.microsoft.MatMulNBits -> alpaca2.TiledMatMul.
@@ -22,13 +24,16 @@ class OwnKernels(ir.passes.InPlacePass):
     1. Levels are laid out in tiles of rows, as the kernels of every instruction set read them.
     2. Scales become float16 beside them.
 
+    Products with zero points stay as they are: our kernels have one, in the middle.
+
     Expects the LM head's product.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Changes in place."""
         find(model.graph, [LM_HEAD])
-        for node in [node for node in model.graph if node.op_type == "MatMulNBits"]:
+        products = [node for node in model.graph if node.op_type == "MatMulNBits"]
+        for node in [node for node in products if len(node.inputs) == WITHOUT_ZERO_POINTS]:
             _replace(model.graph, node)
         model.opset_imports[DOMAIN] = 1
         return ir.passes.PassResult(model, modified=True)

@@ -22,8 +22,8 @@ __all__ = ["PackQkv"]
 class PackQkv(ir.passes.InPlacePass):
     """Three MatMulNBits of one input -> one, which GroupQueryAttention takes apart itself.
 
-    The rows of the three weights follow each other, so the bytes of the joined levels and scales
-    are those of the parts one after the other.
+    The rows of the three weights follow each other, so the bytes of the joined levels, scales and
+    zero points are those of the parts one after the other.
 
     A bias or a norm between a product and the kernel keeps them apart. Expects L kernels that take
     three such products else.
@@ -55,12 +55,12 @@ def _products(attention: ir.Node) -> list[ir.Node]:
 def _join(graph: ir.Graph, attention: ir.Node, products: list[ir.Node]) -> None:
     module = f"{module_of(str(attention.name))}.qkv_proj"
     name = node_name(module, "MatMul")
-    levels, scales = _joined(f"{module}.weight", products)
+    weights = _joined(f"{module}.weight", products)
     attributes = {name: value for name, value in products[0].attributes.items() if name != "N"}
     num_rows = sum(node.attributes["N"].as_int() for node in products)
     joined = ir.node(
         "MatMulNBits",
-        [products[0].inputs[0], register(graph, levels), register(graph, scales)],
+        [products[0].inputs[0], *(register(graph, tensor) for tensor in weights)],
         {**{name: value.value for name, value in attributes.items()}, "N": num_rows},
         domain="com.microsoft",
         name=name,
@@ -73,20 +73,20 @@ def _join(graph: ir.Graph, attention: ir.Node, products: list[ir.Node]) -> None:
     attention.replace_input_with(2, None)
 
 
-def _joined(name: str, products: list[ir.Node]) -> tuple[StreamedTensor, StreamedTensor]:
-    """Levels and scales of all parts, made together."""
-    parts = [node.inputs[1].const_value for node in products if node.inputs[1] is not None]
-    levels = [part for part in parts if isinstance(part, StreamedTensor)]
-    jobs = [part.job for part in levels]
+def _joined(name: str, products: list[ir.Node]) -> list[StreamedTensor]:
+    """Levels, scales and zero points of all parts, made together."""
+    parts = [[value.const_value for value in node.inputs[1:] if value] for node in products]
+    rows = [[each for each in part if isinstance(each, StreamedTensor)] for part in parts]
+    jobs = [part[0].job for part in rows]
 
     def chunks() -> Iterator[tuple[Buffer, ...]]:
         return chain.from_iterable(job.chunks() for job in jobs)
 
-    bits = str(jobs[0].names[0]).rpartition(".")[2]
-    job = WeightJob(names=(f"{name}.{bits}", f"{name}.{bits}.scales"), chunks=chunks)
-    num_rows = sum(part.shape.numpy()[0] for part in levels)
-    _, num_blocks, width = levels[0].shape.numpy()
-    return (
-        StreamedTensor(job, 0, ir.DataType.UINT8, (num_rows, num_blocks, width)),
-        StreamedTensor(job, 1, ir.DataType.FLOAT, (num_rows, num_blocks)),
-    )
+    suffixes = (each.partition(".weight.")[2] for each in jobs[0].names)
+    job = WeightJob(names=tuple(f"{name}.{suffix}" for suffix in suffixes), chunks=chunks)
+    joined = []
+    for position, same in enumerate(zip(*rows, strict=True)):
+        num_rows = sum(each.shape.numpy()[0] for each in same)
+        shape = (num_rows, *same[0].shape.numpy()[1:])
+        joined.append(StreamedTensor(job, position, same[0].dtype, shape))
+    return joined

@@ -13,6 +13,7 @@ from toolchain.targets.cpu.grouped_query_attention import GroupedQueryAttention
 from toolchain.targets.cpu.own_kernels import OwnKernels
 from toolchain.targets.cpu.pack_qkv import PackQkv
 from toolchain.targets.cpu.quantize_weights import QuantizeWeights, Rounding, to_nearest
+from toolchain.targets.cpu.stored_levels import StoredLevels
 from toolchain.targets.pass_list import Pass, choose_passes
 
 __all__ = ["FREE_DIMENSIONS", "OWN_KERNELS", "PASSES", "cpu_passes"]
@@ -71,9 +72,12 @@ PASSES = (
 
 
 def cpu_passes(
-    profile: Profile, without: Sequence[str], rounding: Rounding = to_nearest
+    profile: Profile,
+    without: Sequence[str],
+    rounding: Rounding = to_nearest,
+    stored: StoredLevels | None = None,
 ) -> list[Pass]:
-    """See choose_passes; with the rounding of weights.
+    """See choose_passes; with the rounding of weights, or the levels that they have.
 
     Raises:
         TargetError: besides, a pass disabled that the cache or the rounding needs.
@@ -84,7 +88,7 @@ def cpu_passes(
     chosen = choose_passes(PASSES, profile, without, left_out)
     if FREE_DIMENSIONS not in {each.name for each in chosen}:
         _refuse_layers(profile, without, rounding)
-    return [_rounded(each, rounding) for each in chosen]
+    return [_rounded(each, rounding, stored) for each in chosen]
 
 
 def _refuse_layers(profile: Profile, without: Sequence[str], rounding: Rounding) -> None:
@@ -102,10 +106,11 @@ def _refuse_layers(profile: Profile, without: Sequence[str], rounding: Rounding)
             )
 
 
-def _rounded(each: Pass, rounding: Rounding) -> Pass:
-    """The pass that quantises with this rounding, any other as it is."""
-    if each.name != QUANTIZE_WEIGHTS or rounding is to_nearest:
+def _rounded(each: Pass, rounding: Rounding, stored: StoredLevels | None) -> Pass:
+    """The pass that quantises with this rounding or these levels, any other as it is."""
+    if each.name != QUANTIZE_WEIGHTS or (rounding is to_nearest and stored is None):
         return each
     return replace(
-        each, make=lambda manifest, profile: QuantizeWeights(manifest.model, profile, rounding)
+        each,
+        make=lambda manifest, profile: QuantizeWeights(manifest.model, profile, rounding, stored),
     )
