@@ -11,7 +11,7 @@ UserError                what, got, allowed, next step (exit code 1); a code and
 |- runtime.server.errors HttpError
 |- export.errors.*       ConfigError, CheckpointError, CompilerError, TraceError
 |- profiles.ProfileError
-`- toolchain.errors.*    CompareError, PlanError, RemoteError, TargetError
+`- toolchain.errors.*    CompareError, PackError, PlanError, RemoteError, TargetError
 """
 
 __all__ = [
@@ -43,6 +43,7 @@ CODES = {
     "invalid_target": "the target does not exist or cannot take what it was given",
     "invalid_value": "a setting is of the wrong type or out of its range",
     "not_comparable": "a result cannot be read, or two have nothing in common",
+    "pack_failed": "a pack for a box cannot be made of what is there",
     "server_failed": "a server that was asked did not answer, or not as it should",
     "session_failed": "the backend cannot run the bundle",
     "unknown_graph": "a graph has not the nodes that a pass changes: another version wrote it",

@@ -14,6 +14,7 @@ from toolchain.commands import (
     export,
     inspect,
     miniature,
+    pack,
     plan,
     profiles,
     run,
@@ -38,6 +39,7 @@ COMMANDS: tuple[Any, ...] = (
     inspect,
     doctor,
     profiles,
+    pack,
 )
 for module in COMMANDS:
     name = module.__name__.rpartition(".")[-1].replace("_", "-")

@@ -1,8 +1,8 @@
-"""What can be wrong with a request to the compiler, with results, or with a server."""
+"""What can be wrong with a request to the compiler, with results, packs, or a server."""
 
 from runtime.errors import UserError
 
-__all__ = ["CompareError", "PlanError", "RemoteError", "TargetError"]
+__all__ = ["CompareError", "PackError", "PlanError", "RemoteError", "TargetError"]
 
 
 class TargetError(UserError):
@@ -21,6 +21,12 @@ class CompareError(UserError):
     """A result cannot be read, or two have nothing in common."""
 
     code = "not_comparable"
+
+
+class PackError(UserError):
+    """A pack for a box cannot be made of what is there."""
+
+    code = "pack_failed"
 
 
 class RemoteError(UserError):

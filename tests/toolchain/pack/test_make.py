@@ -1,0 +1,88 @@
+"""A pack holds what a box needs, under its hashes, and what cannot be packed is named."""
+
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from runtime.bundle.reader import read_manifest
+from tests.paths import ROOT
+from tests.toolchain.pack.conftest import BOX
+from tests.toolchain.pack.other_pack import other_pack
+from tests.toolchain.pack.small_wheels import PART, RUNTIME
+from toolchain.errors import PackError
+from toolchain.pack.installer import installer
+from toolchain.pack.make import Box, make_pack
+from toolchain.pack.wheels import check_kernels
+
+
+def files_below(directory: Path) -> dict[str, bytes]:
+    files = (file for file in directory.rglob("*") if file.is_file())
+    return {file.relative_to(directory).as_posix(): file.read_bytes() for file in files}
+
+
+def test_the_system_s_own_tools_unpack_a_pack_and_check_it(
+    pack: Path, bundles: Path, wheels: Path, tmp_path: Path
+) -> None:
+    """By hand, with GNU tar and sha256sum: every file is listed, and is what went in."""
+    subprocess.run(["tar", "-xf", pack, "-C", tmp_path], check=True)
+    check = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
+    assert subprocess.run(check, cwd=tmp_path, capture_output=True, text=True).stdout == ""
+    listed = {line.split("  ")[1] for line in (tmp_path / "SHA256SUMS").read_text().splitlines()}
+    assert listed | {"SHA256SUMS"} == set(files_below(tmp_path))
+    assert files_below(tmp_path / "bundle") == files_below(bundles / "talk-int4")
+    assert files_below(tmp_path / "operate") == files_below(ROOT / "docs/operate")
+    assert files_below(tmp_path / "wheels") == files_below(wheels)
+
+
+def test_a_pack_has_plain_files_of_nobody_alone(pack: Path) -> None:
+    with tarfile.open(pack) as tar:
+        members = tar.getmembers()
+    assert {(m.isreg(), m.uid, m.gid, m.mtime, m.mode) for m in members} == {(True, 0, 0, 0, 0o644)}
+
+
+def test_the_same_files_give_the_same_bytes_whenever_they_were_written(
+    pack: Path, tmp_path: Path
+) -> None:
+    again = other_pack(pack, tmp_path / "again.tar", {"install.sh": installer(BOX.python)})
+    assert again.read_bytes() == pack.read_bytes()
+
+
+def test_a_wheel_that_is_missing_for_that_cpu_is_named(
+    bundles: Path, wheels: Path, tmp_path: Path
+) -> None:
+    offered = tmp_path / "wheels"
+    shutil.copytree(wheels, offered)
+    (offered / PART).rename(offered / PART.replace("any", "manylinux2014_riscv64"))
+    with pytest.raises(PackError, match=r"no wheel of box-part>=2 for that CPU and Python"):
+        make_pack(bundles / "talk-int4", tmp_path / "box.tar", BOX, wheels=offered)
+    assert [file.name for file in tmp_path.iterdir()] == ["wheels"]
+
+
+def test_a_wheel_without_the_kernels_that_the_bundle_calls_is_refused(bundles: Path) -> None:
+    manifest = read_manifest(bundles / "talk-int4")
+    check_kernels(manifest, Path(RUNTIME))
+    with pytest.raises(PackError, match="kernels of our own, which the wheel lacks"):
+        check_kernels(manifest, Path("alpaca2_toolchain-0.1.0-py3-none-any.whl"))
+    check_kernels(read_manifest(bundles / "talk-fp32"), Path("a-1-py3-none-any.whl"))
+
+
+def test_an_exported_bundle_is_refused(bundles: Path, tmp_path: Path) -> None:
+    with pytest.raises(PackError, match="is not compiled; give the output of `toolchain compile`"):
+        make_pack(bundles / "talk-exported", tmp_path / "box.tar", BOX)
+
+
+@pytest.mark.parametrize("python", ["3.10", "2.7", "3.11.4", "three"])
+def test_a_python_that_the_runtime_does_not_take_is_refused(
+    python: str, bundles: Path, tmp_path: Path
+) -> None:
+    box = Box(host_cpu=None, python=python)
+    with pytest.raises(PackError, match=f"no such Python; got {python}; allowed: 3.11 or later"):
+        make_pack(bundles / "talk-int4", tmp_path / "box.tar", box)
+
+
+def test_a_directory_that_is_no_checkout_is_named(bundles: Path, tmp_path: Path) -> None:
+    with pytest.raises(PackError, match="no checkout of this project"):
+        make_pack(bundles / "talk-int4", tmp_path / "box.tar", BOX, project=tmp_path)

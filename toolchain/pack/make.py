@@ -1,0 +1,160 @@
+"""A compiled bundle in, a pack out: what goes into it, and that a box will take it."""
+
+import json
+import os
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from runtime.bundle.reader import MANIFEST, MANIFEST_DIGEST, Bundle, load_bundle
+from runtime.bundle.work_directory import WorkDirectory
+from runtime.progress import SILENT, Progress
+from runtime.result_files import require_file
+from toolchain.errors import PackError
+from toolchain.pack.box.archive import (
+    BUNDLE_DIR,
+    FORMAT_VERSION,
+    INFO,
+    INSTALLER,
+    OPERATE_DIR,
+    WHEELS_DIR,
+    Pack,
+    check_files,
+    read_pack,
+)
+from toolchain.pack.installer import installer
+from toolchain.pack.project import DISTRIBUTION, Project
+from toolchain.pack.wheels import check_kernels, collect_wheels, extras_of
+from toolchain.pack.writer import Member, write_pack
+
+__all__ = ["Box", "make_pack"]
+
+PYTHON = re.compile(r"3\.(1[1-9]|[2-9]\d)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """What a pack is for.
+
+    host_cpu: x86_64 or aarch64; None for what the bundle was compiled for, or this machine's.
+    python: for example 3.11.
+    extras: of the runtime, besides those that the bundle needs.
+    """
+
+    host_cpu: str | None
+    python: str
+    extras: tuple[str, ...] = ()
+
+
+def make_pack(
+    path: Path,
+    output: Path,
+    box: Box,
+    *,
+    project: Path | None = None,
+    wheels: Path | None = None,
+    progress: Progress = SILENT,
+) -> Pack:
+    """Writes a pack, complete or not at all.
+
+    Args:
+        path: of a compiled bundle.
+        output: the tar; one that is there is replaced.
+        box: what it is for.
+        project: the checkout; None for where this runs from or the current directory.
+        wheels: a directory with all wheels, where pip's index is not to be asked.
+        progress: is told of each step.
+
+    Raises:
+        UserError: the bundle is not for such a box, a wheel is missing, or the disk is full.
+    """
+    require_file(output)
+    bundle = load_bundle(path, progress)
+    host_cpu = _host_cpu(bundle, box)
+    checkout = Project.find(project)
+    extras = extras_of(bundle.manifest, box.extras)
+    with WorkDirectory(output.absolute(), lambda _: None) as work:
+        found = collect_wheels(
+            checkout,
+            work.path,
+            host_cpu=host_cpu,
+            python=box.python,
+            extras=extras,
+            offered=wheels,
+            progress=progress,
+        )
+        check_kernels(bundle.manifest, found[0])
+        info = {
+            "format_version": FORMAT_VERSION,
+            "version": version(DISTRIBUTION),
+            "host_cpu": host_cpu,
+            "python": box.python,
+            "wheel": f"{WHEELS_DIR}/{found[0].name}",
+            "extras": extras,
+            "target": bundle.manifest.target,
+        }
+        members = [
+            Member.of(INFO, f"{json.dumps(info, indent=1)}\n".encode()),
+            Member.of(INSTALLER, installer(box.python)),
+            *_files(OPERATE_DIR, checkout.operate_files()),
+            *_files(WHEELS_DIR, found),
+            *_bundle_files(bundle),
+        ]
+        pack = _write(work.path / "pack", members, output.name, progress)
+        os.replace(work.path / "pack", output)
+    return pack
+
+
+def _host_cpu(bundle: Bundle, box: Box) -> str:
+    """The CPU of the box.
+
+    Raises:
+        PackError: the bundle is not compiled, is for another CPU, or no Python has this version.
+    """
+    if not PYTHON.fullmatch(box.python):
+        raise PackError("no such Python", got=box.python, allowed="3.11 or later", param="python")
+    if bundle.manifest.stage != "compiled":
+        raise PackError(
+            f"{bundle.path} is not compiled", next_step="give the output of `toolchain compile`"
+        )
+    compiled_for = bundle.manifest.profile.get("host_cpu")
+    chosen = box.host_cpu or compiled_for or platform.machine()
+    if compiled_for not in (None, chosen):
+        raise PackError(
+            f"{bundle.path} is for boxes with another CPU",
+            got=chosen,
+            allowed=str(compiled_for),
+            next_step=f"compile it with --host-cpu {chosen}",
+            param="host_cpu",
+        )
+    return str(chosen)
+
+
+def _files(directory: str, files: Sequence[Path]) -> list[Member]:
+    return [Member.of(f"{directory}/{file.name}", file) for file in files]
+
+
+def _bundle_files(bundle: Bundle) -> list[Member]:
+    """All files of a bundle, which was read and hashed when it was opened."""
+    own = _files(BUNDLE_DIR, [bundle.file(MANIFEST), bundle.file(MANIFEST_DIGEST)])
+    listed = [
+        Member(name=f"{BUNDLE_DIR}/{name}", source=bundle.file(name), sha256=entry.sha256)
+        for name, entry in sorted(bundle.manifest.files.items())
+    ]
+    return [*own, *listed]
+
+
+def _write(file: Path, members: Sequence[Member], name: str, progress: Progress) -> Pack:
+    """Writes the tar and reads it as a box will."""
+    with file.open("w+b") as stream:
+        progress.step(f"writing {name}")
+        write_pack(stream, members, progress)
+        stream.flush()
+        os.fsync(stream.fileno())
+        stream.seek(0)
+        pack = read_pack(stream)
+        check_files(stream, pack)
+    return pack
