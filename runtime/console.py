@@ -36,6 +36,7 @@ PACKAGE = "alpaca2-toolchain"
 LONG_BYTES = 250e6  # that take a person's patience to read and hash
 # Package that may be absent -> extra of alpaca2-toolchain that brings it.
 EXTRAS = {
+    "cryptography": "[sign]",
     "fastapi": "[serve]",
     "httpx2": "[remote]",
     "matplotlib": "[report]",

@@ -26,6 +26,10 @@ def command(
         Path | None,
         typer.Option(metavar="DIR", help="Take all wheels from here. Default: pip's index."),
     ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY", help="Sign with this private key (Ed25519, PEM)."),
+    ] = None,
     project: Annotated[
         Path | None,
         typer.Option(
@@ -40,6 +44,8 @@ def command(
 
     box = Box(host_cpu=host_cpu, python=python, extras=tuple(extra or ()))
     with ConsoleProgress() as progress:
-        pack = make_pack(bundle, output, box, project=project, wheels=wheels, progress=progress)
+        pack = make_pack(
+            bundle, output, box, project=project, wheels=wheels, key=sign, progress=progress
+        )
     size = human_bytes(output.stat().st_size)
     progress.done(f"wrote {output}: pack {pack.name} for {pack.info['host_cpu']}, {size}")

@@ -27,6 +27,7 @@ from toolchain.pack.box.archive import (
 )
 from toolchain.pack.installer import installer
 from toolchain.pack.project import DISTRIBUTION, Project
+from toolchain.pack.signature import Sign, signer
 from toolchain.pack.wheels import check_kernels, collect_wheels, extras_of
 from toolchain.pack.writer import Member, write_pack
 
@@ -56,6 +57,7 @@ def make_pack(
     *,
     project: Path | None = None,
     wheels: Path | None = None,
+    key: Path | None = None,
     progress: Progress = SILENT,
 ) -> Pack:
     """Writes a pack, complete or not at all.
@@ -66,12 +68,14 @@ def make_pack(
         box: what it is for.
         project: the checkout; None for where this runs from or the current directory.
         wheels: a directory with all wheels, where pip's index is not to be asked.
+        key: a private key to sign with.
         progress: is told of each step.
 
     Raises:
         UserError: the bundle is not for such a box, a wheel is missing, or the disk is full.
     """
     require_file(output)
+    sign = None if key is None else signer(key)
     bundle = load_bundle(path, progress)
     host_cpu = _host_cpu(bundle, box)
     checkout = Project.find(project)
@@ -103,7 +107,7 @@ def make_pack(
             *_files(WHEELS_DIR, found),
             *_bundle_files(bundle),
         ]
-        pack = _write(work.path / "pack", members, output.name, progress)
+        pack = _write(work.path / "pack", members, sign, progress)
         os.replace(work.path / "pack", output)
     return pack
 
@@ -147,11 +151,11 @@ def _bundle_files(bundle: Bundle) -> list[Member]:
     return [*own, *listed]
 
 
-def _write(file: Path, members: Sequence[Member], name: str, progress: Progress) -> Pack:
+def _write(file: Path, members: Sequence[Member], sign: Sign | None, progress: Progress) -> Pack:
     """Writes the tar and reads it as a box will."""
     with file.open("w+b") as stream:
-        progress.step(f"writing {name}")
-        write_pack(stream, members, progress)
+        progress.step("writing the pack")
+        write_pack(stream, members, progress, sign)
         stream.flush()
         os.fsync(stream.fileno())
         stream.seek(0)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import IO
 
 from runtime.progress import Progress
-from toolchain.pack.box.archive import END, SUMS, header, padding, sums_text
+from toolchain.pack.box.archive import END, SIGNATURE, SUMS, header, padding, sums_text
+from toolchain.pack.signature import Sign
 
 __all__ = ["Member", "write_pack"]
 
@@ -36,12 +37,16 @@ class Member:
         return len(self.source) if isinstance(self.source, bytes) else self.source.stat().st_size
 
 
-def write_pack(stream: IO[bytes], members: Sequence[Member], progress: Progress) -> None:
-    """Writes the list of files, the files and the end of the tar."""
+def write_pack(
+    stream: IO[bytes], members: Sequence[Member], progress: Progress, sign: Sign | None = None
+) -> None:
+    """Writes the list of files, its signature where it is signed, the files, the end of the tar."""
     sums = sums_text({member.name: member.sha256 for member in members})
-    first = Member.of(SUMS, sums)
+    first = [Member.of(SUMS, sums)]
+    if sign is not None:
+        first.append(Member.of(SIGNATURE, sign(sums)))
     progress.expect(sum(member.size for member in members))
-    for member in (first, *members):
+    for member in (*first, *members):
         stream.write(header(member.name, member.size))
         for chunk in _chunks(member.source):
             stream.write(chunk)

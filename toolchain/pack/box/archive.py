@@ -1,8 +1,9 @@
 """The format of a pack, and its reader, which leaves no byte unchecked.
 
-A pack is a tar whose first file, SHA256SUMS, has the hash of every other one, in their order. Each
-header is the one that follows from a name and a size, and what fills a block is zero. So a pack has
-no links, no files of other kinds, and no names but those of its list.
+A pack is a tar whose first file, SHA256SUMS, has the hash of every other one, in their order; in a
+signed pack its signature follows. Each header is the one that follows from a name and a size, and
+what fills a block is zero. So a pack has no links, no files of other kinds, and no names but those
+of its list.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ __all__ = [
     "INFO",
     "INSTALLER",
     "OPERATE_DIR",
+    "SIGNATURE",
     "SUMS",
     "WHEELS_DIR",
     "Pack",
@@ -37,11 +39,14 @@ __all__ = [
 
 FORMAT_VERSION = 1
 SUMS = "SHA256SUMS"  # as sha256sum writes it: `sha256sum -c` checks it where the tar is unpacked
+SIGNATURE = "SHA256SUMS.sig"
 INFO = "pack.json"
 INSTALLER = "install.sh"
 BUNDLE_DIR, OPERATE_DIR, WHEELS_DIR = "bundle", "operate", "wheels"
+PLACES = {INFO, INSTALLER, BUNDLE_DIR, OPERATE_DIR, WHEELS_DIR}  # where a name may begin
 LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)\n")
 CHUNK = 1 << 20
+SIGNATURE_SIZE = 64  # bytes, of Ed25519
 SMALL = 1 << 26  # bytes of a file that is held in memory
 END = bytes(2 * tarfile.BLOCKSIZE)
 
@@ -53,12 +58,14 @@ class Pack:
     name: the first digits of the hash of its list, and by that of every byte.
     sums: file -> SHA-256, in the order of the tar.
     info: pack.json.
+    signature: of the list, in a signed pack.
     start: where the files begin in the tar.
     """
 
     name: str
     sums: dict[str, str]
     info: dict[str, Any]
+    signature: bytes | None
     start: int
 
 
@@ -91,7 +98,8 @@ def parse_sums(data: bytes) -> dict[str, str]:
         raise BoxError(f"{SUMS} is not a list of files and their hashes")
     for name in sums:
         pure = PurePosixPath(name)
-        if pure.is_absolute() or ".." in pure.parts or str(pure) != name or "\0" in name:
+        inside = pure.parts[0] in PLACES and ".." not in pure.parts and "\0" not in name
+        if not inside or str(pure) != name:
             raise BoxError(f"{SUMS} has a name that leads elsewhere", got=ascii(name))
     return sums
 
@@ -103,7 +111,7 @@ def read_pack(stream: IO[bytes]) -> Pack:
         BoxError: it is no pack, altered, or of another format version.
     """
     listed = _read_small(stream, SUMS)
-    sums, start = parse_sums(listed), stream.tell()
+    sums, signature, start = parse_sums(listed), _read_signature(stream), stream.tell()
     text = _read_small(stream, INFO)
     if hashlib.sha256(text).hexdigest() != sums.get(INFO):
         raise BoxError(f"{INFO} was altered")
@@ -116,7 +124,7 @@ def read_pack(stream: IO[bytes]) -> Pack:
             next_step=f"run the {INSTALLER} that lies in it",
         )
     name = hashlib.sha256(listed).hexdigest()[:12]
-    return Pack(name=name, sums=sums, info=info, start=start)
+    return Pack(name=name, sums=sums, info=info, signature=signature, start=start)
 
 
 def check_files(stream: IO[bytes], pack: Pack, directory: Path | None = None) -> None:
@@ -164,6 +172,14 @@ def _read_header(stream: IO[bytes], name: str) -> int:
     if size < 0 or blocks != header(name, size):
         raise BoxError(f"the pack has no file {name} at its place")
     return size
+
+
+def _read_signature(stream: IO[bytes]) -> bytes | None:
+    """The signature, if it is next."""
+    place, expected = stream.tell(), header(SIGNATURE, SIGNATURE_SIZE)
+    signed = stream.read(len(expected)) == expected
+    stream.seek(place)
+    return _read_small(stream, SIGNATURE) if signed else None
 
 
 def _read_small(stream: IO[bytes], name: str) -> bytes:

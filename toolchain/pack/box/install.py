@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from toolchain.pack.box.archive import INSTALLER, check_files, read_pack
+from toolchain.pack.box.archive import INSTALLER, check_files, read_pack, sums_text
 from toolchain.pack.box.errors import BoxError
 from toolchain.pack.box.releases import install
+from toolchain.pack.box.signature import verify
 
 __all__ = ["main"]
 
@@ -28,6 +29,9 @@ def main() -> None:
         "pack", type=Path, metavar="PACK", help="the tar that `toolchain pack` made"
     )
     parser.add_argument("--prefix", type=Path, default=PREFIX, help=f"where to; default {PREFIX}")
+    parser.add_argument(
+        "--verify", type=Path, metavar="KEY", help="public key of who must have signed the pack"
+    )
     parser.add_argument("--check", action="store_true", help="check the pack, install nothing")
     for number in (signal.SIGTERM, signal.SIGHUP):  # leave through every `finally`
         signal.signal(number, lambda number, _: sys.exit(128 + number))
@@ -44,6 +48,7 @@ def _run(arguments: argparse.Namespace) -> None:
     began = time.monotonic()
     with arguments.pack.open("rb") as stream:
         pack = read_pack(stream)
+        verify(sums_text(pack.sums), pack.signature, arguments.verify)
         check_files(stream, pack)
         _say(f"checked {stream.tell() / 1e6:.1f} MB: {time.monotonic() - began:.1f} s")
         if arguments.check:
