@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUNTIME_BIN := .venv-runtime/bin
 CLIENTS_BIN := .venv-clients/bin
+RAY_BIN := .venv-ray/bin
 DEMO := build/demo
 WORKERS ?= 2
 # The tests of a file stay together, since they share what is made for them; files in their order,
@@ -14,7 +15,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
 .PHONY: demo quick test check sanitize kernels-aarch64 bench air-test tokens-test matrix \
-  passkey clients-test page-test runtime-alone sizes clean
+  passkey clients-test page-test ray-test runtime-alone sizes clean
 
 # Installs everything into .venv and builds the kernels; runs again only when the project's metadata
 # or the kernels change.
@@ -126,6 +127,18 @@ clients-test: .venv/installed .venv-clients/installed
 	SERVER_BIN=$(BIN) TEST_BUNDLES=build/test-bundles HF_HUB_OFFLINE=1 \
 	  $(CLIENTS_BIN)/pytest -W ignore tests/clients
 
+.venv-ray/installed: pyproject.toml
+	$(PYTHON) -m venv --clear --without-pip .venv-ray
+	$(BIN)/pip --python $(RAY_BIN)/python install --quiet --editable '.[constrain,cpu,hf,ray,remote]'
+	$(BIN)/pip --python $(RAY_BIN)/python install --quiet pytest hypothesis jsonschema openai pexpect
+	touch $@
+
+# Batches, exams and servers on a Ray cluster of several raylets on this machine: five minutes.
+# KILLS=30 make ray-test kills a batch more often.
+ray-test: .venv/installed .venv-ray/installed
+	$(BIN)/python -m tests.bundles build/test-bundles
+	TEST_BUNDLES=build/test-bundles $(RAY_BIN)/pytest tests/cluster
+
 # Megabytes of each kind of install, in an environment of its own.
 sizes: .venv/installed
 	@for extra in "" "[cpu]" "[serve]" "[cpu,serve]" "[compile]" "[cpu,compile]" "[report]"; do \
@@ -135,4 +148,4 @@ sizes: .venv/installed
 	done
 
 clean:
-	rm -rf build dist .venv .venv-clients .venv-runtime runtime/kernels/*.so
+	rm -rf build dist .venv .venv-clients .venv-ray .venv-runtime runtime/kernels/*.so

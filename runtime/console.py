@@ -45,6 +45,7 @@ EXTRAS = {
     "onnxruntime": "[cpu]",
     "prometheus_client": "[serve]",
     "pydantic_settings": "[serve]",
+    "ray": "[ray]",
     "onnxscript": "[export]",
     "safetensors": "[export]",
     "torch": "[export]",

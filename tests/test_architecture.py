@@ -29,7 +29,7 @@ CONTRACT = (  # what export may see, or what that stands on
 )
 HEAVY = {"numpy", "onnxruntime", "sentencepiece", "torch", "onnx", "onnx_ir", "pydantic"}
 # Tests of the whole, and what they stand on.
-ACROSS = {"acceptance", "ascend", "box", "clients", "emulator", "mutations"}
+ACROSS = {"acceptance", "ascend", "box", "clients", "cluster", "emulator", "mutations"}
 
 
 def sources(*folders: str) -> list[Path]:

@@ -1,14 +1,24 @@
 """runtime batch COMPILED INPUT -o OUTPUT."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime.commands.options import AsJson, BundlePath, Devices, Threads, device_numbers
+from runtime.commands.options import (
+    AsJson,
+    BundlePath,
+    Devices,
+    RayAddress,
+    Threads,
+    device_numbers,
+)
 
 if TYPE_CHECKING:
-    from runtime.batch.answerer import Opening
+    from runtime.batch.answerer import Answerer, Opening
     from runtime.batch.input_file import BatchInput
     from runtime.batch.run import Tally
     from runtime.batch.work_file import WorkFile
@@ -36,6 +46,7 @@ def command(
     ] = None,
     device: Devices = "0",
     threads: Threads = None,
+    ray: RayAddress = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer a file of requests, in OpenAI's batch format.
@@ -47,12 +58,14 @@ def command(
     from runtime.batch.run import Tally
     from runtime.batch.work_file import WorkFile
     from runtime.bundle.reader import Bundle, read_manifest
+    from runtime.commands.options import check_place
     from runtime.result_files import require_file
     from runtime.sessions import check_devices
     from runtime.timing import now
 
     devices = device_numbers(device)
     require_file(output)
+    check_place(ray, devices)
     read = Bundle(path=bundle, manifest=read_manifest(bundle))
     check_devices(read.manifest.backend, devices)
     names = tuple(model_name or [bundle.resolve().name])
@@ -62,36 +75,61 @@ def command(
         with WorkFile(output, key) as work:
             tally = Tally(requests=batch.num_lines, resumed=len(work.done), started=now())
             if tally.resumed < tally.requests:
-                _answer(read, opening, batch, work, tally)
+                _answer(_Place(read, opening, ray), batch, work, tally)
             work.finish(keep_order=keep_order)
     _sum_up(tally, output, as_json=as_json)
 
 
-def _answer(
-    bundle: "Bundle", opening: "Opening", batch: "BatchInput", work: "WorkFile", tally: "Tally"
-) -> None:
-    from contextlib import closing
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What answers, and the cluster where it does; None for this box."""
 
-    from runtime.batch.answerer import OnModel, open_for_batch
+    bundle: "Bundle"
+    opening: "Opening"
+    ray: str | None
+
+
+def _answer(place: _Place, batch: "BatchInput", work: "WorkFile", tally: "Tally") -> None:
     from runtime.batch.run import run_batch
-    from runtime.bundle.reader import load_bundle
     from runtime.commands.batch_progress import BatchProgress
-    from runtime.console import LongWork, note
+    from runtime.console import note
     from runtime.timing import now
 
     if tally.resumed:
         note(f"{tally.resumed} of {tally.requests} are answered already")
-    progress = LongWork()
-    checked = load_bundle(bundle.path, progress)
+    opened = _on_this_box(place) if place.ray is None else _on_ray(place, place.ray)
     try:
-        with closing(open_for_batch(checked, opening, progress)) as model:
+        with opened as answerer:
             tally.started = now()
             with BatchProgress(tally) as shown:
-                run_batch(batch, work, OnModel(model), tally, shown)
+                run_batch(batch, work, answerer, tally, shown)
     except BaseException:
         if work.done:
             note(f"stopped; answers are kept in {work.path}, and the same command goes on")
         raise
+
+
+@contextmanager
+def _on_this_box(place: _Place) -> "Iterator[Answerer]":
+    from contextlib import closing
+
+    from runtime.batch.answerer import OnModel, open_for_batch
+    from runtime.bundle.reader import load_bundle
+    from runtime.console import LongWork
+
+    progress = LongWork()
+    checked = load_bundle(place.bundle.path, progress)
+    with closing(open_for_batch(checked, place.opening, progress)) as model:
+        yield OnModel(model)
+
+
+@contextmanager
+def _on_ray(place: _Place, address: str) -> "Iterator[Answerer]":
+    from runtime.batch.on_ray import open_on_ray
+    from runtime.console import LongWork
+
+    with open_on_ray(address, place.bundle, place.opening, LongWork()) as answerer:
+        yield answerer
 
 
 def _sum_up(tally: "Tally", output: Path, *, as_json: bool) -> None:

@@ -24,12 +24,14 @@ __all__ = [
     "JsonFile",
     "JsonSchemaFile",
     "LarkFile",
+    "RayAddress",
     "Regex",
     "Settings",
     "Stop",
     "System",
     "Threads",
     "TokenBias",
+    "check_place",
     "device_numbers",
     "read_bias",
     "with_sampling_options",
@@ -53,6 +55,14 @@ Devices = Annotated[
     str,
     typer.Option(
         "--device", metavar="N[,N]...", help="Which device of the box, or several: 0,1,2,3."
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="HOST:PORT",
+        help="On every device of this Ray cluster; auto: that of this machine.",
     ),
 ]
 Stop = Annotated[list[str] | None, typer.Option(help="End before this text; repeatable.")]
@@ -116,6 +126,22 @@ def device_numbers(text: str) -> tuple[int, ...]:
         return read_devices(text)
     except ValueError as error:
         raise typer.BadParameter(f"{error}.", param_hint="'--device'") from None
+
+
+def check_place(ray: str | None, devices: tuple[int, ...]) -> None:
+    """Refuses devices of this box beside those of a cluster.
+
+    Raises:
+        ParameterError: see above.
+    """
+    from runtime.errors import ParameterError
+
+    if ray is not None and devices != (0,):
+        raise ParameterError(
+            "--device names devices of this box, and --ray takes all of a cluster",
+            next_step="leave one of them out",
+            param="device",
+        )
 
 
 def _bias_option(text: str) -> TokenBias:

@@ -31,6 +31,7 @@ class Opener:
     profiler: what times its kernels instead, where it cannot leave a trace itself.
     many_devices: whether a device other than 0 can be asked for.
     many_threads: whether the number of threads can be asked for.
+    ray_resource: what Ray calls its devices.
     """
 
     module: str
@@ -39,6 +40,7 @@ class Opener:
     profiler: str = ""
     many_devices: bool = False
     many_threads: bool = True
+    ray_resource: str = "CPU"
 
 
 SESSIONS: dict[Backend, Opener] = {
@@ -52,6 +54,7 @@ SESSIONS: dict[Backend, Opener] = {
         profiler="CANN's msprof",
         many_devices=True,
         many_threads=False,
+        ray_resource="NPU",
     ),
     "torch": Opener(
         module="runtime.sessions.torch_program",
@@ -66,6 +69,7 @@ SESSIONS: dict[Backend, Opener] = {
         profiler="NVIDIA's nsys",
         many_devices=True,
         many_threads=False,
+        ray_resource="GPU",
     ),
 }
 

@@ -1,15 +1,15 @@
 """toolchain eval BENCHMARK COMPILED, or --url URL."""
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from runtime.commands.options import Devices, device_numbers
+from runtime.commands.options import Devices, RayAddress, check_place, device_numbers
 from toolchain.options import APIKeyFile, AsJson
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Asked:
 
     bundle: Path | None
     devices: tuple[int, ...]
+    ray: str | None
     url: str | None
     model: str | None
     tokenizer: Path | None
@@ -84,6 +85,7 @@ def command(
         Path | None, typer.Option(help="Results of another run, to compare choices with.")
     ] = None,
     device: Devices = "0",
+    ray: RayAddress = None,
     url: URL = None,
     model: Model = None,
     tokenizer: TokenizerPath = None,
@@ -110,6 +112,7 @@ def command(
     asked = Asked(
         bundle=bundle,
         devices=device_numbers(device),
+        ray=ray,
         url=url,
         model=model,
         tokenizer=tokenizer,
@@ -134,7 +137,7 @@ def _examine(
 
     _check(evaluation, asked)
     check_examination(evaluation, output, compare_to)  # before gigabytes are read and hashed
-    opened = _on_server(asked) if asked.url else _on_bundle(evaluation, asked)
+    opened = _opening(asked)(evaluation, asked)
     with opened as examinee, ConsoleProgress() as progress:
         try:
             return examine(evaluation, examinee, output, compare_to, progress)
@@ -155,6 +158,7 @@ def _check(evaluation: "Evaluation", asked: Asked) -> None:
 
     if (asked.bundle is None) == (asked.url is None):
         raise ParameterError("give a compiled bundle or --url, one of them", param="url")
+    check_place(asked.ray, asked.devices)
     if asked.url is None:
         return
     if asked.tokenizer is None:
@@ -170,10 +174,19 @@ def _check(evaluation: "Evaluation", asked: Asked) -> None:
         note("--no-prefix-reuse has no effect on a server")
     if asked.devices != (0,):
         note("--device has no effect on a server")
+    if asked.ray is not None:
+        note("--ray has no effect on a server")
+
+
+def _opening(asked: Asked) -> "Callable[[Evaluation, Asked], AbstractContextManager[Examinee]]":
+    """What opens the examinee."""
+    if asked.url is not None:
+        return _on_server
+    return _on_devices if asked.ray is None else _on_ray
 
 
 @contextmanager
-def _on_bundle(evaluation: "Evaluation", asked: Asked) -> "Iterator[Examinee]":
+def _on_devices(evaluation: "Evaluation", asked: Asked) -> "Iterator[Examinee]":
     from runtime.bundle.reader import load_bundle, read_manifest
     from runtime.console import LongWork
     from runtime.engine.engine import Engine
@@ -204,7 +217,22 @@ def _on_bundle(evaluation: "Evaluation", asked: Asked) -> "Iterator[Examinee]":
 
 
 @contextmanager
-def _on_server(asked: Asked) -> "Iterator[Examinee]":
+def _on_ray(evaluation: "Evaluation", asked: Asked) -> "Iterator[Examinee]":
+    from runtime.bundle.reader import load_bundle
+    from runtime.console import LongWork
+    from toolchain.evals.on_ray import open_on_ray
+
+    assert asked.bundle is not None, "it was checked"
+    assert asked.ray is not None, "it was checked"
+    progress = LongWork()
+    loaded = load_bundle(asked.bundle, progress)
+    reuse = evaluation.prefix_reuse
+    with open_on_ray(asked.ray, loaded, progress, reuse_prefix=reuse) as examinee:
+        yield examinee
+
+
+@contextmanager
+def _on_server(_: "Evaluation", asked: Asked) -> "Iterator[Examinee]":
     import time
 
     from toolchain.evals.over_http import examine_server, read_tokenizer
