@@ -32,7 +32,7 @@ demo: .venv/installed
 quick: .venv/installed
 	$(BIN)/pytest $(PARALLEL) -m "not slow"
 
-# Every test: under 10 minutes on 2 cores.
+# Every test: about 17 minutes on 2 cores.
 test: .venv/installed
 	$(BIN)/pytest $(PARALLEL)
 
@@ -73,10 +73,10 @@ bench: demo
 runtime-alone: .venv/installed
 	$(PYTHON) -m venv --clear --without-pip .venv-runtime
 	$(BIN)/pip --python $(RUNTIME_BIN)/python install --quiet '.[constrain,cpu,hf,serve]'
-	$(BIN)/pip --python $(RUNTIME_BIN)/python install --quiet pytest hypothesis jsonschema pexpect openai schemathesis
+	$(BIN)/pip --python $(RUNTIME_BIN)/python install --quiet pytest pytest-xdist hypothesis jsonschema pexpect openai schemathesis
 	$(BIN)/python -m tests.bundles build/test-bundles
 	$(RUNTIME_BIN)/runtime generate build/test-bundles/talk-int4 "What is an edge box?"
-	TEST_BUNDLES=build/test-bundles $(RUNTIME_BIN)/pytest tests/runtime tests/box
+	TEST_BUNDLES=build/test-bundles $(RUNTIME_BIN)/pytest $(PARALLEL) tests/runtime tests/box
 
 # The chat page in a real browser, which must be there: CHROMIUM=/a/browser make page-test.
 page-test: .venv/installed
@@ -96,11 +96,11 @@ $(TORCHAIR)/unzipped: export/air/wheel.txt | .venv/installed
 	rm -r build/torchair.whl
 	touch $@
 
-# What torchair makes of our programs, and what that computes: about three minutes.
+# What torchair makes of our programs, and what that computes: two minutes.
 air-test: .venv/installed $(TORCHAIR)/unzipped
 	$(BIN)/python -m tests.bundles build/test-bundles
 	TORCHAIR_HOME=$(CURDIR)/$(TORCHAIR) TEST_BUNDLES=build/test-bundles $(BIN)/pytest \
-	  tests/export/air tests/ascend/test_air.py
+	  $(PARALLEL) tests/export/air tests/ascend/test_air.py
 
 # Greedy tokens of every way to run a model, beside float32; writes the tables of docs/tokens.md.
 tokens-test: .venv/installed $(TORCHAIR)/unzipped

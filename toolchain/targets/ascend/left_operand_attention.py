@@ -27,21 +27,22 @@ def attend_on_the_left(attention: Attention, sizes: Sizes, mask: ir.Value) -> ir
        Gemm, whose transA says what MatMul cannot. Of several sequences the probabilities are a
        block diagonal too, so that each meets its own rows only.
     4. The values of other groups are set to zero; the sum over the groups leaves the head's own.
+
+    One new row a sequence is not worth the diagonal, which is larger than the row: each group
+    multiplies its own.
     """
     assert attention.past is not None, "there is a cache"
     nodes, (keys, values) = attention.nodes, attention.past
     query = _block_diagonal(attention, sizes)
-    scores = [
-        _scores(nodes, part, rows, query, sizes)
-        for part, rows in (("past", keys), ("new", attention.key))
-    ]
-    probabilities = _softmax(nodes, scores, mask, sizes)
-    parts = [
-        _results(nodes, part, rows, weights, sizes)
-        for part, rows, weights in zip(
-            ("past", "new"), (values, attention.value), probabilities, strict=True
-        )
-    ]
+    one = sizes.rows == 1
+    new = _row_scores(attention, sizes) if one else _scores(nodes, attention.key, query, sizes)
+    scores = [_scores(nodes, keys, query, sizes, "past"), new]
+    past_weights, new_weights = _softmax(nodes, scores, mask, sizes)
+    past = _results(nodes, values, past_weights, sizes, "past")
+    if one:
+        parts = [_own_group(nodes, past, sizes), _row_results(attention, new_weights, sizes)]
+        return nodes.add("Add", parts, "out/both", shape_of(parts[0]))
+    parts = [past, _results(nodes, attention.value, new_weights, sizes)]
     every = nodes.add("Add", parts, "every_group", shape_of(parts[0]))
     return _own_group(nodes, every, sizes)
 
@@ -80,8 +81,30 @@ def _block_diagonal(attention: Attention, sizes: Sizes) -> ir.Value:
     return nodes.reshape(spread, "query/diagonal", (sizes.batch, _width(sizes), _columns(sizes)))
 
 
+def _row_scores(attention: Attention, sizes: Sizes) -> ir.Value:
+    """Of one new row a sequence, (B, 1, H)."""
+    nodes, batch, groups, size = attention.nodes, sizes.batch, sizes.groups, sizes.head_dim
+    shared_heads = sizes.heads // groups
+    query = nodes.reshape(attention.query, "query/grouped", (batch, groups, shared_heads, size))
+    key = nodes.reshape(attention.key, "key/columns", (batch, groups, size, 1))
+    scores = nodes.add("MatMul", [query, key], "new_scores", (batch, groups, shared_heads, 1))
+    return nodes.reshape(scores, "new_scores/row", (batch, 1, sizes.heads))
+
+
+def _row_results(attention: Attention, weights_B1H: ir.Value, sizes: Sizes) -> ir.Value:
+    """What each head reads of one new row a sequence, (B, 1, H * D)."""
+    nodes, batch, groups, size = attention.nodes, sizes.batch, sizes.groups, sizes.head_dim
+    shared_heads = sizes.heads // groups
+    factors = [
+        nodes.reshape(weights_B1H, "new_weights/grouped", (batch, groups, shared_heads, 1)),
+        nodes.reshape(attention.value, "value/grouped", (batch, groups, 1, size)),
+    ]
+    out = nodes.add("Mul", factors, "new_out", (batch, groups, shared_heads, size))
+    return nodes.reshape(out, "new_out/row", (batch, 1, sizes.heads * size))
+
+
 def _scores(
-    nodes: NodeList, part: str, keys_BCGD: ir.Value, query: ir.Value, sizes: Sizes
+    nodes: NodeList, keys_BCGD: ir.Value, query: ir.Value, sizes: Sizes, part: str = "new"
 ) -> ir.Value:
     """(B, rows of this part, S * H)."""
     rows = shape_of(keys_BCGD)[1]
@@ -115,7 +138,7 @@ def _softmax(
 
 
 def _results(
-    nodes: NodeList, part: str, values_BCGD: ir.Value, weights: ir.Value, sizes: Sizes
+    nodes: NodeList, values_BCGD: ir.Value, weights: ir.Value, sizes: Sizes, part: str = "new"
 ) -> ir.Value:
     """What each head reads of every group in this part, (G * D, B * S * H)."""
     batch, rows = shape_of(values_BCGD)[:2]
