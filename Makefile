@@ -137,7 +137,7 @@ clients-test: .venv/installed .venv-clients/installed
 # KILLS=30 make ray-test kills a batch more often.
 ray-test: .venv/installed .venv-ray/installed
 	$(BIN)/python -m tests.bundles build/test-bundles
-	TEST_BUNDLES=build/test-bundles $(RAY_BIN)/pytest tests/cluster
+	TEST_BUNDLES=build/test-bundles $(RAY_BIN)/pytest -W ignore tests/cluster
 
 # Megabytes of each kind of install, in an environment of its own.
 sizes: .venv/installed

@@ -11,7 +11,7 @@ import ray
 
 from runtime.errors import UserError
 
-__all__ = ["Device", "connected", "find_devices"]
+__all__ = ["Device", "connected", "find_devices", "request_of"]
 
 PATIENCE = 10.0  # seconds in which the head of a cluster must be reached
 
@@ -95,12 +95,12 @@ def _of_node(node: Mapping[str, Any], resource: str, threads: int | None) -> Ite
         yield Device(
             node=node["NodeID"],
             address=node["NodeManagerAddress"],
-            request=_request(resource, share),
+            request=request_of(resource, threads),
             threads=threads,
         )
 
 
-def _request(resource: str, amount: int) -> dict[str, Any]:
-    """How an actor asks for it; what is no CPU or GPU has no parameter of its own."""
-    own = {"CPU": {"num_cpus": amount}, "GPU": {"num_gpus": amount}}
-    return own.get(resource) or {"resources": {resource: amount}}
+def request_of(resource: str, threads: int | None) -> dict[str, Any]:
+    """The options of an actor that has one device, or cores for its threads."""
+    own: dict[str, dict[str, Any]] = {"CPU": {"num_cpus": threads}, "GPU": {"num_gpus": 1}}
+    return own.get(resource) or {"resources": {resource: 1}}

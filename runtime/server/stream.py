@@ -19,7 +19,7 @@ from runtime.server.errors import error_body
 from runtime.server.replies import Reply
 from runtime.server.wording import Wording, usage_of
 
-__all__ = ["events"]
+__all__ = ["DONE", "START", "events"]
 
 START = b"data: {"  # of every event, whatever it says
 DONE = b"data: [DONE]\n\n"

@@ -20,7 +20,7 @@ ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),  # the work of tests, by the names of its modules
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "runtime.server.ray_app:in_our_words",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "runtime.server.proxy_errors:middlewares",
 }
 NUM_DEVICES = 3
 
@@ -49,11 +49,16 @@ def small(bundles: Path) -> Path:
 
 
 def actor_pids() -> list[int]:
-    """Processes of actors that are there now, whosever they are."""
+    """Processes of actors of a pool."""
+    return pids_of("_Actor")
+
+
+def pids_of(name: str) -> list[int]:
+    """Processes of actors of a class, whosever they are; Ray gives them their names."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if (entry / "cmdline").read_bytes().startswith(b"ray::_Actor"):
+            if (entry / "cmdline").read_bytes().startswith(f"ray::{name}".encode()):
                 found.append(int(entry.name))
         except (OSError, ValueError):
             continue  # it has ended, or is no process
