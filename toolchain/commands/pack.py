@@ -30,6 +30,10 @@ def command(
         Path | None,
         typer.Option(metavar="KEY", help="Sign with this private key (Ed25519, PEM)."),
     ] = None,
+    since: Annotated[
+        Path | None,
+        typer.Option(metavar="PACK", help="Leave out what this pack of the box has already."),
+    ] = None,
     project: Annotated[
         Path | None,
         typer.Option(
@@ -45,7 +49,14 @@ def command(
     box = Box(host_cpu=host_cpu, python=python, extras=tuple(extra or ()))
     with ConsoleProgress() as progress:
         pack = make_pack(
-            bundle, output, box, project=project, wheels=wheels, key=sign, progress=progress
+            bundle,
+            output,
+            box,
+            project=project,
+            wheels=wheels,
+            key=sign,
+            since=since,
+            progress=progress,
         )
     size = human_bytes(output.stat().st_size)
     progress.done(f"wrote {output}: pack {pack.name} for {pack.info['host_cpu']}, {size}")

@@ -5,7 +5,7 @@ import os
 import platform
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from toolchain.pack.box.archive import (
     check_files,
     read_pack,
 )
+from toolchain.pack.box.errors import BoxError
 from toolchain.pack.installer import installer
 from toolchain.pack.project import DISTRIBUTION, Project
 from toolchain.pack.signature import Sign, signer
@@ -58,6 +59,7 @@ def make_pack(
     project: Path | None = None,
     wheels: Path | None = None,
     key: Path | None = None,
+    since: Path | None = None,
     progress: Progress = SILENT,
 ) -> Pack:
     """Writes a pack, complete or not at all.
@@ -69,6 +71,7 @@ def make_pack(
         project: the checkout; None for where this runs from or the current directory.
         wheels: a directory with all wheels, where pip's index is not to be asked.
         key: a private key to sign with.
+        since: a pack that the box has; what lies in it is not carried again.
         progress: is told of each step.
 
     Raises:
@@ -76,6 +79,7 @@ def make_pack(
     """
     require_file(output)
     sign = None if key is None else signer(key)
+    old = None if since is None else _read(since)
     bundle = load_bundle(path, progress)
     host_cpu = _host_cpu(bundle, box)
     checkout = Project.find(project)
@@ -91,6 +95,13 @@ def make_pack(
             progress=progress,
         )
         check_kernels(bundle.manifest, found[0])
+        files = [
+            *_files(OPERATE_DIR, checkout.operate_files()),
+            *_files(WHEELS_DIR, found),
+            *_bundle_files(bundle),
+        ]
+        there = set() if old is None else set(old.sums.values())
+        members = [replace(file, carried=file.sha256 not in there) for file in files]
         info = {
             "format_version": FORMAT_VERSION,
             "version": version(DISTRIBUTION),
@@ -99,17 +110,27 @@ def make_pack(
             "wheel": f"{WHEELS_DIR}/{found[0].name}",
             "extras": extras,
             "target": bundle.manifest.target,
+            "since": None if old is None else old.name,
+            "absent": [member.name for member in members if not member.carried],
         }
-        members = [
-            Member.of(INFO, f"{json.dumps(info, indent=1)}\n".encode()),
-            Member.of(INSTALLER, installer(box.python)),
-            *_files(OPERATE_DIR, checkout.operate_files()),
-            *_files(WHEELS_DIR, found),
-            *_bundle_files(bundle),
-        ]
-        pack = _write(work.path / "pack", members, sign, progress)
+        described = Member.of(INFO, f"{json.dumps(info, indent=1)}\n".encode())
+        first = (described, Member.of(INSTALLER, installer(box.python)))
+        pack = _write(work.path / "pack", (*first, *members), sign, progress)
         os.replace(work.path / "pack", output)
     return pack
+
+
+def _read(file: Path) -> Pack:
+    """What another pack says of itself.
+
+    Raises:
+        PackError: it is none.
+    """
+    try:
+        with file.open("rb") as stream:
+            return read_pack(stream)
+    except BoxError as error:
+        raise PackError(f"{file} is no pack: {error}", param="since") from error
 
 
 def _host_cpu(bundle: Bundle, box: Box) -> str:

@@ -17,11 +17,15 @@ CHUNK = 1 << 22
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A file of a pack: its name there, where its bytes are, and their hash."""
+    """A file of a pack: its name there, where its bytes are, and their hash.
+
+    carried: whether its bytes go into the tar; the box has them otherwise.
+    """
 
     name: str
     source: Path | bytes
     sha256: str
+    carried: bool = True
 
     @classmethod
     def of(cls, name: str, source: Path | bytes) -> "Member":
@@ -45,8 +49,9 @@ def write_pack(
     first = [Member.of(SUMS, sums)]
     if sign is not None:
         first.append(Member.of(SIGNATURE, sign(sums)))
-    progress.expect(sum(member.size for member in members))
-    for member in (*first, *members):
+    carried = [member for member in members if member.carried]
+    progress.expect(sum(member.size for member in carried))
+    for member in (*first, *carried):
         stream.write(header(member.name, member.size))
         for chunk in _chunks(member.source):
             stream.write(chunk)

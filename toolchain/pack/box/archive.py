@@ -68,6 +68,12 @@ class Pack:
     signature: bytes | None
     start: int
 
+    @property
+    def carried(self) -> list[str]:
+        """The files that lie in the tar; the box has the others already."""
+        absent = set(self.info["absent"])
+        return [name for name in self.sums if name not in absent]
+
 
 def header(name: str, size: int) -> bytes:
     """The blocks before a file: it is nobody's, of no time, and everybody may read it."""
@@ -128,17 +134,17 @@ def read_pack(stream: IO[bytes]) -> Pack:
 
 
 def check_files(stream: IO[bytes], pack: Pack, directory: Path | None = None) -> None:
-    """Checks every file and that nothing follows; writes them below a directory where one is given.
+    """Checks the files in the tar and that no more follow; writes them below a directory, if given.
 
     Raises:
         BoxError: a byte is not what the list says.
     """
     stream.seek(pack.start)
-    for name, digest in pack.sums.items():
+    for name in pack.carried:
         place = Path(os.devnull) if directory is None else directory / name
         place.parent.mkdir(parents=True, exist_ok=True)
         with place.open("wb") as output:
-            if _copy(stream, name, output) != digest:
+            if _copy(stream, name, output) != pack.sums[name]:
                 raise BoxError(f"{name} was altered")
     if stream.read(len(END) + 1) != END:
         raise BoxError("the pack does not end behind its last file")

@@ -6,6 +6,7 @@ it.
 """
 
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from toolchain.pack.box.archive import (
     SUMS,
     Pack,
     check_files,
+    parse_sums,
     sums_text,
 )
 from toolchain.pack.box.environment import make_environment
@@ -34,13 +36,15 @@ def install(stream: IO[bytes], pack: Pack, prefix: Path) -> Path:
     """Makes the release of a pack, complete or not at all, and puts it into use.
 
     Raises:
-        BoxError: the prefix holds other things, or the environment cannot be made.
+        BoxError: the prefix holds other things or lacks what the pack builds on, or the environment
+            cannot be made.
     """
     release = prefix / RELEASES / pack.name
+    there = {} if (release / SUMS).exists() else _find_absent(pack, prefix)
     with _held(prefix):
         if not (release / SUMS).exists():
             try:
-                _make(stream, pack, release)
+                _make(stream, pack, release, there)
             except BaseException:
                 shutil.rmtree(release, ignore_errors=True)
                 raise
@@ -73,8 +77,41 @@ def _held(prefix: Path) -> Iterator[None]:
         os.close(opened)
 
 
-def _make(stream: IO[bytes], pack: Pack, release: Path) -> None:
+def _find_absent(pack: Pack, prefix: Path) -> dict[str, Path]:
+    """The files that the pack does not carry, in earlier releases; each is hashed.
+
+    Raises:
+        BoxError: one is not there, or altered.
+    """
+    lists = sorted(prefix.glob(f"{RELEASES}/*/{SUMS}"))
+    places = {
+        digest: file.parent / name
+        for file in lists
+        for name, digest in parse_sums(file.read_bytes()).items()
+    }
+    found = {}
+    for name in pack.info["absent"]:
+        place = places.get(pack.sums[name])
+        if place is None or not place.is_file() or _sha256(place) != pack.sums[name]:
+            raise BoxError(
+                f"the pack builds on pack {pack.info['since']}",
+                got=f"no {name} below {prefix}" if place is None else f"another {place}",
+                next_step="install that one first, or make this one without --since",
+            )
+        found[name] = place
+    return found
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _make(stream: IO[bytes], pack: Pack, release: Path, there: dict[str, Path]) -> None:
     check_files(stream, pack, release)
+    for name, place in there.items():
+        (release / name).parent.mkdir(parents=True, exist_ok=True)
+        (release / name).hardlink_to(place)
     make_environment(release, pack.info["wheel"], pack.info["extras"])
     complete = release / f".{SUMS}"
     complete.write_bytes(sums_text(pack.sums))
