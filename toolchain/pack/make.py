@@ -100,6 +100,7 @@ def make_pack(
             *_files(WHEELS_DIR, found),
             *_bundle_files(bundle),
         ]
+        device = bundle.manifest.device
         there = set() if old is None else set(old.sums.values())
         members = [replace(file, carried=file.sha256 not in there) for file in files]
         info = {
@@ -110,6 +111,7 @@ def make_pack(
             "wheel": f"{WHEELS_DIR}/{found[0].name}",
             "extras": extras,
             "target": bundle.manifest.target,
+            "chip": None if device is None else device.soc_name,
             "since": None if old is None else old.name,
             "absent": [member.name for member in members if not member.carried],
         }

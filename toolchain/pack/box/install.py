@@ -4,6 +4,7 @@ import argparse
 import os
 import platform
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -32,6 +33,9 @@ def main() -> None:
     parser.add_argument(
         "--verify", type=Path, metavar="KEY", help="public key of who must have signed the pack"
     )
+    parser.add_argument(
+        "--service", type=int, metavar="PORT", help="make it a service of systemd, and start it"
+    )
     parser.add_argument("--check", action="store_true", help="check the pack, install nothing")
     for number in (signal.SIGTERM, signal.SIGHUP):  # leave through every `finally`
         signal.signal(number, lambda number, _: sys.exit(128 + number))
@@ -46,6 +50,13 @@ def main() -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     began = time.monotonic()
+    if arguments.service is not None and arguments.prefix != PREFIX:
+        raise BoxError(
+            "the unit of systemd starts what lies in one place",
+            got=arguments.prefix,
+            allowed=PREFIX,
+            next_step="leave out --prefix, or start the server by yourself",
+        )
     with arguments.pack.open("rb") as stream:
         pack = read_pack(stream)
         verify(sums_text(pack.sums), pack.signature, arguments.verify)
@@ -57,7 +68,11 @@ def _run(arguments: argparse.Namespace) -> None:
         _say(f"installing pack {pack.name} below {arguments.prefix}")
         release = install(stream, pack, arguments.prefix.absolute())
     _say(f"installed: {time.monotonic() - began:.1f} s")
-    print(release)
+    print(release, flush=True)
+    if arguments.service is not None:
+        command = [str(release / "env/bin/python"), "-I", "-m", "toolchain.pack.service"]
+        command += [str(release), str(arguments.service)]
+        sys.exit(subprocess.run(command).returncode)
 
 
 def _check_box(info: dict[str, Any]) -> None:
