@@ -15,7 +15,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
 .PHONY: demo quick test check sanitize kernels-aarch64 bench air-test tokens-test matrix \
-  passkey clients-test page-test ray-test runtime-alone sizes clean
+  passkey clients-test page-test pack-test ray-test runtime-alone sizes clean
 
 # Installs everything into .venv and builds the kernels; runs again only when the project's metadata
 # or the kernels change.
@@ -84,6 +84,13 @@ page-test: .venv/installed
 	$(BIN)/pip install --quiet --editable '.[page]'
 	$(BIN)/python -m tests.bundles build/test-bundles
 	CHROMIUM="$(CHROMIUM)" TEST_BUNDLES=build/test-bundles $(BIN)/pytest tests/runtime/server/page
+
+# Signed packs for this machine, installed and asked over HTTP where there is no network: about two
+# minutes. Takes root or user namespaces; BOX_PYTHON=/usr/bin/python3.11 for another Python.
+pack-test: .venv/installed
+	$(BIN)/python -m tests.bundles build/test-bundles
+	$(BIN)/python benchmarks/offline_box.py build/test-bundles/talk-int4 \
+	  build/test-bundles/talk-int8 build/offline-box
 
 # Huawei's torchair in the wheel of torch_npu, unzipped and never installed: 44 MB to load, 126 MB
 # on the disk. Its parts in Python are the same for every CPU.
