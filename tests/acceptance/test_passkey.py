@@ -16,7 +16,7 @@ from runtime.progress import SILENT
 from tests.acceptance.agreement import greedy_tokens
 from tests.acceptance.matrix import cpu, on
 from tests.acceptance.passkey import NUMBER, hidden_at, make_seeker
-from tests.acceptance.ways import Way, eager, opened
+from tests.acceptance.ways import Way, compiled, eager, opened
 from toolchain.choices import Choices
 
 CACHE_LEN = int(os.environ.get("PASSKEY", "512"))
@@ -24,6 +24,11 @@ DEPTHS = (0, 0.5, 1) if CACHE_LEN <= 512 else (0, 0.25, 0.5, 0.75, 1)
 PROMPTS = [hidden_at(depth, CACHE_LEN - len(NUMBER)) for depth in DEPTHS]
 FOUND = [NUMBER] * len(PROMPTS)
 AIR = on("910b3", "fp16", "air")
+COMPILED = Way(  # by AOTInductor, which takes longer than the rest of a short text
+    name="torch-cpu fp32",
+    spacings={},
+    open=compiled(Choices(target="torch-cpu", weights="fp32")),
+)
 WAYS = (
     cpu("fp32", Choices(target="cpu", weights="fp32")),
     cpu("int8", Choices(target="cpu", weights="int8")),
@@ -31,6 +36,7 @@ WAYS = (
     cpu("int4, int8 cache", Choices(target="cpu", weights="int4", kv_cache="int8")),
     Way(name="torch eager fp16", spacings={}, open=eager),
     *(on(target, weights, "onnx") for target in ("310p3", "910b3") for weights in ("fp16", "int8")),
+    *([] if CACHE_LEN <= 512 else [COMPILED]),
 )
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_torch_thread")]
 
