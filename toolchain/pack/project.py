@@ -90,6 +90,12 @@ def run_pip(
 
 def _explained(command: str, lines: Sequence[str]) -> PackError:
     found = NO_WHEEL.search("\n".join(lines))
+    if found and command == "wheel":
+        return PackError(
+            f"the wheel of the runtime cannot be built without {found[1]}",
+            next_step="mend the network or the index, or build that wheel elsewhere "
+            "and put it into the directory of --wheels",
+        )
     if found:
         return PackError(
             f"no wheel of {found[1]} for that CPU and Python",

@@ -53,6 +53,8 @@ def collect_wheels(
         PackError: a wheel cannot be had for that CPU and Python.
     """
     sources = [] if offered is None else ["--no-index", "--find-links", str(offered)]
+    if offered is not None and not offered.is_dir():
+        raise PackError(f"no directory {offered}", allowed="a directory of wheels", param="wheels")
     chosen = ",".join(extras)
     if offered is not None and any(offered.glob(WHEEL_NAME)):
         wanted = f"{DISTRIBUTION}[{chosen}]"

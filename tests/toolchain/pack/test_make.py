@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime.bundle.reader import read_manifest
+from runtime.progress import SILENT
 from tests.paths import ROOT
 from tests.toolchain.pack.conftest import BOX
 from tests.toolchain.pack.other_pack import other_pack
@@ -15,7 +16,8 @@ from tests.toolchain.pack.small_wheels import PART, RUNTIME
 from toolchain.errors import PackError
 from toolchain.pack.installer import installer
 from toolchain.pack.make import Box, make_pack
-from toolchain.pack.wheels import check_kernels
+from toolchain.pack.project import run_pip
+from toolchain.pack.wheels import check_kernels, extras_of
 
 
 def files_below(directory: Path) -> dict[str, bytes]:
@@ -67,6 +69,30 @@ def test_a_wheel_without_the_kernels_that_the_bundle_calls_is_refused(bundles: P
     with pytest.raises(PackError, match="kernels of our own, which the wheel lacks"):
         check_kernels(manifest, Path("alpaca2_toolchain-0.1.0-py3-none-any.whl"))
     check_kernels(read_manifest(bundles / "talk-fp32"), Path("a-1-py3-none-any.whl"))
+
+
+def test_a_runtime_that_cannot_be_built_is_named() -> None:
+    """Without an index, hatch is not there to build its wheel."""
+    with pytest.raises(PackError, match=r"runtime cannot be built without hatchling.*--wheels"):
+        run_pip(["wheel", "--no-index", "hatchling"], SILENT)
+
+
+def test_a_directory_of_wheels_that_is_not_there_is_named(bundles: Path, tmp_path: Path) -> None:
+    with pytest.raises(PackError, match=r"no directory .*none; allowed: a directory of wheels"):
+        make_pack(bundles / "talk-int4", tmp_path / "box.tar", BOX, wheels=tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("bundle", "extras"), [("talk-int4", ["cpu", "serve"]), ("chatml-fp32", ["cpu", "hf", "serve"])]
+)
+def test_a_box_gets_the_extras_that_its_bundle_needs(
+    bundle: str, extras: list[str], bundles: Path
+) -> None:
+    manifest = read_manifest(bundles / bundle)
+    assert extras_of(manifest, []) == extras
+    assert extras_of(manifest, ["constrain"]) == sorted([*extras, "constrain"])
+    on_a_chip = manifest.model_copy(update={"backend": "acl"})
+    assert extras_of(on_a_chip, []) == [extra for extra in extras if extra != "cpu"]
 
 
 def test_an_exported_bundle_is_refused(bundles: Path, tmp_path: Path) -> None:

@@ -42,8 +42,10 @@ def main() -> None:
     os.umask(0o022)  # the service runs as a user of its own
     try:
         _run(parser.parse_args())
-    except (BoxError, OSError) as error:
+    except BoxError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:  # a full disk, a pack that is not there
+        sys.exit(f"error: {(error.strerror or str(error)).lower()}: {error.filename}")
     except KeyboardInterrupt:
         sys.exit(130)
 

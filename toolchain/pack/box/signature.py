@@ -28,6 +28,8 @@ def verify(listed: bytes, signature: bytes | None, key: Path | None) -> None:
         if signature is not None:
             raise BoxError("the pack is signed", next_step="give its maker's key: --verify KEY")
         return
+    if not key.is_file():
+        raise BoxError(f"no key at {key}", next_step="copy its maker's public key to the box")
     if signature is None:
         raise BoxError(
             "the pack is not signed",

@@ -115,6 +115,12 @@ def test_a_directory_that_holds_something_else_is_left_as_it_is(
     assert list(tree(tmp_path / "opt")) == ["bin"]
 
 
+def test_a_pack_that_is_not_there_is_named(install: Install, tmp_path: Path) -> None:
+    done = install(tmp_path / "none.tar", check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"error: no such file or directory: {tmp_path}/none.tar\n"
+
+
 def test_a_box_without_that_python_says_so(pack: Path, install: Install) -> None:
     done = subprocess.run(
         ["sh", pack.parent / "install.sh", pack],

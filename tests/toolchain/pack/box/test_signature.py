@@ -97,6 +97,11 @@ def test_an_unsigned_pack_is_refused_where_a_key_is_given(
     assert not (tmp_path / "opt").exists()
 
 
+def test_a_key_that_is_not_there_is_named(signed: Path, install: Install, tmp_path: Path) -> None:
+    done = install(signed, "--check", "--verify", tmp_path / "none.pub", check=False)
+    assert f"error: no key at {tmp_path}/none.pub; copy its maker's public key" in done.stderr
+
+
 def test_a_signed_pack_is_refused_where_no_key_is_given(signed: Path, install: Install) -> None:
     """Else a byte of its signature could be altered unseen."""
     done = install(signed, "--check", check=False)
