@@ -14,8 +14,8 @@ PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
-.PHONY: demo quick test check sanitize kernels-aarch64 bench air-test tokens-test matrix \
-  passkey clients-test page-test pack-test ray-test runtime-alone sizes clean
+.PHONY: demo quick test check sanitize kernels-aarch64 runtime-aarch64 bench air-test tokens-test \
+  matrix passkey clients-test page-test pack-test ray-test runtime-alone sizes clean
 
 # Installs everything into .venv and builds the kernels; runs again only when the project's metadata
 # or the kernels change.
@@ -77,6 +77,16 @@ runtime-alone: .venv/installed
 	$(BIN)/python -m tests.bundles build/test-bundles
 	$(RUNTIME_BIN)/runtime generate build/test-bundles/talk-int4 "What is an edge box?"
 	TEST_BUNDLES=build/test-bundles $(RUNTIME_BIN)/pytest $(PARALLEL) tests/runtime tests/box
+
+# The runtime as a box of aarch64 installs it, emulated by QEMU: the tokens of this machine, and its
+# own tests. Takes Debian 12 or later with qemu-user-static, and Linux 6.7 or later; loads 150 MB once.
+# Writes the tables of docs/benchmarks.md.
+QEMU_STATIC ?= $(shell command -v qemu-aarch64-static)
+runtime-aarch64: .venv/installed
+	@test -n "$(QEMU_STATIC)" || { echo "no qemu-aarch64-static here: install qemu-user-static, or give QEMU_STATIC=PATH"; exit 1; }
+	$(BIN)/python -m tests.bundles build/test-bundles
+	QEMU_AARCH64="$(QEMU_STATIC)" WORKERS=$(WORKERS) \
+	  $(BIN)/python -m tests.aarch64 build/aarch64 build/test-bundles docs/benchmarks.md
 
 # The chat page in a real browser, which must be there: CHROMIUM=/a/browser make page-test.
 page-test: .venv/installed

@@ -1,5 +1,6 @@
 """A real server in a thread, for tests that talk to it over sockets."""
 
+import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from runtime.sessions import open_session
 from runtime.sessions.base import Chunk, Logits, Session
 from runtime.timing import now
 
-PATIENCE = 60.0  # seconds; a test that waits so long fails
+PATIENCE = float(os.environ.get("PATIENCE", "60"))  # seconds; a test that waits so long fails
 Wrap = Callable[[Session], Session]
 
 

@@ -1,0 +1,130 @@
+"""python -m tests.aarch64 WORK BUNDLES [PAGE]: the runtime in an emulated box of aarch64.
+
+Makes the box in WORK, compares its tokens with this machine's and runs the runtime's tests in it.
+Prints tables, and writes them into a page where one is named. Ends with 1 where a token differs or
+a test fails. QEMU_AARCH64 names the static QEMU, SUITES the tests, PROMPTS the number of prompts.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+
+from runtime.bundle.reader import load_bundle
+from runtime.kernels.build import LIBRARY
+from runtime.progress import SILENT
+from runtime.timing import now
+from tests.aarch64.box import BUNDLES, CHECKOUT, PACKAGES, Box
+from tests.aarch64.debian import BARE, SERVICES, make_root
+from tests.aarch64.environment import EXTRAS, TEST_PACKAGES, install, load_wheels, megabytes
+from tests.aarch64.report import Found, report
+from tests.aarch64.suites import SUITES, run_suites
+from tests.aarch64.tokens import Compared, continued, generated
+from tests.acceptance.page import write_tables
+from tests.bundles import export_mini
+from tests.paths import ROOT, SHARED
+from toolchain.choices import Choices
+from toolchain.compiler import compile_bundle
+
+COPIED = ("docs", "export", "profiles", "pyproject.toml", "runtime", "tests", "toolchain")
+UNWANTED = shutil.ignore_patterns("__pycache__", "*.so")
+GENERATED = ("talk-fp32", "talk-int8", "talk-int4", "talk-int4-kv8", "chatml-fp32")
+PRECISIONS = ("fp32", "int8", "int4")
+
+
+def main(work: Path, bundles: Path, pages: list[Path]) -> int:
+    work.mkdir(parents=True, exist_ok=True)
+    seconds: dict[str, float] = {}
+    with _timed("make the box, install the runtime", seconds):
+        box = _box(work)
+        sizes = _installed(box, work)
+        _copy(box, bundles)
+    with _timed("compare tokens", seconds):
+        compared = [*generated(box, bundles, GENERATED), *_continued(box, work)]
+    with _timed("run the tests", seconds):
+        outcome = run_suites(box, SUITES)
+    found = Found(
+        title=_title(box), compared=compared, outcome=outcome, sizes=sizes, seconds=seconds
+    )
+    lines = list(report(found))
+    print("\n".join(lines), *outcome.failed, sep="\n")
+    for page in pages:
+        write_tables(page, "aarch64", lines)
+    return int(bool(outcome.failed) or not all(each.good for each in compared))
+
+
+@contextmanager
+def _timed(step: str, seconds: dict[str, float]) -> Iterator[None]:
+    begun = now()
+    yield
+    seconds[step] = now() - begun
+
+
+def _title(box: Box) -> str:
+    """When, where and with what."""
+    qemu = subprocess.run([box.qemu, "--version"], check=True, capture_output=True, text=True)
+    version = qemu.stdout.split("(")[0].removeprefix("qemu-aarch64 version").strip()
+    python = box.run("python3.11", "-V").stdout.strip()
+    return f"{date.today():%Y-%m-%d}, QEMU {version}, {python}, {os.cpu_count()} cores:"
+
+
+def _box(work: Path) -> Box:
+    """With a fresh copy of the root that is kept."""
+    bare, directory = work / "bare", work / "box"
+    if not bare.exists():
+        make_root(bare, (*BARE, *SERVICES), work / "apt")
+    shutil.rmtree(directory, ignore_errors=True)
+    shutil.copytree(bare, directory, symlinks=True)
+    return Box(directory=directory, qemu=Path(os.environ["QEMU_AARCH64"]))
+
+
+def _installed(box: Box, work: Path) -> dict[str, float]:
+    """Installs the runtime, measures it, and installs what its tests need."""
+    wheels = work / "wheels"
+    load_wheels(wheels)
+    box.place(CHECKOUT).mkdir(parents=True)
+    install(box, wheels, (f"alpaca2-toolchain[{EXTRAS}]",))
+    sizes = megabytes(box)
+    install(box, wheels, TEST_PACKAGES)
+    return sizes
+
+
+def _copy(box: Box, bundles: Path) -> None:
+    """The checkout, with the library of the box; bundles; the data that lies beside it."""
+    for name in COPIED:
+        source, copy = ROOT / name, box.place(CHECKOUT / name)
+        if source.is_dir():
+            shutil.copytree(source, copy, ignore=UNWANTED)
+        else:
+            shutil.copy(source, copy)
+    library = LIBRARY.relative_to(ROOT)
+    shutil.copy(box.place(PACKAGES / library), box.place(CHECKOUT / library))
+    shutil.copytree(bundles, box.place(BUNDLES))
+    if SHARED.is_dir():
+        shutil.copytree(SHARED, box.place(CHECKOUT.parent / "shared/data"))
+
+
+def _continued(box: Box, work: Path) -> Iterator[Compared]:
+    """The small trained checkpoint of the shared data, where there is one."""
+    checkpoint = SHARED / "alpaca2-mini"
+    if not checkpoint.is_dir():
+        print(f"no trained checkpoint at {checkpoint}", file=sys.stderr)
+        return
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        export_mini(SHARED, Path(folder, "exported"))
+        exported = load_bundle(Path(folder, "exported"))
+        for weights in PRECISIONS:
+            bundle = Path(folder, f"mini-{weights}")
+            compile_bundle(exported, bundle, Choices(weights=weights), progress=SILENT)
+            shutil.copytree(bundle, box.place(BUNDLES / bundle.name))
+            yield from continued(box, bundle, checkpoint, Path(folder))
+
+
+if __name__ == "__main__":
+    work, bundles, *pages = map(Path, sys.argv[1:])
+    sys.exit(main(work.absolute(), bundles.absolute(), pages))
