@@ -29,11 +29,16 @@ CONTRACT = (  # what export may see, or what that stands on
 )
 HEAVY = {"numpy", "onnxruntime", "sentencepiece", "torch", "onnx", "onnx_ir", "pydantic"}
 # Tests of the whole, and what they stand on.
-<<<<<<< HEAD
-ACROSS = {"acceptance", "ascend", "box", "clients", "cluster", "emulator", "mutations"}
-=======
-ACROSS = {"aarch64", "acceptance", "ascend", "box", "clients", "emulator", "mutations"}
->>>>>>> 71089ed (make runtime-aarch64: the runtime and its tests in an emulated box of aarch64)
+ACROSS = {
+    "aarch64",
+    "acceptance",
+    "ascend",
+    "box",
+    "clients",
+    "cluster",
+    "emulator",
+    "mutations",
+}
 
 
 def sources(*folders: str) -> list[Path]:

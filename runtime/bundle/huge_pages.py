@@ -12,7 +12,15 @@ from collections.abc import Iterator
 from errno import EINVAL
 from pathlib import Path
 
-__all__ = ["HUGE_PAGE", "MADV_POPULATE_READ", "WINDOW", "advise", "sha256_of", "whole_pages"]
+__all__ = [
+    "HUGE_PAGE",
+    "MADV_POPULATE_READ",
+    "WINDOW",
+    "advise",
+    "read_ahead",
+    "sha256_of",
+    "whole_pages",
+]
 
 HUGE_PAGE = 1 << 21
 MADV_POPULATE_READ = 22  # of Linux; reads a mapping at once, and says so where that fails
@@ -28,6 +36,23 @@ def sha256_of(file: Path) -> str:
         OSError: the file cannot be read. A mapping that is only touched would end the process.
     """
     digest = hashlib.sha256()
+    for window in _windows(file):
+        digest.update(window)
+    return digest.hexdigest()
+
+
+def read_ahead(file: Path) -> None:
+    """What was not cached is, from then on, in huge pages.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    for _ in _windows(file):
+        pass
+
+
+def _windows(file: Path) -> Iterator[mmap.mmap]:
+    """The parts of a file, each mapped and read until the next is asked for."""
     with file.open("rb") as stream:
         size = stream.seek(0, 2)
         for start in range(0, size, WINDOW):
@@ -35,8 +60,7 @@ def sha256_of(file: Path) -> str:
             with mmap.mmap(stream.fileno(), length, prot=mmap.PROT_READ, offset=start) as window:
                 for advice in (mmap.MADV_HUGEPAGE, MADV_POPULATE_READ):
                     advise(window, advice)
-                digest.update(window)
-    return digest.hexdigest()
+                yield window
 
 
 def advise(window: mmap.mmap, advice: int) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
+from runtime.bundle.checked_files import CheckedFiles
 from runtime.bundle.consistency import contradiction
-from runtime.bundle.huge_pages import sha256_of
+from runtime.bundle.huge_pages import read_ahead, sha256_of
 from runtime.bundle.manifest import FORMAT_VERSION, FileEntry, Manifest
 from runtime.errors import BundleError
 from runtime.json_file import parse_json, read_file
@@ -77,8 +78,16 @@ class Bundle:
         return tuple(name for name in names if name in self.manifest.files)
 
 
-def load_bundle(path: Path, progress: Progress = SILENT) -> Bundle:
+def load_bundle(
+    path: Path, progress: Progress = SILENT, *, trust_unchanged: bool = False
+) -> Bundle:
     """Opens a bundle after checking every byte of it; progress counts the bytes checked.
+
+    Args:
+        path: of the bundle.
+        progress: told the bytes.
+        trust_unchanged: leaves out the hashes of files that were checked before and that the file
+            system has not seen change since; see CheckedFiles.
 
     Raises:
         BundleError: not a bundle, another format version, or a file that is missing, truncated,
@@ -92,13 +101,18 @@ def load_bundle(path: Path, progress: Progress = SILENT) -> Bundle:
     progress.step(f"checking {path}")
     progress.expect(sum(entry.size for entry in manifest.files.values()))
 
+    bundle = Bundle(path=path, manifest=manifest)
+    checked = CheckedFiles(path, bundle.digest) if trust_unchanged else None
+
     def check(item: tuple[str, FileEntry]) -> None:
-        _check_file(path, *item)
+        _check_file(path, *item, checked)
         progress.advance(item[1].size)
 
     with ThreadPoolExecutor(max_workers=usable_threads()) as pool:
         list(pool.map(check, manifest.files.items()))
-    return Bundle(path=path, manifest=manifest)
+    if checked is not None:
+        checked.save()
+    return bundle
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -176,17 +190,22 @@ def _check_tree(path: Path, manifest: Manifest) -> None:
                 raise BundleError(f"stray {relative} in {path}", next_step="remove it")
 
 
-def _check_file(path: Path, relative: str, entry: FileEntry) -> None:
+def _check_file(path: Path, relative: str, entry: FileEntry, checked: CheckedFiles | None) -> None:
     file = path / relative
     if not file.is_file():
         raise BundleError(f"{relative} is missing from {path}", next_step=MAKE_AGAIN)
-    size = file.stat().st_size
-    if size != entry.size:
+    status = file.stat()
+    if status.st_size != entry.size:
         raise BundleError(
             f"{relative} in {path} has another size",
-            got=f"{size} bytes",
+            got=f"{status.st_size} bytes",
             allowed=f"{entry.size} bytes",
             next_step=MAKE_AGAIN,
         )
+    if checked is not None and checked.unchanged(relative, file):
+        read_ahead(file)
+        return
     if sha256_of(file) != entry.sha256:
         raise BundleError(f"{relative} in {path} was altered", next_step=MAKE_AGAIN)
+    if checked is not None:
+        checked.add(relative, status, file)

@@ -67,4 +67,5 @@ def _load(path: Path, settings: "Settings", progress: "Progress") -> "ServedMode
     from runtime.bundle.reader import load_bundle
     from runtime.server.loading import open_model
 
-    return open_model(load_bundle(path, progress), settings, progress)
+    bundle = load_bundle(path, progress, trust_unchanged=True)
+    return open_model(bundle, settings, progress)
