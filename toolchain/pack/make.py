@@ -32,7 +32,7 @@ from toolchain.pack.signature import Sign, signer
 from toolchain.pack.wheels import check_kernels, collect_wheels, extras_of
 from toolchain.pack.writer import Member, write_pack
 
-__all__ = ["Box", "make_pack"]
+__all__ = ["Box", "make_pack", "write_checked"]
 
 PYTHON = re.compile(r"3\.(1[1-9]|[2-9]\d)")
 
@@ -117,7 +117,7 @@ def make_pack(
         }
         described = Member.of(INFO, f"{json.dumps(info, indent=1)}\n".encode())
         first = (described, Member.of(INSTALLER, installer(box.python)))
-        pack = _write(work.path / "pack", (*first, *members), sign, progress)
+        pack = write_checked(work.path / "pack", (*first, *members), sign, progress)
         os.replace(work.path / "pack", output)
     return pack
 
@@ -174,14 +174,27 @@ def _bundle_files(bundle: Bundle) -> list[Member]:
     return [*own, *listed]
 
 
-def _write(file: Path, members: Sequence[Member], sign: Sign | None, progress: Progress) -> Pack:
-    """Writes the tar and reads it as a box will."""
+def write_checked(
+    file: Path, members: Sequence[Member], sign: Sign | None, progress: Progress
+) -> Pack:
+    """Writes the tar and reads it as a box will.
+
+    Raises:
+        PackError: a box would not take it.
+    """
     with file.open("w+b") as stream:
         progress.step("writing the pack")
         write_pack(stream, members, progress, sign)
         stream.flush()
         os.fsync(stream.fileno())
         stream.seek(0)
-        pack = read_pack(stream)
-        check_files(stream, pack)
+        try:
+            pack = read_pack(stream)
+            check_files(stream, pack)
+        except BoxError as error:
+            raise PackError(
+                "a file was changed while it was packed, or is not what the bundle says",
+                got=str(error).partition(";")[0],
+                next_step="pack it again; if that does not help, compile the bundle again",
+            ) from error
     return pack

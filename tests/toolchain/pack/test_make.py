@@ -15,9 +15,10 @@ from tests.toolchain.pack.other_pack import other_pack
 from tests.toolchain.pack.small_wheels import PART, RUNTIME
 from toolchain.errors import PackError
 from toolchain.pack.installer import installer
-from toolchain.pack.make import Box, make_pack
+from toolchain.pack.make import Box, make_pack, write_checked
 from toolchain.pack.project import run_pip
 from toolchain.pack.wheels import check_kernels, extras_of
+from toolchain.pack.writer import Member
 
 
 def files_below(directory: Path) -> dict[str, bytes]:
@@ -93,6 +94,17 @@ def test_a_box_gets_the_extras_that_its_bundle_needs(
     assert extras_of(manifest, ["constrain"]) == sorted([*extras, "constrain"])
     on_a_chip = manifest.model_copy(update={"backend": "acl"})
     assert extras_of(on_a_chip, []) == [extra for extra in extras if extra != "cpu"]
+
+
+def test_a_bundle_that_is_altered_after_it_was_read_is_not_packed(
+    bundles: Path, tmp_path: Path
+) -> None:
+    """Its manifest has the hashes that the list takes over."""
+    file = bundles / "talk-int4/tokenizer.model"
+    member = Member(name="bundle/tokenizer.model", source=file, sha256="0" * 64)
+    info = Member.of("pack.json", b'{"format_version": 1, "absent": []}')
+    with pytest.raises(PackError, match=r"got bundle/tokenizer\.model was altered; pack it again"):
+        write_checked(tmp_path / "box.tar", [info, member], None, SILENT)
 
 
 def test_an_exported_bundle_is_refused(bundles: Path, tmp_path: Path) -> None:
