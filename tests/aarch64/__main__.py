@@ -1,8 +1,9 @@
 """python -m tests.aarch64 WORK BUNDLES [PAGE]: the runtime in an emulated box of aarch64.
 
 Makes the box in WORK, compares its tokens with this machine's and runs the runtime's tests in it.
-Prints tables, and writes them into a page where one is named. Ends with 1 where a token differs or
-a test fails. QEMU_AARCH64 names the static QEMU, SUITES the tests, PROMPTS the number of prompts.
+Then it installs packs in a bare one and asks its server. Prints tables, and writes them into a page
+where one is named. Ends with 1 where a token differs or a test fails. QEMU_AARCH64 names the static
+QEMU, SUITES the tests, PROMPTS the number of prompts.
 """
 
 import os
@@ -22,6 +23,7 @@ from runtime.timing import now
 from tests.aarch64.box import BUNDLES, CHECKOUT, PACKAGES, Box
 from tests.aarch64.debian import BARE, SERVICES, make_root
 from tests.aarch64.environment import EXTRAS, TEST_PACKAGES, install, load_wheels, megabytes
+from tests.aarch64.pack import first_answer
 from tests.aarch64.report import Found, report
 from tests.aarch64.suites import SUITES, run_suites
 from tests.aarch64.tokens import Compared, continued, generated
@@ -41,15 +43,22 @@ def main(work: Path, bundles: Path, pages: list[Path]) -> int:
     work.mkdir(parents=True, exist_ok=True)
     seconds: dict[str, float] = {}
     with _timed("make the box, install the runtime", seconds):
-        box = _box(work)
+        box = _box(work, "box")
         sizes = _installed(box, work)
         _copy(box, bundles)
     with _timed("compare tokens", seconds):
         compared = [*generated(box, bundles, GENERATED), *_continued(box, work)]
     with _timed("run the tests", seconds):
         outcome = run_suites(box, SUITES)
+    with _timed("make two packs, install them, ask", seconds):
+        asked = first_answer(_box(work, "bare-box"), bundles, work / "wheels")
     found = Found(
-        title=_title(box), compared=compared, outcome=outcome, sizes=sizes, seconds=seconds
+        title=_title(box),
+        compared=compared,
+        outcome=outcome,
+        sizes=sizes,
+        asked=asked,
+        seconds=seconds,
     )
     lines = list(report(found))
     print("\n".join(lines), *outcome.failed, sep="\n")
@@ -73,9 +82,9 @@ def _title(box: Box) -> str:
     return f"{date.today():%Y-%m-%d}, QEMU {version}, {python}, {os.cpu_count()} cores:"
 
 
-def _box(work: Path) -> Box:
+def _box(work: Path, name: str) -> Box:
     """With a fresh copy of the root that is kept."""
-    bare, directory = work / "bare", work / "box"
+    bare, directory = work / "bare", work / name
     if not bare.exists():
         make_root(bare, (*BARE, *SERVICES), work / "apt")
     shutil.rmtree(directory, ignore_errors=True)

@@ -34,7 +34,7 @@ def load_wheels(directory: Path) -> None:
     (wheel,) = directory.glob("*.whl")
     platforms = [f"--platform=manylinux_2_{minor}_aarch64" for minor in GLIBC]
     options = ("--only-binary=:all:", "--python-version=3.11", *platforms, "--dest", str(directory))
-    packages = (f"{wheel}[{EXTRAS}]", *TEST_PACKAGES)
+    packages = (f"{wheel}[{EXTRAS}]", *TEST_PACKAGES, "pip")  # pip is for packs
     subprocess.run([*PIP, "download", *options, *packages], check=True)
 
 

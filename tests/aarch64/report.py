@@ -18,6 +18,7 @@ class Found:
 
     title: the date and the versions.
     sizes: MB, package -> of its files.
+    asked: the table of what it took from a pack to an answer.
     seconds: step -> of the whole step.
     """
 
@@ -25,6 +26,7 @@ class Found:
     compared: Sequence[Compared]
     outcome: Outcome
     sizes: dict[str, float]
+    asked: Sequence[str]
     seconds: dict[str, float]
 
 
@@ -36,7 +38,7 @@ def report(found: Found) -> Iterator[str]:
     yield from _table(columns, rows)
     yield f"\n{_tests(found.outcome)}\n"
     skipped = [(reason, f"{number}") for reason, number in found.outcome.skipped.items()]
-    left_out = [(f"`{name}`: {reason}", "all") for name, reason in LEFT_OUT.items()]
+    left_out = [(f"`{name.replace('::', ': ')}`: {why}", "all") for name, why in LEFT_OUT.items()]
     yield from _table(("left out", "tests"), [*left_out, *skipped])
     yield ""
     large = {name: size for name, size in found.sizes.items() if size >= TOLD}
@@ -45,6 +47,7 @@ def report(found: Found) -> Iterator[str]:
     sizes = [*large.items(), (rest, total - sum(large.values())), ("together", total)]
     yield from _table(("package", "MB"), [(name, f"{size:.1f}") for name, size in sizes])
     yield ""
+    yield from (*found.asked, "")
     seconds = [(step, f"{value:.0f}") for step, value in found.seconds.items()]
     yield from _table(("step", "seconds"), seconds)
 
