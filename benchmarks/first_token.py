@@ -4,8 +4,8 @@ The bundle is read once before, so that it lies in the page cache. Each round is
 does what `runtime generate` does: imports, the check of the bundle, the session, a prompt. The
 first round of a bundle checks every byte and is not counted; the others trust files that have not
 changed since, as the command does, or with --every-byte check all again. Shown are medians over the
-rounds, and the memory of a process that stands still behind its first token: anonymous memory is its
-own, the weights are pages of files, which processes share.
+rounds, and the memory of a process that stands still behind its first token: anonymous memory is
+its own, the weights are pages of files, which processes share.
 
 Usage: first_token.py BUNDLE [--prompt-tokens 32] [--rounds 5] [--every-byte]
 """

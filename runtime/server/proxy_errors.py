@@ -6,6 +6,7 @@ An answer whose replica is lost ends in the middle. RAY_SERVE_HTTP_PROXY_CALLBAC
 """
 
 import json
+from collections.abc import Callable
 from uuid import uuid4
 
 from starlette.middleware import Middleware
@@ -17,14 +18,27 @@ from runtime.server.stream import DONE, START
 
 __all__ = ["ProxyErrors", "middlewares"]
 
-BUSY = ("too many requests are waiting", "try again later", "busy")
-LOST = ("the replica that had the request is lost", "try again", "not_ready")
-# By the status of a proxy: what it means, what to do, the code.
-REFUSALS = {
-    404: ("there is nothing at this address", None, "no_such_route"),
-    408: ("the request took longer than the cluster allows", "ask for less", "deadline_exceeded"),
-    429: BUSY,
-    503: BUSY,
+
+def _busy() -> HttpError:
+    return HttpError("too many requests are waiting", next_step="try again later", code="busy")
+
+
+def _lost() -> HttpError:
+    return HttpError(
+        "the replica that had the request is lost", next_step="try again", code="not_ready"
+    )
+
+
+# What the status of a proxy means.
+REFUSALS: dict[int, Callable[[], HttpError]] = {
+    404: lambda: HttpError("there is nothing at this address", code="no_such_route"),
+    408: lambda: HttpError(
+        "the request took longer than the cluster allows",
+        next_step="ask for less",
+        code="deadline_exceeded",
+    ),
+    429: _busy,
+    503: _busy,
 }
 
 
@@ -48,8 +62,7 @@ class ProxyErrors:
         await self._app(scope, receive, reply.send)
         if reply.is_complete:
             return
-        what, next_step, code = LOST if reply.refusal is None else reply.refusal
-        error = HttpError(what, next_step=next_step, code=code)
+        error = _lost() if reply.refusal is None else reply.refusal()
         headers = dict(scope["headers"])
         request_id = headers.get(b"x-request-id", uuid4().hex.encode()).decode("latin-1")
         body = error_body(error, request_id)
@@ -73,7 +86,7 @@ class _Reply:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self.refusal: tuple[str, str | None, str] | None = None
+        self.refusal: Callable[[], HttpError] | None = None
         self.has_begun = self.is_complete = self.is_stream = False
         self.between_events = True
 

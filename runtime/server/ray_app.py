@@ -80,8 +80,10 @@ def app(arguments: dict[str, str]) -> Any:
     try:
         given = Arguments.model_validate(arguments)
     except ValidationError as error:
+        names = [str(part) for part in error.errors()[0]["loc"]]
         raise ParameterError(
             first_problem(error),
+            param=names[0] if names else None,
             allowed=", ".join(f"{name}=..." for name in Arguments.model_fields),
             next_step="serve run runtime.server.ray_app:app bundle=DIR replicas=2",
         ) from error
