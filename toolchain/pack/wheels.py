@@ -19,6 +19,7 @@ BACKEND_EXTRAS: dict[Backend, tuple[str, ...]] = {
     "torch-cuda": ("torch",),
 }
 OLDEST_GLIBC, NEWEST_GLIBC = 5, 28  # 2.28 is what ONNX Runtime and our own library ask for
+EXTRA_GLIBC = {"constrain": 31}  # llguidance for aarch64
 WHEEL_NAME = DISTRIBUTION.replace("-", "_") + "-*.whl"
 
 
@@ -65,16 +66,25 @@ def collect_wheels(
     wheels = work / "wheels"
     progress.step(f"collecting wheels for {host_cpu} and Python {python}")
     run_pip(
-        ["download", "--dest", str(wheels), *_of_box(host_cpu, python), *sources, wanted, "pip"],
+        [
+            "download",
+            "--dest",
+            str(wheels),
+            *_of_box(host_cpu, python, extras),
+            *sources,
+            wanted,
+            "pip",
+        ],
         progress,
     )
     [own] = wheels.glob(WHEEL_NAME)
     return [own, *sorted(wheel for wheel in wheels.iterdir() if wheel != own)]
 
 
-def _of_box(host_cpu: str, python: str) -> list[str]:
+def _of_box(host_cpu: str, python: str, extras: Sequence[str]) -> list[str]:
     """Options of pip for the wheels of another machine, newest C library first."""
-    glibc = range(NEWEST_GLIBC, OLDEST_GLIBC - 1, -1)
+    newest = max([NEWEST_GLIBC, *(EXTRA_GLIBC.get(name, 0) for name in extras)])
+    glibc = range(newest, OLDEST_GLIBC - 1, -1)
     platforms = [*(f"manylinux_2_{minor}" for minor in glibc), "manylinux2014", "linux"]
     options = ["--only-binary=:all:", "--implementation", "cp", "--python-version", python]
     options += ["--abi", f"cp{python.replace('.', '')}"]
