@@ -31,6 +31,7 @@ from runtime.sampling.params import SamplingParams
 from runtime.sessions import Chunk, Session, SessionOptions, open_session
 from runtime.sessions.torch_devices import Cpu
 from runtime.sessions.torch_program import load_package
+from tests.compiler import needs_compiler
 from tests.export.llamas import llama
 from tests.models import TINY
 from tests.paths import DATA, ROOT
@@ -38,7 +39,7 @@ from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 from toolchain.errors import TargetError
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_torch_thread")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_torch_thread"), needs_compiler]
 
 GROUPED = TINY.model_copy(update={"num_hidden_layers": 2})  # two heads share a key
 ALONE = GraphSpec(phase="prefill", batch_size=1, seq_len=4, cache_len=0)

@@ -23,6 +23,7 @@ from runtime.bundle.reader import TOKENIZER, Bundle, load_bundle
 from runtime.errors import UserError
 from runtime.progress import SILENT
 from runtime.sessions import Chunk, open_session
+from tests.compiler import needs_compiler
 from tests.export.llamas import llama, random_ids
 from tests.models import SEVEN_B, TINY
 from tests.paths import DATA
@@ -32,7 +33,7 @@ from toolchain.targets.cpu.blocks import dequantize_blocks, quantize_blocks
 from toolchain.targets.torch.devices import DEVICES, TorchDevice
 from toolchain.targets.torch.weights import program_weights, weight_jobs
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_torch_thread")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_torch_thread"), needs_compiler]
 
 CPU, CUDA = DEVICES["torch-cpu"], DEVICES["torch-cuda"]
 TWO = load_profile(str(DATA / "two.toml"))
