@@ -3,7 +3,7 @@
 The bundle is read once before, so that it lies in the page cache. Each round is a new process that
 does what `runtime generate` does: imports, the check of the bundle, the session, a prompt. The
 first round of a bundle checks every byte and is not counted; the others trust files that have not
-changed since, as the command does, or with --every-byte check all again. Shown are medians over the
+changed since, as the command can, or with --every-byte check all again. Shown are medians over the
 rounds, and the memory of a process that stands still behind its first token: anonymous memory is
 its own, the weights are pages of files, which processes share.
 
@@ -25,6 +25,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from build_memory import rollup
 
+from runtime.bundle.checked_files import PLACE
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.reader import load_bundle
 from runtime.kernels.library import Kernels
@@ -77,6 +78,7 @@ def main() -> None:
     manifest = load_bundle(arguments.bundle).manifest  # into the page cache
     with TemporaryDirectory() as cache:
         place = os.devnull if arguments.every_byte else cache
+        Path(cache, PLACE).mkdir(parents=True)
         rounds = [
             measured(arguments.bundle, arguments.prompt_tokens, place)
             for _ in range(1 + arguments.rounds)

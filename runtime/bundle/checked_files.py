@@ -5,7 +5,8 @@ last change are what they were when it was checked. The last of these cannot be 
 it whenever a file is written, replaced, renamed or given to somebody else. What is not noticed is
 what goes past the file system: a disk that fails silently, or somebody who writes to the device.
 
-The list lies in the cache of the user, outside the bundle, and nobody else may have written it.
+The list lies outside the bundle, in a directory that the user makes for it: a run leaves no files
+where nobody asked for them. Nobody else may have written it.
 """
 
 import hashlib
@@ -17,9 +18,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CheckedFiles"]
+__all__ = ["PLACE", "CheckedFiles"]
 
-PLACE = "alpaca2-toolchain/checked"
+PLACE = "alpaca2-toolchain/checked"  # in the cache of the user
 # Nanoseconds in which two changes may get the same time: FAT has two seconds, others much less.
 COARSEST = 2_000_000_000
 
@@ -61,24 +62,23 @@ class CheckedFiles:
             return
         fresh = self._file.with_name(f"{self._file.name}.{os.getpid()}")
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             fresh.touch(0o600)
             found = {"digest": self._digest, "files": self._new}
             fresh.write_text(json.dumps(found, sort_keys=True))
             fresh.replace(self._file)
-        except OSError:  # a box whose disk is read-only, or full, checks every time
+        except OSError:  # without the directory, or room in it, everything is checked every time
             with suppress(OSError):
                 fresh.unlink()
 
 
 def _place(path: Path) -> Path | None:
-    """The file of a bundle's list; None for a user without a home."""
+    """The file of a bundle's list; None where there is no directory for it."""
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:
         return None
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
-    return cache / PLACE / f"{name}.json"
+    return cache / PLACE / f"{name}.json" if (cache / PLACE).is_dir() else None
 
 
 def _read(file: Path, digest: str) -> dict[str, Mark]:
