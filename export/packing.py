@@ -14,7 +14,15 @@ from runtime.bundle.manifest import FileEntry
 from runtime.bundle.reader import GRAPHS_DIR, WEIGHTS_DIR
 from runtime.json_file import read_object
 
-__all__ = ["BEFORE", "Packing", "level_names", "read_packing", "stored_group_size"]
+__all__ = [
+    "BEFORE",
+    "PLACE",
+    "Packing",
+    "level_names",
+    "packed_weights",
+    "read_packing",
+    "stored_group_size",
+]
 
 QUANTIZATION = "quantization_config"  # the key of config.json
 GPTQ_SETTINGS = "quantize_config.json"  # where older checkpoints of GPTQ have it
@@ -41,6 +49,7 @@ TAKEN: dict[str, dict[str, tuple[object, ...]]] = {
         "modules_to_not_convert": (None, [], ["lm_head"]),
     },
 }
+PLACE = f"{GRAPHS_DIR}/{WEIGHTS_DIR}/"  # of weights in a bundle
 NEEDED = ("bits", "group_size", "zero_point")
 BEFORE = "give the checkpoint before quantisation"
 
@@ -114,9 +123,14 @@ def level_names(weight: str, symmetric: bool) -> tuple[str, ...]:
 
 def stored_group_size(files: Mapping[str, FileEntry]) -> int | None:
     """Inputs that share a scale in an exported bundle's levels; None where it has none."""
-    suffix = ".levels"
-    for name, entry in files.items():
-        if name.startswith(f"{GRAPHS_DIR}/{WEIGHTS_DIR}/") and name.endswith(suffix):
-            num_scales = files[f"{name.removesuffix(suffix)}.scales"].size // 2  # float16
-            return 2 * entry.size // num_scales
+    for weight in packed_weights(files):
+        levels, scales = (files[f"{PLACE}{name}"] for name in level_names(weight, symmetric=True))
+        return 2 * levels.size // (scales.size // 2)  # float16
     return None
+
+
+def packed_weights(files: Mapping[str, FileEntry]) -> list[str]:
+    """The weights of an exported bundle that levels lie beside."""
+    suffix = ".levels"
+    names = (name for name in files if name.startswith(PLACE) and name.endswith(suffix))
+    return [name.removeprefix(PLACE).removesuffix(suffix) for name in names]

@@ -8,9 +8,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from export.packing import level_names, stored_group_size
+from export.packing import PLACE, level_names, packed_weights, stored_group_size
 from profiles import Fineness
-from runtime.bundle.reader import GRAPHS_DIR, WEIGHTS_DIR, Bundle
+from runtime.bundle.reader import Bundle
 from toolchain.targets.weights import StreamedTensor, streamed
 
 __all__ = ["StoredLevels", "stored_levels"]
@@ -67,20 +67,14 @@ def stored_levels(bundle: Bundle) -> StoredLevels | None:
     group_size = stored_group_size(files)
     if group_size is None:
         return None
-    place, suffix = f"{GRAPHS_DIR}/{WEIGHTS_DIR}", ".levels"
-    weights = [
-        name.removeprefix(f"{place}/").removesuffix(suffix)
-        for name in files
-        if name.startswith(f"{place}/") and name.endswith(suffix)
-    ]
     return StoredLevels(
         group_size=group_size,
         files={
             weight: tuple(
                 bundle.file(path)
                 for name in level_names(weight, symmetric=False)
-                if (path := f"{place}/{name}") in files
+                if (path := f"{PLACE}{name}") in files
             )
-            for weight in weights
+            for weight in packed_weights(files)
         },
     )
