@@ -23,6 +23,7 @@ from runtime.sessions.base import (
     batch_row,
     token_arrays,
 )
+from runtime.sessions.cache_memory import CacheMemory
 from runtime.sessions.onnx.failures import named_failures
 from runtime.sessions.onnx.graphs import OnnxGraphs
 from runtime.sessions.onnx.inplace_cache import SEQLENS_K, TOTAL_SEQUENCE_LENGTH, cache_rows
@@ -55,8 +56,10 @@ class CpuSession:
         rows = cache_rows(self.manifest.cache_len)
         shape = (self.manifest.num_slots, model.num_key_value_heads, rows, model.head_dim)
         dtype = self.manifest.cache_dtype
-        self.keys = [np.zeros(shape, dtype) for _ in range(model.num_hidden_layers)]
-        self.values = [np.zeros(shape, dtype) for _ in range(model.num_hidden_layers)]
+        layers = range(model.num_hidden_layers)
+        keys, values = ([CacheMemory(shape, dtype) for _ in layers] for _ in range(2))
+        self.keys, self.values = ([each.rows for each in part] for part in (keys, values))
+        self._memory, self._long = [*keys, *values], set[int]()  # slots that had a long sequence
 
     def prepare(self, graph: Graph) -> None:
         """See Session.prepare."""
@@ -74,6 +77,7 @@ class CpuSession:
             logit_rows = np.arange(batch_size * seq_len)
         for chunk in chunks:
             self._lengths[chunk.slot] = chunk.start + len(chunk.token_ids)
+            self._expect_reading(chunk.slot)
         first_slot = chunks[0].slot if spec.batch_size == 1 else 0
         bound = self._bind(graph, first_slot, batch_size, seq_len, len(logit_rows))
         bound.inputs[names.INPUT_IDS][...] = input_ids
@@ -90,6 +94,13 @@ class CpuSession:
         rows = [batch_row(spec.batch_size, chunk) for chunk in chunks]
         # All rows as a view where that is what was asked.
         return logits if rows == list(range(batch_size)) else logits[rows]
+
+    def _expect_reading(self, slot: int) -> None:
+        """Once a sequence has a quarter of its slot, huge pages are worth their memory."""
+        if slot not in self._long and 4 * self._lengths[slot] > self.manifest.cache_len:
+            self._long.add(slot)
+            for memory in self._memory:
+                memory.expect_reading(slot)
 
     def _bind(
         self, graph: Graph, first_slot: int, batch_size: int, seq_len: int, num_rows: int

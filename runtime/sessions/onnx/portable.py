@@ -22,6 +22,7 @@ from runtime.sessions.base import (
     batch_row,
     token_arrays,
 )
+from runtime.sessions.cache_memory import CacheMemory
 from runtime.sessions.onnx.failures import named_failures
 from runtime.sessions.onnx.graphs import OnnxGraphs
 
@@ -45,8 +46,9 @@ class PortableSession:
             self.manifest.cache_len,
             model.head_dim,
         )
-        self.keys = np.zeros(shape, self.manifest.cache_dtype)  # (L, slots, G, C, D)
-        self.values = np.zeros_like(self.keys)
+        dtype = self.manifest.cache_dtype
+        self.keys = CacheMemory(shape, dtype).rows  # (L, slots, G, C, D)
+        self.values = CacheMemory(shape, dtype).rows
 
     def prepare(self, graph: Graph) -> None:
         """See Session.prepare."""
