@@ -11,8 +11,7 @@ from runtime.batch.answerer import OnModel, Opening, Outcome, open_for_batch
 from runtime.batch.request_line import BatchRequest
 from runtime.bundle.reader import Bundle
 from runtime.bundle.same_bundle import load_same_bundle
-from runtime.cluster.devices import connected, find_devices
-from runtime.cluster.pool import ActorPool
+from runtime.cluster.pool import ActorPool, open_pool
 from runtime.progress import SILENT, Progress
 from runtime.sessions import SESSIONS
 
@@ -53,14 +52,10 @@ def open_on_ray(
         SessionError: the backend cannot run it.
         UserError: the cluster cannot be reached, or has no device for the bundle.
     """
-    progress.step(f"connecting to the cluster at {address}")
-    with connected(address):
-        resource = SESSIONS[bundle.manifest.backend].ray_resource
-        devices = find_devices(resource, opening.threads)
-        progress.step(f"opening the model on {len(devices)} devices of the cluster")
-        work = partial(_BatchWork, bundle.path.absolute(), bundle.digest, opening)
-        with ActorPool(devices, work) as pool:
-            yield OnRay(pool)
+    resource = SESSIONS[bundle.manifest.backend].ray_resource
+    work = partial(_BatchWork, bundle.path.absolute(), bundle.digest, opening)
+    with open_pool(address, resource, opening.threads, work, progress.step) as pool:
+        yield OnRay(pool)
 
 
 class _BatchWork:

@@ -5,8 +5,9 @@ items are asked again. Knows nothing of what the work is.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Thread
 from typing import Any, Protocol, Self
@@ -16,10 +17,10 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util import get_node_ip_address
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from runtime.cluster.devices import Device
+from runtime.cluster.devices import Device, connected, find_devices
 from runtime.errors import DeviceLostError, SessionError, UserError
 
-__all__ = ["ActorPool", "MakeWork", "Work"]
+__all__ = ["ActorPool", "MakeWork", "Work", "open_pool"]
 
 MOST_LOSSES = 5  # actors that one item, or one device, may be with when they are lost
 
@@ -41,6 +42,34 @@ class Work(Protocol):
 
 
 MakeWork = Callable[[int | None], Work]  # for so many threads; None where none were asked for
+
+
+@contextmanager
+def open_pool(
+    address: str,
+    resource: str,
+    threads: int | None,
+    make_work: MakeWork,
+    say: Callable[[str], None],
+) -> Iterator["ActorPool"]:
+    """A pool on all devices of a cluster; items may come when the first has its work.
+
+    Args:
+        address: of the cluster; see connected.
+        resource: of a device; see find_devices.
+        threads: for each device.
+        make_work: see ActorPool.
+        say: told the steps.
+
+    Raises:
+        UserError: the cluster cannot be reached, or has no such device; or see ActorPool.
+    """
+    say(f"connecting to the cluster at {address}")
+    with connected(address):
+        devices = find_devices(resource, threads)
+        say(f"opening the model on {len(devices)} devices of the cluster")
+        with ActorPool(devices, make_work) as pool:
+            yield pool
 
 
 class ActorPool:

@@ -15,8 +15,7 @@ from pydantic import JsonValue
 
 from runtime.bundle.reader import Bundle
 from runtime.bundle.same_bundle import load_same_bundle
-from runtime.cluster.devices import connected, find_devices
-from runtime.cluster.pool import ActorPool
+from runtime.cluster.pool import ActorPool, open_pool
 from runtime.engine.engine import Engine
 from runtime.engine.scheduler import Scheduler
 from runtime.progress import Progress
@@ -94,13 +93,10 @@ def open_on_ray(
         SessionError: the backend cannot run it.
         UserError: the cluster cannot be reached, or has no device for the bundle.
     """
-    progress.step(f"connecting to the cluster at {address}")
-    with connected(address):
-        devices = find_devices(SESSIONS[bundle.manifest.backend].ray_resource, None)
-        progress.step(f"opening the model on {len(devices)} devices of the cluster")
-        work = partial(_ExamWork, bundle.path.absolute(), bundle.digest, reuse_prefix)
-        with ActorPool(devices, work) as pool:
-            yield OnRay(bundle, pool)
+    resource = SESSIONS[bundle.manifest.backend].ray_resource
+    work = partial(_ExamWork, bundle.path.absolute(), bundle.digest, reuse_prefix)
+    with open_pool(address, resource, None, work, progress.step) as pool:
+        yield OnRay(bundle, pool)
 
 
 class _ExamWork:
