@@ -14,10 +14,10 @@ from runtime.engine.engine import Engine
 from runtime.errors import SessionError
 from runtime.sessions import open_session
 from runtime.sessions.base import Logits, Session
+from tests.runtime.engine.tolerances import TOLERANCES
 
 SEQUENCES = [Random(seed).choices(range(640), k=40) for seed in range(3)]
 TOKENS = SEQUENCES[0]
-TOLERANCES = {"small-fp32": 2e-4, "small-exported": 0.02}  # see test_engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
