@@ -144,7 +144,7 @@ class Profile(Record):
     # The way to a chip's graphs; auto: torchair's .air where torchair knows the chip.
     via: Via = "auto"
     graphs: tuple[GraphSpec, ...] = Field(max_length=100)
-    # Cached rows for which a chip gets a decode graph of one sequence besides, from few to many.
+    # Cached rows for which a chip gets graphs of one sequence besides, from few to many.
     short_caches: Annotated[tuple[Rows, ...], Field(max_length=10)] = ()
     # Sequences that the cache holds; None: as many as the largest graph runs.
     slots: Annotated[int, Field(ge=1, le=1000)] | None = None
@@ -159,12 +159,16 @@ class Profile(Record):
         return max(spec.cache_len for spec in self.graphs)
 
     @property
-    def short_decode(self) -> tuple[GraphSpec, ...]:
-        """The decode graph of one sequence on each of `short_caches`."""
+    def short_graphs(self) -> tuple[GraphSpec, ...]:
+        """The prefill and decode graphs of one sequence on each of `short_caches`."""
+        whole = [
+            spec
+            for spec in self.graphs
+            if spec.batch_size == 1 and spec.cache_len and spec.phase != "score"
+        ]
         lengths = [length for length in self.short_caches if length < self.cache_len]
         return tuple(
-            GraphSpec(phase="decode", batch_size=1, seq_len=1, cache_len=length)
-            for length in lengths
+            spec.model_copy(update={"cache_len": length}) for length in lengths for spec in whole
         )
 
     @property

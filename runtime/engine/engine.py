@@ -3,14 +3,14 @@
 The engine knows nothing about text, sampling, queues or HTTP.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
-from runtime.bundle.manifest import Graph, Phase
-from runtime.engine.chunks import plan_chunks
+from runtime.bundle.manifest import Graph, GraphSpec, Phase
+from runtime.engine.chunks import graph_costs, plan_chunks
 from runtime.engine.kv_cache import Slot, common_prefix
 from runtime.engine.prefix_cache import PrefixCache
 from runtime.errors import PromptError, SessionError
@@ -50,9 +50,15 @@ class Engine:
         self.cache = PrefixCache(session, reuse_prefix=reuse_prefix)
         # A decode graph of one sequence is also the shortest prefill graph.
         self._prefill = self._by_seq_len(self.context_len, "prefill", "decode")
-        # A first chunk needs no cache. One graph of open sizes gains nothing by leaving it out.
-        self._first = self._by_seq_len(0, "prefill") if session.static_shapes else {}
         self._score = self._by_seq_len(self.context_len, "score")
+        # A first chunk needs no cache. One graph of open sizes gains nothing by leaving it out.
+        first = self._by_seq_len(0, "prefill") if session.static_shapes else {}
+        self._prompt_costs = graph_costs([*self._prefill.values(), *first.values()])
+        self._score_costs = graph_costs(self._score.values())
+        # A session takes the shorter ones of a graph by itself.
+        self._whole = {
+            each.spec: graph for graph in self._graphs for each in (graph, *graph.shorter)
+        }
         self.verify_sizes = sorted(self._score) if session.static_shapes else []
         """Rows that a call costs which checks drafts; empty where it costs what it has rows."""
         self.prefix_hits = 0
@@ -82,9 +88,9 @@ class Engine:
 
     def prepare(self, num_tokens: int) -> None:
         """Loads the graphs that a prompt of this length and its answer will run."""
-        for graphs in (self._prefill, self._first):
-            for seq_len in {1, *self._plan(num_tokens, self._prefill)} & set(graphs):
-                self._session.prepare(graphs[seq_len])
+        plan = plan_chunks(num_tokens, self._prompt_costs, static_shapes=self.static_shapes)
+        for spec in {self._prefill[1].spec, *plan}:
+            self._session.prepare(self._whole[spec])
 
     def parts(self, slot: Slot, token_ids: Sequence[int], shared: int = 0) -> list[Part]:
         """Cuts what the slot does not hold of a prompt into calls; run_part runs each.
@@ -109,8 +115,8 @@ class Engine:
         slot.shared = shared
         cut = max(reused, shared)
         return [
-            *self._cut(self._prefill, token_ids[:cut], reused),
-            *self._cut(self._prefill, token_ids, cut),
+            *self._cut(self._prompt_costs, token_ids[:cut], reused),
+            *self._cut(self._prompt_costs, token_ids, cut),
         ]
 
     def score_parts(self, slot: Slot, token_ids: Sequence[int]) -> list[Part]:
@@ -123,7 +129,7 @@ class Engine:
         self.check_scores()
         self.check_prompt(token_ids)
         self.check_prompt([*slot.token_ids, *token_ids])
-        return self._cut(self._score, token_ids, 0)
+        return self._cut(self._score_costs, token_ids, 0)
 
     def check_scores(self) -> None:
         """Refuses to give the logits of every row where no graph can.
@@ -181,18 +187,14 @@ class Engine:
             return min(found, len(token_ids) - 1)
         return shared if slot.shared == shared <= found else 0
 
-    def _plan(self, num_tokens: int, graphs: dict[int, Graph]) -> list[int]:
-        costs = {seq_len: graph.cost for seq_len, graph in graphs.items()}
-        return plan_chunks(num_tokens, costs, self.static_shapes)
-
-    def _cut(self, graphs: dict[int, Graph], token_ids: Sequence[int], done: int) -> list[Part]:
-        """Calls for the tokens from `done` on; what starts a prompt takes no cache if it can."""
-        parts = list[Part]()
-        for seq_len in self._plan(len(token_ids) - done, graphs):
-            ids, graph = token_ids[done : done + seq_len], graphs[seq_len]
-            if done == 0 and graph.spec.phase == "prefill":
-                graph = self._first.get(seq_len, graph)
-            parts.append(Part(graph=graph, token_ids=ids))
+    def _cut(
+        self, costs: Mapping[GraphSpec, float], token_ids: Sequence[int], done: int
+    ) -> list[Part]:
+        """Calls for the tokens from `done` on, of graphs with these costs."""
+        left, parts = len(token_ids) - done, list[Part]()
+        for spec in plan_chunks(left, costs, static_shapes=self.static_shapes, start=done):
+            ids = token_ids[done : done + spec.seq_len]
+            parts.append(Part(graph=self._whole[spec], token_ids=ids))
             done += len(ids)
         return parts
 

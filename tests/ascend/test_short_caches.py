@@ -33,32 +33,39 @@ def shorter(bundle: Bundle) -> dict[str, list[int]]:
 
 
 @pytest.mark.parametrize("weights", ["fp16", "int8"])
-def test_a_token_runs_on_the_shortest_cache_that_holds_its_rows(
+def test_a_sequence_runs_on_the_shortest_cache_that_holds_its_rows(
     weights: str, bundles: Path, toolkit: Toolkit, card: Card, tmp_path: Path
 ) -> None:
-    """It says what it says without, and sends and copies no more."""
+    """It says what it says without; a token sends and copies no more."""
     toolkit()
     compiled(bundles, tmp_path / "om", Choices(target="310p3", weights=weights))
     bundle = load_bundle(tmp_path / "om")
-    assert shorter(bundle) == {"decode_b1": LENGTHS}
-    [decode] = [graph for graph in bundle.manifest.graphs if graph.shorter]
-    assert [each.cost < decode.cost for each in decode.shorter] == [True, True]
+    prefill = [name for name in shorter(bundle) if name.startswith("prefill")]
+    assert shorter(bundle) == dict.fromkeys([*prefill, "decode_b1"], LENGTHS)
+    assert prefill
     emulator = card()
     assert answers(bundle) == EXPECTED
     vocab_size = bundle.manifest.model.vocab_size
-    for start, name in (
-        (0, "decode_b1_c64"),
-        (64, "decode_b1_c64"),
-        (65, "decode_b1_c128"),
-        (128, "decode_b1_c128"),
-        (129, "decode_b1"),
-    ):
-        with closing(open_session(bundle)) as session:
-            emulator.reset_counters()
-            session.run(decode, [Chunk(slot=0, start=start, token_ids=[7])])
-            ran = [model for model in emulator.state.models.values() if model.session is not None]
-            assert [model.label for model in ran] == [f"{name}.om"]
-            assert emulator.transfers == {"H2D": 16, "D2H": 4 * vocab_size}
+    for graph in bundle.manifest.graphs:
+        if not graph.shorter:
+            continue
+        name, rows = graph.spec.name, graph.spec.seq_len
+        assert [each.cost < graph.cost for each in graph.shorter] == [True, True]
+        for start, ran in (
+            (0, f"{name}_c64"),
+            (64, f"{name}_c64"),
+            (65, f"{name}_c128"),
+            (128, f"{name}_c128"),
+            (129, name),
+        ):
+            with closing(open_session(bundle)) as session:
+                emulator.reset_counters()
+                session.run(graph, [Chunk(slot=0, start=start, token_ids=[7])])
+                models = emulator.state.models.values()
+                assert [each.label for each in models if each.session is not None] == [f"{ran}.om"]
+                # Ids, start, and for a prompt which row's logits are wanted.
+                sent = 8 * (rows + 1 + (rows > 1))
+                assert emulator.transfers == {"H2D": sent, "D2H": 4 * vocab_size}
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def _roofline(bundle: Bundle) -> Roofline:
         profile=profile,
         footprint=find_target(profile).footprint,
         rates=measured,
-        costs={graph.spec: graph.cost for graph in bundle.manifest.graphs},
+        costs={graph.spec: graph.cost for graph in bundle.manifest.every_graph},
     )
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 CALLS = ("graph", "kernels", "moves", "as lowered", "least", "limit", "steps")
-SHORT = ("cached rows", "saves a token", "memory", "compiles in")
+SHORT = ("graph", "cached rows", "saves of a call", "memory", "compiles in")
 COPIES = {"shared": "one copy of the weights", "per_graph": "one copy per graph"}
 
 
@@ -155,6 +155,7 @@ def _short(plan: "Plan") -> list[tuple[str, ...]]:
 
     return [
         (
+            each.graph,
             f"{each.cached_rows:,}",
             _seconds(each.saved_s),
             human_bytes(round(each.device_bytes)),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from runtime.bundle.manifest import GraphSpec, ModelConfig
 from toolchain.costs.sizes import cache_elements, linear_shapes
 
-__all__ = ["Counted", "in_steps", "least_work", "work_of_graph"]
+__all__ = ["Counted", "in_steps", "least_work", "prompt_costs", "work_of_graph"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +75,10 @@ def in_steps(times: Mapping[GraphSpec, float]) -> dict[GraphSpec, float]:
         if spec.phase == "decode" and spec.batch_size == 1
     )
     return {spec: time / step for spec, time in times.items()}
+
+
+def prompt_costs(costs: Mapping[GraphSpec, float]) -> dict[GraphSpec, float]:
+    """Those of the graphs that a prompt can run on."""
+    return {
+        spec: cost for spec, cost in costs.items() if spec.batch_size == 1 and spec.phase != "score"
+    }

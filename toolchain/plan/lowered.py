@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from runtime.bundle.manifest import GraphSpec, Phase
 from runtime.engine.chunks import plan_chunks
-from toolchain.costs.calls import Counted, in_steps
+from toolchain.costs.calls import Counted, in_steps, prompt_costs
 from toolchain.costs.quantity import Quantity
 
 __all__ = ["LoweredTimes"]
@@ -41,18 +41,7 @@ class LoweredTimes:
     def first_token(self, num_tokens: int) -> Quantity:
         """Time to the first token of a prompt, cut as the runtime cuts it."""
         costs = in_steps({spec: call.seconds for spec, call in self.counted.items()})
-        longest = max(spec.cache_len for spec in costs)
-        specs = {
-            spec.seq_len: spec
-            for spec in costs
-            if spec.batch_size == 1 and spec.phase != "score" and spec.cache_len == longest
-        }
-        lengths = {seq_len: costs[spec] for seq_len, spec in specs.items()}
-        plan = plan_chunks(num_tokens, lengths, static_shapes=True)
-        calls = [specs[seq_len] for seq_len in plan]
-        without_cache = calls[0].model_copy(update={"phase": "prefill", "cache_len": 0})
-        if without_cache in self.counted:  # what starts a prompt takes it
-            calls[0] = without_cache
+        calls = plan_chunks(num_tokens, prompt_costs(costs), static_shapes=True)
         return self._quantity(f"first token, {num_tokens} tokens of prompt", calls)
 
     def per_token(self, num_tokens: int) -> Quantity:

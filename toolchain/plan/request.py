@@ -63,7 +63,7 @@ def device_parts(request: PlanRequest) -> list[Quantity]:
     footprint = request.target.footprint
     weights = footprint.weights(request.config, request.profile)
     if not request.share_weights:
-        graphs = len(request.profile.graphs) + len(request.profile.short_decode)
+        graphs = len(request.profile.graphs) + len(request.profile.short_graphs)
         weights = replace(
             weights,
             value=graphs * weights.value,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from profiles import Profile
 from runtime.bundle.manifest import GraphSpec, ModelConfig
 from runtime.engine.chunks import plan_chunks
-from toolchain.costs.calls import least_work
+from toolchain.costs.calls import least_work, prompt_costs
 from toolchain.costs.quantity import Quantity
 from toolchain.costs.rates import Rates
 from toolchain.targets.base import Footprint
@@ -70,23 +70,11 @@ class Roofline:
 
     def prompt_calls(self, num_tokens: int) -> list[tuple[float, float]]:
         """Bytes and operations of every call of a prompt, of the lengths that the engine takes."""
-        lengths = {
-            spec.seq_len: cost
-            for spec, cost in self.costs.items()
-            if spec.batch_size == 1
-            and spec.phase != "score"
-            and spec.cache_len == self.profile.cache_len
-        }
-        without_cache = {
-            spec.seq_len
-            for spec in self.costs
-            if (spec.phase, spec.batch_size, spec.cache_len) == ("prefill", 1, 0)
-        }
-        calls, done = [], 0
-        for seq_len in plan_chunks(num_tokens, lengths, self.footprint.static_shapes):
-            rows = seq_len if self.footprint.static_shapes else min(seq_len, num_tokens - done)
-            starts = done == 0 and seq_len in without_cache
-            calls.append(self.call(rows, 0 if starts else self._cached(done)))
+        calls, done, static_shapes = [], 0, self.footprint.static_shapes
+        costs = prompt_costs(self.costs)
+        for spec in plan_chunks(num_tokens, costs, static_shapes=static_shapes):
+            rows = spec.seq_len if static_shapes else min(spec.seq_len, num_tokens - done)
+            calls.append(self.call(rows, spec.cache_len if static_shapes else done))
             done += rows
         return calls
 

@@ -13,13 +13,14 @@ __all__ = ["ShortCache", "short_caches"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShortCache:
-    """A decode graph for sequences of up to so many cached rows.
+    """A graph for sequences of up to so many cached rows.
 
-    saved_s: seconds, of every token of such a sequence.
+    saved_s: seconds, of every call of such a sequence.
     device_bytes: what it adds to the memory of the device.
     compile_s: seconds that it adds to compile.
     """
 
+    graph: str
     cached_rows: int
     saved_s: float
     device_bytes: float
@@ -34,29 +35,27 @@ def short_caches(roofline: Roofline, counted: Mapping[GraphSpec, Counted]) -> li
         counted: the graphs as lowered; none, or all. Without them the times are the limits.
     """
     config, profile, footprint = roofline.config, roofline.profile, roofline.footprint
+    made = [spec for spec in profile.short_graphs if spec in roofline.costs]
+    if not made:
+        return []
     whole = profile.model_copy(update={"short_caches": ()})
+    # Each adds as much as any other: graphs share their weights and buffers.
+    states = [total(footprint.state(config, each)) for each in (whole, profile)]
+    builds = [footprint.compile(config, each).time.value for each in (whole, profile)]
+    device_bytes, compile_s = ((more - less) / len(made) for less, more in (states, builds))
 
-    def seconds(cached: int) -> float:
-        [spec] = [
-            spec
-            for spec in roofline.costs
-            if (spec.phase, spec.batch_size, spec.cache_len) == ("decode", 1, cached)
-        ]
-        limit = roofline.rates.seconds(*roofline.call(1, cached))
+    def seconds(spec: GraphSpec) -> float:
+        limit = roofline.rates.seconds(*roofline.call(spec.seq_len, spec.cache_len))
         return counted[spec].seconds if counted else limit
 
-    found = []
-    for spec in profile.short_decode:
-        if spec in roofline.costs:
-            more = profile.model_copy(update={"short_caches": (spec.cache_len,)})
-            states = [total(footprint.state(config, each)) for each in (whole, more)]
-            builds = [footprint.compile(config, each).time.value for each in (whole, more)]
-            found.append(
-                ShortCache(
-                    cached_rows=spec.cache_len,
-                    saved_s=seconds(profile.cache_len) - seconds(spec.cache_len),
-                    device_bytes=states[1] - states[0],
-                    compile_s=builds[1] - builds[0],
-                )
-            )
-    return found
+    return [
+        ShortCache(
+            graph=spec.short_name,
+            cached_rows=spec.cache_len,
+            saved_s=seconds(spec.model_copy(update={"cache_len": profile.cache_len}))
+            - seconds(spec),
+            device_bytes=device_bytes,
+            compile_s=compile_s,
+        )
+        for spec in made
+    ]

@@ -46,7 +46,7 @@ def num_bytes(tensor: TensorSpec) -> int:
 
 
 class AclModel:
-    """A loaded OM that computes one graph, or several in gears.
+    """A loaded OM that computes one graph, or several in gears; connect comes before a run.
 
     Args:
         device: where to load.
@@ -82,6 +82,7 @@ class AclModel:
         self.outputs: dict[str, Port] = {}
         self._input_dataset = self._dataset()
         self._output_dataset = self._dataset()
+        self.input_sizes, self.output_sizes = self._sizes()
 
     def _load(
         self,
@@ -113,12 +114,8 @@ class AclModel:
         self._stack.callback(self._acl.release, "mdl.destroy_dataset", dataset)
         return dataset
 
-    def connect(self, cache: dict[str, int]) -> None:
-        """Gives every input and output its memory.
-
-        Args:
-            cache: address of the tensors that the session owns, by name; the others are allocated.
-        """
+    def _sizes(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Bytes of every input and output, by name, in the order of the OM."""
         acl, largest = self._acl, max(self._graphs, key=lambda graph: graph.spec.seq_len)
         names = [
             acl.make("mdl.get_input_name_by_index", self._desc, i)
@@ -135,13 +132,23 @@ class AclModel:
                 next_step="compile the bundle again",
             )
         tensors = {tensor.name: tensor for tensor in largest.inputs}
-        for i, name in enumerate(names):
-            size = self._size("input", i, tensors.get(name))
-            self.inputs[name] = self._port(self._input_dataset, size, cache.get(name))
+        inputs = {name: self._size("input", i, tensors.get(name)) for i, name in enumerate(names)}
         # An OM names its outputs after its nodes, so they count in the order of the graph.
-        for i, tensor in enumerate(largest.outputs):
-            size = self._size("output", i, tensor)
-            self.outputs[tensor.name] = self._port(self._output_dataset, size, None)
+        outputs = {
+            tensor.name: self._size("output", i, tensor) for i, tensor in enumerate(largest.outputs)
+        }
+        return inputs, outputs
+
+    def connect(self, addresses: Mapping[str, int]) -> None:
+        """Gives every input and output its memory.
+
+        Args:
+            addresses: where each lies, by name; at least of its size.
+        """
+        for name, size in self.input_sizes.items():
+            self.inputs[name] = self._port(self._input_dataset, size, addresses[name])
+        for name, size in self.output_sizes.items():
+            self.outputs[name] = self._port(self._output_dataset, size, addresses[name])
 
     def _size(self, side: str, index: int, tensor: TensorSpec | None) -> int:
         """Bytes of an input or output, which must be those promised.
@@ -159,8 +166,7 @@ class AclModel:
             )
         return size
 
-    def _port(self, dataset: int, size: int, address: int | None) -> Port:
-        address = self._device.allocate(size) if address is None else address
+    def _port(self, dataset: int, size: int, address: int) -> Port:
         buffer: int = self._acl.make("create_data_buffer", address, size)
         self._stack.callback(self._acl.release, "destroy_data_buffer", buffer)
         self._acl.get("mdl.add_dataset_buffer", dataset, buffer)

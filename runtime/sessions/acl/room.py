@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from runtime.bundle.manifest import Device, Graph, TensorSpec
+from runtime.bundle.manifest import Device, Graph
 from runtime.bundle.reader import Bundle
-from runtime.bundle.tensor_names import past_key
+from runtime.bundle.tensor_names import past_key, past_value
 from runtime.errors import SessionError
 from runtime.sessions.acl.cache import cache_size
 from runtime.sessions.acl.device import AclDevice, charged
@@ -12,6 +12,8 @@ from runtime.sessions.acl.model import num_bytes
 from runtime.sessions.acl.weights import weight_bytes
 
 __all__ = ["require_room"]
+
+CACHED = past_key(0)[:-1], past_value(0)[:-1]  # what the names of cached tensors begin with
 
 
 def require_room(
@@ -39,7 +41,7 @@ def require_room(
         "weights": weight_bytes(bundle, graphs, shared),
         f"KV cache (slots {bundle.manifest.num_slots})": cache_size(bundle.manifest, spec),
         "workspace": charged(workspace),
-        "inputs and outputs": sum(_bytes(graph) for graph in graphs),
+        "inputs and outputs": _buffers(bundle.manifest.every_graph),
     }
     need, free = sum(parts.values()), device.free_bytes()
     if need <= free:
@@ -59,11 +61,11 @@ def require_room(
     )
 
 
-def _bytes(graph: Graph) -> int:
-    cached = {tensor.name for tensor in graph.inputs if _is_cached(tensor)}
-    tensors = [*graph.inputs, *graph.outputs]
-    return sum(charged(num_bytes(tensor)) for tensor in tensors if tensor.name not in cached)
-
-
-def _is_cached(tensor: TensorSpec) -> bool:
-    return tensor.name.startswith((past_key(0)[:-1], "past_value."))
+def _buffers(graphs: Sequence[Graph]) -> int:
+    """Bytes of inputs and outputs but for the cache; graphs share them, the largest of a name."""
+    sizes = dict[str, int]()
+    for graph in graphs:
+        for tensor in (*graph.inputs, *graph.outputs):
+            if not tensor.name.startswith(CACHED):
+                sizes[tensor.name] = max(num_bytes(tensor), sizes.get(tensor.name, 0))
+    return sum(map(charged, sizes.values()))

@@ -84,14 +84,26 @@ class AclSession:
         self._models: dict[str, AclModel] = {}
         for path, graphs in families.items():
             own = {relative: weights[relative] for relative in graphs[0].weights if shared}
-            model = AclModel(device, bundle.file(path), graphs, own, register, workspace, stack)
-            model.connect(self._cache.addresses(0))
-            self._models[path] = model
+            self._models[path] = AclModel(
+                device, bundle.file(path), graphs, own, register, workspace, stack
+            )
+        self._connect()
         self._host = {
             tensor.name: device.allocate_host(size)
             for tensor, size in _crossing(bundle.manifest.graphs).values()
         }
         stack.callback(device.settle)
+
+    def _connect(self) -> None:
+        """Models run one at a time, so they share their inputs and outputs."""
+        addresses, sizes = dict(self._cache.addresses(0)), dict[str, int]()
+        for model in self._models.values():
+            for name, size in (*model.input_sizes.items(), *model.output_sizes.items()):
+                sizes[name] = max(size, sizes.get(name, 0))
+        for name in [name for name in sizes if name not in addresses]:
+            addresses[name] = self._device.allocate(sizes[name])
+        for model in self._models.values():
+            model.connect(addresses)
 
     def prepare(self, graph: Graph) -> None:
         """Nothing: every graph is on the device already."""

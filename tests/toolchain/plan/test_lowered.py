@@ -20,7 +20,7 @@ PROFILE = load_profile("310p3")
 @pytest.fixture(scope="module")
 def plan() -> Plan:
     counted = count_graphs(SEVEN_B, PROFILE)
-    assert list(counted) == [*PROFILE.graphs, *PROFILE.short_decode]
+    assert list(counted) == [*PROFILE.graphs, *PROFILE.short_graphs]
     return make_plan(SEVEN_B, PROFILE, counted=counted)
 
 
@@ -34,8 +34,9 @@ def test_every_line_as_lowered_is_that_of_the_limit_and_no_shorter(plan: Plan) -
 def test_the_lines_are_sums_of_the_calls_that_they_make(plan: Plan) -> None:
     times = {call.graph: call.lowered.seconds for call in plan.calls if call.lowered}
     lines = {line.name: line.value for line in plan.lowered}
-    assert lines["first token, 128 tokens of prompt"] == times["prefill_s512"]
-    assert lines["first token, 1024 tokens of prompt"] == 2 * times["prefill_s512"]
+    assert lines["first token, 128 tokens of prompt"] == times["prefill_s512_c0"]
+    both = times["prefill_s512_c0"] + times["prefill_s512_c512"]
+    assert lines["first token, 1024 tokens of prompt"] == both
     assert lines["per token, 512 tokens of context"] == times["decode_b1_c512"]
     assert lines["per token, 1024 tokens of context"] == times["decode_b1_c1024"]
     assert lines["per token, 2048 tokens of context"] == times["decode_b1"]
@@ -45,14 +46,16 @@ def test_the_lines_are_sums_of_the_calls_that_they_make(plan: Plan) -> None:
 
 
 def test_a_graph_for_fewer_cached_rows_saves_their_reading_and_costs_a_graph(plan: Plan) -> None:
-    """The rest of the cache is read at 60 % of the bandwidth; a bit more goes with its scores."""
-    for each, rows in zip(plan.short_caches, (512, 1024), strict=True):
-        assert each.cached_rows == rows
+    """The rest of the cache is read at 60 % of the bandwidth; of a token a bit more goes with its
+    scores, of 512 rows of a prompt much more."""
+    graphs = [(name, rows) for rows in (512, 1024) for name in ("prefill_s512", "decode_b1")]
+    for each, (name, rows) in zip(plan.short_caches, graphs, strict=True):
+        assert (each.graph, each.cached_rows) == (f"{name}_c{rows}", rows)
         reading = (2048 - rows) * 524_288 / (0.6 * 204.8e9)
-        assert reading < each.saved_s < 1.2 * reading
+        most = 1.2 if name == "decode_b1" else 30
+        assert reading < each.saved_s < most * reading
         assert each.compile_s == 32 * 20
-        buffers = 16 + 524_288 + 4 * 55_296  # id and start, new rows, logits
-        assert each.device_bytes == pytest.approx(32e6 + buffers, rel=1e-3)
+        assert each.device_bytes == 32e6  # buffers are shared
 
 
 def test_a_call_moves_no_less_than_it_must_and_starts_a_kernel_for_every_product(
@@ -66,16 +69,14 @@ def test_a_call_moves_no_less_than_it_must_and_starts_a_kernel_for_every_product
 
 
 def test_what_starts_a_prompt_takes_a_graph_without_a_cache_where_there_is_one() -> None:
-    [prefill] = [spec for spec in PROFILE.graphs if spec.phase == "prefill"]
-    first = prefill.model_copy(update={"cache_len": 0})
-    with_first = PROFILE.model_copy(update={"graphs": (*PROFILE.graphs, first)})
+    graphs = [spec for spec in PROFILE.graphs if spec.cache_len]
+    without_first = PROFILE.model_copy(update={"graphs": tuple(graphs), "short_caches": ()})
     config = SEVEN_B.model_copy(update={"num_hidden_layers": 2})
-    plan = make_plan(config, with_first, counted=count_graphs(config, with_first))
+    plan = make_plan(config, without_first, counted=count_graphs(config, without_first))
     times = {call.graph: call.lowered.seconds for call in plan.calls if call.lowered}
-    assert times[first.name] < times[prefill.name]
     lines = {line.name: line.value for line in plan.lowered}
-    both = times[first.name] + times[prefill.name]
-    assert lines["first token, 1024 tokens of prompt"] == pytest.approx(both)
+    assert lines["first token, 128 tokens of prompt"] == times["prefill_s512"]
+    assert lines["first token, 1024 tokens of prompt"] == 2 * times["prefill_s512"]
     for lowered, limit in zip(plan.lowered, plan.speed, strict=True):
         assert lowered.value >= limit.value
 
@@ -103,7 +104,7 @@ def run(directory: Path, program: str, profile: Path) -> subprocess.CompletedPro
 def profile(tmp_path: Path) -> Path:
     """That of a 310P3 with two graphs."""
     lines = (ROOT / "profiles/310p3.toml").read_text().splitlines()
-    others = ('"score"', "batch_size = 2", "batch_size = 4")
+    others = ('"score"', "cache_len = 0", "batch_size = 2", "batch_size = 4")
     kept = [line for line in lines if not any(other in line for other in others)]
     (tmp_path / "small.toml").write_text("\n".join(kept))
     return tmp_path / "small.toml"
@@ -111,7 +112,7 @@ def profile(tmp_path: Path) -> Path:
 
 def test_the_command_shows_both_columns_and_every_call(tmp_path: Path, profile: Path) -> None:
     printed = run(tmp_path, "from toolchain.cli import main; main()", profile)
-    assert "counting graph 2/4: decode_b1\n" in printed.stderr
+    assert "counting graph 2/6: decode_b1\n" in printed.stderr
     assert "as lowered  the chip's limit" in printed.stdout
     lines = [line.split() for line in printed.stdout.splitlines()]
     [call] = [words for words in lines if words[:1] == ["decode_b1"]]

@@ -25,9 +25,9 @@ def count_from_onnx(
     """
     chip, rates = CHIPS[profile.target], chip_rates(profile.chip)
     chosen, manifest = ascend_passes(profile, ()), _manifest(config, profile)
-    counted, specs = {}, (*profile.graphs, *profile.short_decode)
+    counted, specs = {}, (*profile.graphs, *profile.short_graphs)
     for i, spec in enumerate(specs, 1):
-        name = spec.short_name if spec in profile.short_decode else spec.name
+        name = spec.short_name if spec in profile.short_graphs else spec.name
         progress.step(f"counting graph {i}/{len(specs)}: {name}")
         model = trace(config, spec)
         run_passes(model, chosen, manifest, profile)

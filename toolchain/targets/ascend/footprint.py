@@ -4,8 +4,6 @@ Sizes follow from the graphs' shapes. What ATC and the chip need besides has nev
 here and is an estimate throughout.
 """
 
-from collections.abc import Sequence
-
 from profiles import Profile
 from runtime.bundle.manifest import GraphSpec, ModelConfig
 from toolchain.costs.calls import in_steps, work_of_graph
@@ -57,7 +55,7 @@ def weights_part(config: ModelConfig, profile: Profile) -> Quantity:
 
 def _graphs(profile: Profile) -> tuple[GraphSpec, ...]:
     """All that are compiled."""
-    return (*profile.graphs, *profile.short_decode)
+    return (*profile.graphs, *profile.short_graphs)
 
 
 def compile_costs(config: ModelConfig, profile: Profile) -> BuildCosts:
@@ -101,11 +99,6 @@ def _workspace(config: ModelConfig, spec: GraphSpec) -> int:
     return max(scores + joined, inner) + masks + 2 * FLOAT32 * rows * config.hidden_size
 
 
-def _io(config: ModelConfig, spec: GraphSpec) -> int:
-    rows = spec.batch_size * spec.seq_len
-    return (rows + spec.batch_size) * INT64 + FLOAT16 * cache_elements(config, rows)
-
-
 def _logit_rows(spec: GraphSpec) -> int:
     return spec.batch_size * (spec.seq_len if spec.phase == "score" else 1)
 
@@ -137,36 +130,45 @@ def state_parts(config: ModelConfig, profile: Profile) -> list[Quantity]:
             "streams",
             estimate=True,
         ),
-        *_parts_of_graphs(config, _graphs(profile)),
+        *_buffers(config, profile),
+        _loaded(config, len(_graphs(profile))),
     ]
 
 
-def _parts_of_graphs(config: ModelConfig, graphs: Sequence[GraphSpec]) -> list[Quantity]:
-    """What each graph has of its own; all of them are loaded at once."""
-    layers = config.num_hidden_layers
+def _buffers(config: ModelConfig, profile: Profile) -> list[Quantity]:
+    """Inputs and outputs, which all graphs share: they run one at a time."""
+    rows = max(spec.batch_size * spec.seq_len for spec in profile.graphs)
+    batch = max(spec.batch_size for spec in profile.graphs)
+    written = 0 if profile.via == "air" else FLOAT16 * cache_elements(config, rows)
+    logits = max(map(_logit_rows, profile.graphs))
     return [
         Quantity(
             name="ids and new rows",
-            value=sum(_io(config, spec) for spec in graphs),
+            value=(rows + batch) * INT64 + written,
             unit="B",
-            formula="ids and starts in int64, new keys and values of every layer in fp16",
+            formula=f"shared by all graphs: ids of {rows} rows and {batch} starts in int64, "
+            + (f"new keys and values of every layer in fp16 {written:,}" if written else "no more"),
         ),
         Quantity(
             name="logits",
-            value=FLOAT32 * config.vocab_size * sum(map(_logit_rows, graphs)),
+            value=FLOAT32 * config.vocab_size * logits,
             unit="B",
-            formula=f"4 B x {config.vocab_size} pieces x batch size of every graph, and x rows of "
-            "a score graph",
-        ),
-        Quantity(
-            name="loaded graphs",
-            value=len(graphs) * layers * LOADED_BYTES_PER_LAYER,
-            unit="B",
-            formula=f"{len(graphs)} graphs x {layers} layers x "
-            f"{LOADED_BYTES_PER_LAYER / 1e6:.0f} MB of kernels and their arguments; a guess",
-            estimate=True,
+            formula=f"shared by all graphs: 4 B x {config.vocab_size} pieces x {logits} rows",
         ),
     ]
+
+
+def _loaded(config: ModelConfig, graphs: int) -> Quantity:
+    """What each graph has of its own; all of them are loaded at once."""
+    layers = config.num_hidden_layers
+    return Quantity(
+        name="loaded graphs",
+        value=graphs * layers * LOADED_BYTES_PER_LAYER,
+        unit="B",
+        formula=f"{graphs} graphs x {layers} layers x "
+        f"{LOADED_BYTES_PER_LAYER / 1e6:.0f} MB of kernels and their arguments; a guess",
+        estimate=True,
+    )
 
 
 def call_costs(config: ModelConfig, profile: Profile) -> dict[GraphSpec, float]:

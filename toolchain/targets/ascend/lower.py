@@ -67,7 +67,7 @@ def lower(
     graphs = {graph.spec: graph for graph in bundle.manifest.graphs}
     lowered = [_lower(bundle, graph, profile, chosen, chip) for graph in graphs.values()]
     if {each.name for each in chosen} >= READ_SHORTER:
-        for spec in profile.short_decode:
+        for spec in profile.short_graphs:
             longest = graphs[spec.model_copy(update={"cache_len": profile.cache_len})]
             short = longest.model_copy(update={"spec": spec})
             lowered.append(_lower(bundle, short, profile, chosen, chip))

@@ -139,10 +139,13 @@ def _graphs(
         for member in one.members
     ]
     longest = max(graph.spec.cache_len for graph in placed)
-    short = [graph for graph in placed if 0 < graph.spec.cache_len < longest]
-    decode = GraphSpec(phase="decode", batch_size=1, seq_len=1, cache_len=longest)
+    short: dict[GraphSpec, list[Graph]] = {}
+    for graph in placed:
+        if 0 < graph.spec.cache_len < longest:
+            whole = graph.spec.model_copy(update={"cache_len": longest})
+            short.setdefault(whole, []).append(graph)
     return [
-        graph.model_copy(update={"shorter": tuple(short)}) if graph.spec == decode else graph
+        graph.model_copy(update={"shorter": tuple(short.get(graph.spec, ()))})
         for graph in placed
-        if graph not in short
+        if graph.spec.cache_len in (0, longest)
     ]
