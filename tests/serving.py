@@ -1,7 +1,10 @@
-"""A real server in a thread, for tests that talk to it over sockets."""
+"""A real server in a thread, or in a process, for tests that talk to it over sockets."""
 
+import json
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +24,10 @@ from runtime.server.settings import Settings
 from runtime.sessions import open_session
 from runtime.sessions.base import Chunk, Logits, Session
 from runtime.timing import now
+from tests.paths import ROOT
 
 PATIENCE = float(os.environ.get("PATIENCE", "60"))  # seconds; a test that waits so long fails
+RUN = "from runtime.cli import main; main()"
 Wrap = Callable[[Session], Session]
 
 
@@ -150,3 +155,31 @@ def is_idle(server: Serving) -> bool:
         and all(cache.num_free == len(cache.slots) for cache in caches)
         and server.metric("queue_depth") == 0
     )
+
+
+@contextmanager
+def serve_command(
+    bundle: Path, *options: str, **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`runtime serve` as a process, and its address."""
+    arguments = [sys.executable, "-c", RUN, "serve", str(bundle), "--port", "0", *options]
+    with subprocess.Popen(
+        arguments,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    ) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                record = json.loads(line)
+                if record["message"] == "listening":
+                    url = f"http://{record['host']}:{record['port']}"
+                if record["message"] == "ready":
+                    yield process, url
+                    break
+        finally:
+            process.kill()
+            process.communicate()

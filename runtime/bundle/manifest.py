@@ -105,10 +105,9 @@ class GraphSpec(Record):
             parts.append("c0")
         return "_".join(parts)
 
-    @property
-    def short_name(self) -> str:
-        """That of a graph for fewer cached rows than the others, for example decode_b1_c512."""
-        return f"{self.name}_c{self.cache_len}"
+    def name_beside(self, longest: int) -> str:
+        """Among graphs that read up to so many cached rows, for example decode_b1_c512."""
+        return self.name if self.cache_len in (0, longest) else f"{self.name}_c{self.cache_len}"
 
 
 class Graph(Record):

@@ -3,14 +3,14 @@
 The engine knows nothing about text, sampling, queues or HTTP.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
-from runtime.bundle.manifest import Graph, GraphSpec, Phase
-from runtime.engine.chunks import graph_costs, plan_chunks
+from runtime.bundle.manifest import Graph, Phase
+from runtime.engine.chunks import GraphCosts, graph_costs, plan_chunks
 from runtime.engine.kv_cache import Slot, common_prefix
 from runtime.engine.prefix_cache import PrefixCache
 from runtime.errors import PromptError, SessionError
@@ -89,7 +89,8 @@ class Engine:
     def prepare(self, num_tokens: int) -> None:
         """Loads the graphs that a prompt of this length and its answer will run."""
         plan = plan_chunks(num_tokens, self._prompt_costs, static_shapes=self.static_shapes)
-        for spec in {self._prefill[1].spec, *plan}:
+        after = [self._prefill[spec.seq_len].spec for spec in plan]  # behind rows that are reused
+        for spec in {self._prefill[1].spec, *plan, *after}:
             self._session.prepare(self._whole[spec])
 
     def parts(self, slot: Slot, token_ids: Sequence[int], shared: int = 0) -> list[Part]:
@@ -115,8 +116,8 @@ class Engine:
         slot.shared = shared
         cut = max(reused, shared)
         return [
-            *self._cut(self._prompt_costs, token_ids[:cut], reused),
-            *self._cut(self._prompt_costs, token_ids, cut),
+            *self._cut(self._prompt_costs, token_ids[reused:cut], reused),
+            *self._cut(self._prompt_costs, token_ids[cut:], cut),
         ]
 
     def score_parts(self, slot: Slot, token_ids: Sequence[int]) -> list[Part]:
@@ -129,7 +130,7 @@ class Engine:
         self.check_scores()
         self.check_prompt(token_ids)
         self.check_prompt([*slot.token_ids, *token_ids])
-        return self._cut(self._score_costs, token_ids, 0)
+        return self._cut(self._score_costs, token_ids, slot.length)
 
     def check_scores(self) -> None:
         """Refuses to give the logits of every row where no graph can.
@@ -187,12 +188,11 @@ class Engine:
             return min(found, len(token_ids) - 1)
         return shared if slot.shared == shared <= found else 0
 
-    def _cut(
-        self, costs: Mapping[GraphSpec, float], token_ids: Sequence[int], done: int
-    ) -> list[Part]:
-        """Calls for the tokens from `done` on, of graphs with these costs."""
-        left, parts = len(token_ids) - done, list[Part]()
-        for spec in plan_chunks(left, costs, static_shapes=self.static_shapes, start=done):
+    def _cut(self, costs: GraphCosts, token_ids: Sequence[int], start: int) -> list[Part]:
+        """Calls for tokens behind `start` rows, of graphs with these costs."""
+        parts, done = list[Part](), 0
+        plan = plan_chunks(len(token_ids), costs, static_shapes=self.static_shapes, start=start)
+        for spec in plan:
             ids = token_ids[done : done + spec.seq_len]
             parts.append(Part(graph=self._whole[spec], token_ids=ids))
             done += len(ids)

@@ -3,7 +3,7 @@
 Makes the box in WORK, compares its tokens with this machine's and runs the runtime's tests in it.
 Then it installs packs in a bare one and asks its server. Prints tables, and writes them into a page
 where one is named. Ends with 1 where a token differs or a test fails. QEMU_AARCH64 names the static
-QEMU, SUITES the tests, PROMPTS the number of prompts.
+QEMU, SUITES the tests, PROMPTS the number of prompts, WORKERS that of processes.
 """
 
 import os
@@ -12,8 +12,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 from runtime.bundle.reader import load_bundle
@@ -25,7 +27,7 @@ from tests.aarch64.debian import BARE, SERVICES, make_root
 from tests.aarch64.environment import EXTRAS, TEST_PACKAGES, install, load_wheels, megabytes
 from tests.aarch64.pack import first_answer
 from tests.aarch64.report import Found, report
-from tests.aarch64.suites import SUITES, run_suites
+from tests.aarch64.suites import SUITES, WORKERS, run_suites
 from tests.aarch64.tokens import Compared, continued, generated
 from tests.acceptance.page import write_tables
 from tests.bundles import export_mini
@@ -36,7 +38,7 @@ from toolchain.compiler import compile_bundle
 COPIED = ("docs", "export", "profiles", "pyproject.toml", "runtime", "tests", "toolchain")
 UNWANTED = shutil.ignore_patterns("__pycache__", "*.so")
 GENERATED = ("talk-fp32", "talk-int8", "talk-int4", "talk-int4-kv8", "chatml-fp32")
-PRECISIONS = ("fp32", "int8", "int4")
+PRECISIONS = ("int8", "int4", "fp32")  # those with several instruction sets first
 
 
 def main(work: Path, bundles: Path, pages: list[Path]) -> int:
@@ -127,11 +129,15 @@ def _continued(box: Box, work: Path) -> Iterator[Compared]:
     with tempfile.TemporaryDirectory(dir=work) as folder:
         export_mini(SHARED, Path(folder, "exported"))
         exported = load_bundle(Path(folder, "exported"))
+        made = []
         for weights in PRECISIONS:
-            bundle = Path(folder, f"mini-{weights}")
-            compile_bundle(exported, bundle, Choices(weights=weights), progress=SILENT)
-            shutil.copytree(bundle, box.place(BUNDLES / bundle.name))
-            yield from continued(box, bundle, checkpoint, Path(folder))
+            made.append(Path(folder, f"mini-{weights}"))
+            compile_bundle(exported, made[-1], Choices(weights=weights), progress=SILENT)
+            shutil.copytree(made[-1], box.place(BUNDLES / made[-1].name))
+        compare = partial(continued, box, checkpoint=checkpoint, work=Path(folder))
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for compared in pool.map(compare, made):
+                yield from compared
 
 
 if __name__ == "__main__":

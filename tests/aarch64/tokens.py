@@ -69,8 +69,8 @@ def generated(box: Box, bundles: Path, names: Sequence[str]) -> Iterator[Compare
         )
 
 
-def continued(box: Box, bundle: Path, checkpoint: Path, work: Path) -> Iterator[Compared]:
-    """Prompts of 40 tokens, continued with every instruction set of the box.
+def continued(box: Box, bundle: Path, checkpoint: Path, work: Path) -> list[Compared]:
+    """Prompts of 40 tokens, continued with every instruction set of the box, by one core.
 
     Args:
         box: has the bundle at BUNDLES.
@@ -78,30 +78,30 @@ def continued(box: Box, bundle: Path, checkpoint: Path, work: Path) -> Iterator[
         checkpoint: with documents.
         work: a directory for what is said, which takes 0.3 GB for each instruction set.
     """
-    asked = work / "asked.json"
+    asked = work / f"{bundle.name}.json"
     asked.write_text(json.dumps(prompts(checkpoint, NUM_PROMPTS)))
     shutil.copy(asked, box.place(BUNDLES))
-    here, there = work / "said", Path("/tmp/said")
-    for output in (here, box.place(there)):
-        shutil.rmtree(output, ignore_errors=True)
+    here, there = work / f"{bundle.name}-said", Path(f"/tmp/{bundle.name}")
     number = str(NUM_TOKENS)
     command = [sys.executable, *CONTINUE[1:], str(bundle), str(asked), number, str(here)]
     subprocess.run(command, check=True, cwd=ROOT)
-    there_command = (*CONTINUE, BUNDLES / bundle.name, BUNDLES / "asked.json", number, there)
+    there_command = (*CONTINUE, BUNDLES / bundle.name, BUNDLES / asked.name, number, there)
     box.run(*there_command, OMP_NUM_THREADS="1")  # a thread that waits takes a core of QEMU's
     own = load_bundle(bundle).manifest.kernels is not None
     fastest = Kernels().instruction_sets[0] if own else ONNXRUNTIME
     expected = np.load(here / f"{fastest}.npz")
-    for file in sorted(box.place(there).glob("*.npz")):
-        found = np.load(file)
-        yield Compared(
+    said = {file.stem: np.load(file) for file in sorted(box.place(there).glob("*.npz"))}
+    return [
+        Compared(
             bundle=bundle.name,
-            by=file.stem,
+            by=by,
             answers=NUM_PROMPTS,
             same=int(np.sum(found["ids"] == expected["ids"])),
             tokens=len(expected["ids"]),
             difference=float(np.abs(found["logits"] - expected["logits"]).max()),
         )
+        for by, found in said.items()
+    ]
 
 
 def _same(found: Sequence[int], expected: Sequence[int]) -> int:

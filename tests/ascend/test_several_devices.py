@@ -1,8 +1,12 @@
 """Two emulated cards, a process for each, give the answers of one."""
 
 import json
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import httpx2
 
 from runtime.bundle.reader import load_bundle
 from runtime.progress import SILENT
@@ -12,6 +16,7 @@ from tests.ascend.test_commands import run
 from tests.dialogues import CAPITAL, LLAMA
 from tests.paths import DATA
 from tests.runtime.batch.files import CHAT, by_id, request, write_lines
+from tests.serving import PATIENCE, serve_command
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 
@@ -65,3 +70,31 @@ def test_a_batch_and_an_exam_on_two_devices_are_those_of_one(
     done = run("runtime", "batch", om, file, "-o", tmp_path / "no", "--device", "0,2", **card)
     assert done.returncode == 1
     assert done.stderr.endswith("error: no such device; got 2; allowed: 0 to 1\n")
+
+
+def test_a_server_on_two_devices_answers_by_both(
+    bundles: Path, toolkit: Toolkit, card: dict[str, str], tmp_path: Path
+) -> None:
+    om = compiled(bundles, toolkit, tmp_path / "om")
+    asked = [CAPITAL, LLAMA] * 6
+    card["ACL_EMULATOR_REPORT"] = str(tmp_path / "{pid}.json")
+    with serve_command(om, "--device", "0,1", **card) as (process, url):
+        with (
+            httpx2.Client(base_url=url, timeout=PATIENCE, trust_env=False) as http,
+            ThreadPoolExecutor(len(asked)) as pool,
+        ):
+
+            def ask(question: str) -> str:
+                message = {"role": "user", "content": question}
+                body = {"messages": [message], "temperature": 0}
+                reply = http.post("/v1/chat/completions", json=body).json()
+                return str(reply["choices"][0]["message"]["content"])
+
+            said = list(pool.map(ask, [question for question, _ in asked]))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    assert said == [answer for _, answer in asked]
+    reports = [json.loads(file.read_text()) for file in tmp_path.glob("*.json")]
+    assert sum("mdl.execute_async" in report["calls"] for report in reports) == 2
+    for report in reports:
+        assert (report["violations"], report["leaks"], report["freed_by_reset"]) == ([], [], [])

@@ -47,14 +47,21 @@ def command(
     }
     print_table(str(bundle), ("", "value"), [(name, str(value)) for name, value in facts.items()])
     rows = []
-    shorter = {each.path for graph in manifest.graphs for each in graph.shorter}
     for graph in manifest.every_graph:
         spec = graph.spec
-        name = spec.short_name if graph.path in shorter else spec.name
         shape = (str(spec.batch_size), str(spec.seq_len), str(spec.cache_len))
         size = human_bytes(manifest.files[graph.path].size)
         cost = f"{graph.cost:.1f}"
-        rows.append((name, *shape, cost, str(len(graph.inputs)), str(len(graph.outputs)), size))
+        rows.append(
+            (
+                spec.name_beside(manifest.cache_len),
+                *shape,
+                cost,
+                str(len(graph.inputs)),
+                str(len(graph.outputs)),
+                size,
+            )
+        )
     columns = ("graph", "batch", "new rows", "cached rows", "steps", "inputs", "outputs", "size")
     print_table("graphs", columns, rows)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 CALLS = ("graph", "kernels", "moves", "as lowered", "least", "limit", "steps")
-SHORT = ("graph", "cached rows", "saves of a call", "memory", "compiles in")
+SHORT = ("graph", "cached rows", "saves per call", "memory", "compiles in")
 COPIES = {"shared": "one copy of the weights", "per_graph": "one copy per graph"}
 
 

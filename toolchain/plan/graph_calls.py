@@ -48,7 +48,7 @@ def graph_calls(roofline: Roofline, counted: Mapping[GraphSpec, Counted]) -> lis
         num_bytes, operations = work_of_graph(config, weight_bytes, cache_bytes, spec)
         calls.append(
             GraphCall(
-                graph=spec.short_name if spec in profile.short_graphs else spec.name,
+                graph=spec.name_beside(profile.cache_len),
                 least_bytes=num_bytes,
                 least_operations=operations,
                 limit_s=roofline.rates.seconds(num_bytes, operations),

@@ -19,13 +19,14 @@ class LoweredTimes:
 
     def _quantity(self, name: str, specs: list[GraphSpec]) -> Quantity:
         calls = [self.counted[spec] for spec in specs]
+        longest = max(spec.cache_len for spec in self.counted)
         return Quantity(
             name=name,
             value=sum(call.seconds for call in calls),
             unit="s",
             formula=" + ".join(
-                f"{spec.name}: {call.kernels} kernels, {call.num_bytes / 1e9:.2f} GB, "
-                f"{call.operations / 1e12:.3f} T"
+                f"{spec.name_beside(longest)}: {call.kernels} kernels, "
+                f"{call.num_bytes / 1e9:.2f} GB, {call.operations / 1e12:.3f} T"
                 for spec, call in zip(specs, calls, strict=True)
             ),
             estimate=True,

@@ -50,7 +50,7 @@ def short_caches(roofline: Roofline, counted: Mapping[GraphSpec, Counted]) -> li
 
     return [
         ShortCache(
-            graph=spec.short_name,
+            graph=spec.name_beside(profile.cache_len),
             cached_rows=spec.cache_len,
             saved_s=seconds(spec.model_copy(update={"cache_len": profile.cache_len}))
             - seconds(spec),

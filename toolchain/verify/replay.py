@@ -20,13 +20,14 @@ PREFILL_LENGTHS = 12  # prompts per sequence, evenly spaced in length
 
 
 def replay(session: Session, graph: Graph, ids: Sequence[int]) -> NumberedRows:
-    """Runs a graph over the beginnings of a sequence.
+    """Runs a graph over the beginnings of a sequence, as far as it reads cached rows.
 
     Yields:
         (row, logits): logits (n, V) after the tokens row, row + 1, ..., row + n - 1 of `ids`;
         never after the last token, since nothing is known to follow it.
     """
-    return REPLAYS[graph.spec.phase](session, graph, ids)
+    cached = graph.spec.cache_len
+    return REPLAYS[graph.spec.phase](session, graph, ids[: cached + 1] if cached else ids)
 
 
 def _prefill(session: Session, graph: Graph, ids: Sequence[int]) -> NumberedRows:

@@ -23,7 +23,7 @@ from runtime.sessions.base import (
     batch_row,
     token_arrays,
 )
-from runtime.sessions.cache_memory import CacheMemory
+from runtime.sessions.cache_memory import HUGE_PAGE, CacheMemory
 from runtime.sessions.onnx.failures import named_failures
 from runtime.sessions.onnx.graphs import OnnxGraphs
 from runtime.sessions.onnx.inplace_cache import SEQLENS_K, TOTAL_SEQUENCE_LENGTH, cache_rows
@@ -58,7 +58,7 @@ class CpuSession:
         dtype = self.manifest.cache_dtype
         layers = range(model.num_hidden_layers)
         keys, values = ([CacheMemory(shape, dtype) for _ in layers] for _ in range(2))
-        self.keys, self.values = ([each.rows for each in part] for part in (keys, values))
+        self.keys, self.values = ([each.array for each in part] for part in (keys, values))
         self._memory, self._long = [*keys, *values], set[int]()  # slots that had a long sequence
 
     def prepare(self, graph: Graph) -> None:
@@ -96,8 +96,13 @@ class CpuSession:
         return logits if rows == list(range(batch_size)) else logits[rows]
 
     def _expect_reading(self, slot: int) -> None:
-        """Once a sequence has a quarter of its slot, huge pages are worth their memory."""
-        if slot not in self._long and 4 * self._lengths[slot] > self.manifest.cache_len:
+        """Once a sequence has a quarter of its slot, huge pages are worth their memory.
+
+        Not where a head has several: those that no row was in yet would be cleared while one waits.
+        """
+        one_each = self.keys[0][0, 0].nbytes <= HUGE_PAGE
+        long = 4 * self._lengths[slot] > self.manifest.cache_len
+        if long and one_each and slot not in self._long:
             self._long.add(slot)
             for memory in self._memory:
                 memory.expect_reading(slot)

@@ -47,8 +47,8 @@ class PortableSession:
             model.head_dim,
         )
         dtype = self.manifest.cache_dtype
-        self.keys = CacheMemory(shape, dtype).rows  # (L, slots, G, C, D)
-        self.values = CacheMemory(shape, dtype).rows
+        self.keys = CacheMemory(shape, dtype).array  # (L, slots, G, C, D)
+        self.values = CacheMemory(shape, dtype).array
 
     def prepare(self, graph: Graph) -> None:
         """See Session.prepare."""

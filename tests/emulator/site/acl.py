@@ -2,7 +2,7 @@
 
 ACL_EMULATOR_SOC_NAME, _MEMORY_BYTES, _RESERVED_BYTES, _NUM_DEVICES, _CANN, _EXTERNAL_WEIGHT_API
 and _FAIL_AT ("rt.malloc:3" or "rt.malloc:3:207018") configure it; ACL_EMULATOR_REPORT names the
-JSON file that is written at the end of the process.
+JSON file that is written at the end of the process, {pid} standing for its number.
 """
 
 import atexit
@@ -46,7 +46,7 @@ def _report() -> None:
             "transfers": emulator.transfers,
             "calls": emulator.calls,
         }
-        Path(path).write_text(json.dumps(report))
+        Path(path.format(pid=os.getpid())).write_text(json.dumps(report))
 
 
 emulator = _start()

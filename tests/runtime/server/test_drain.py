@@ -8,9 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -19,32 +17,10 @@ import httpx2
 import pytest
 
 from tests.paths import ROOT
-from tests.serving import PATIENCE
+from tests.serving import PATIENCE, RUN, serve_command
 
-RUN = "from runtime.cli import main; main()"
 DRAINS = int(os.environ.get("DRAINS", "2"))
 LONG = {"prompt": "An edge", "max_tokens": 200, "ignore_eos": True, "stream": True, "seed": 1}
-
-
-@contextmanager
-def command(bundle: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`runtime serve` as a process, and its address."""
-    arguments = [sys.executable, "-c", RUN, "serve", str(bundle), "--port", "0", *options]
-    with subprocess.Popen(
-        arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-    ) as process:
-        assert process.stderr is not None
-        try:
-            for line in process.stderr:
-                record = json.loads(line)
-                if record["message"] == "listening":
-                    url = f"http://{record['host']}:{record['port']}"
-                if record["message"] == "ready":
-                    yield process, url
-                    break
-        finally:
-            process.kill()
-            process.communicate()
 
 
 def answer(url: str, begun: Barrier, body: dict[str, Any]) -> str:
@@ -70,7 +46,7 @@ def test_answers_that_were_taken_are_whole_after_sigterm(_: int, bundles: Path) 
     bundle = bundles / "small-fp32"
     bodies = [LONG | {"seed": seed, "max_tokens": 30} for seed in range(3)]
     texts = []
-    with command(bundle) as (process, url), ThreadPoolExecutor(3) as pool:
+    with serve_command(bundle) as (process, url), ThreadPoolExecutor(3) as pool:
         for stop in (False, True):
             begun = Barrier(4)
             answers = [pool.submit(answer, url, begun, body) for body in bodies]
@@ -89,7 +65,7 @@ def test_answers_that_take_longer_than_the_drain_are_told_so(bundles: Path, tmp_
     config = tmp_path / "serve.toml"
     config.write_text("drain_timeout = 0\n")
     with (
-        command(bundles / "talk-int4", "--config", str(config)) as (process, url),
+        serve_command(bundles / "talk-int4", "--config", str(config)) as (process, url),
         ThreadPoolExecutor(1) as pool,
     ):
         begun = Barrier(2)
@@ -103,7 +79,7 @@ def test_answers_that_take_longer_than_the_drain_are_told_so(bundles: Path, tmp_
 
 
 def test_a_second_signal_ends_at_once(bundles: Path) -> None:
-    with command(bundles / "talk-int4") as (process, url), ThreadPoolExecutor(1) as pool:
+    with serve_command(bundles / "talk-int4") as (process, url), ThreadPoolExecutor(1) as pool:
         begun = Barrier(2)
         late = pool.submit(answer, url, begun, LONG | {"n": 16, "max_tokens": 380})
         begun.wait(PATIENCE)

@@ -46,14 +46,17 @@ def test_the_lines_are_sums_of_the_calls_that_they_make(plan: Plan) -> None:
 
 
 def test_a_graph_for_fewer_cached_rows_saves_their_reading_and_costs_a_graph(plan: Plan) -> None:
-    """The rest of the cache is read at 60 % of the bandwidth; of a token a bit more goes with its
-    scores, of 512 rows of a prompt much more."""
+    """The rest of the cache is read at 60 % of the bandwidth. A token has few scores; those of 512
+    rows of 32 heads are moved six times between the products, and the rows of the cache turned."""
     graphs = [(name, rows) for rows in (512, 1024) for name in ("prefill_s512", "decode_b1")]
     for each, (name, rows) in zip(plan.short_caches, graphs, strict=True):
         assert (each.graph, each.cached_rows) == (f"{name}_c{rows}", rows)
-        reading = (2048 - rows) * 524_288 / (0.6 * 204.8e9)
-        most = 1.2 if name == "decode_b1" else 30
-        assert reading < each.saved_s < most * reading
+        fewer, bandwidth = 2048 - rows, 0.6 * 204.8e9
+        reading, scores = fewer * 524_288 / bandwidth, 6 * 32 * 32 * 512 * fewer * 2 / bandwidth
+        if name == "decode_b1":
+            assert reading < each.saved_s < 1.2 * reading
+        else:
+            assert reading + scores < each.saved_s < 1.6 * (reading + scores)
         assert each.compile_s == 32 * 20
         assert each.device_bytes == 32e6  # buffers are shared
 
@@ -68,7 +71,7 @@ def test_a_call_moves_no_less_than_it_must_and_starts_a_kernel_for_every_product
         assert call.lowered.kernels > 7 * SEVEN_B.num_hidden_layers
 
 
-def test_what_starts_a_prompt_takes_a_graph_without_a_cache_where_there_is_one() -> None:
+def test_where_no_graph_is_without_a_cache_every_chunk_of_a_prompt_reads_all_of_it() -> None:
     graphs = [spec for spec in PROFILE.graphs if spec.cache_len]
     without_first = PROFILE.model_copy(update={"graphs": tuple(graphs), "short_caches": ()})
     config = SEVEN_B.model_copy(update={"num_hidden_layers": 2})
@@ -116,7 +119,7 @@ def test_the_command_shows_both_columns_and_every_call(tmp_path: Path, profile: 
     assert "as lowered  the chip's limit" in printed.stdout
     lines = [line.split() for line in printed.stdout.splitlines()]
     [call] = [words for words in lines if words[:1] == ["decode_b1"]]
-    assert sum(words[:1] == ["decode_b1_c512"] for words in lines) == 1
+    assert sum(words[:1] == ["decode_b1_c512"] for words in lines) == 2  # a call; what it saves
     assert "what graphs for fewer cached rows cost" in printed.stdout
     assert call[-1] == "1.0"
     assert float(call[2]) > float(call[6])  # GB moved, and the least

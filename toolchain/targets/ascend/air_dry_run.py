@@ -28,7 +28,7 @@ def dry_run_from_air(
     """Lines: what is missing, then the environment and the command of every graph.
 
     Raises:
-        TargetError: a graph without a cache, or a pass.
+        TargetError: a pass that is asked for or left out.
     """
     output, chip = output.resolve(), CHIPS[profile.target]
     sources, lines, atc = air_sources(bundle, profile, without), [], "atc"

@@ -27,8 +27,7 @@ def count_from_onnx(
     chosen, manifest = ascend_passes(profile, ()), _manifest(config, profile)
     counted, specs = {}, (*profile.graphs, *profile.short_graphs)
     for i, spec in enumerate(specs, 1):
-        name = spec.short_name if spec in profile.short_graphs else spec.name
-        progress.step(f"counting graph {i}/{len(specs)}: {name}")
+        progress.step(f"counting graph {i}/{len(specs)}: {spec.name_beside(profile.cache_len)}")
         model = trace(config, spec)
         run_passes(model, chosen, manifest, profile)
         found = kernels(model, chip)

@@ -57,8 +57,8 @@ def compile_from_air(
     """See toolchain.compiler.compile_bundle.
 
     Raises:
-        TargetError: besides, no torchair, no CANN or one before 8.5, a graph without a cache, or a
-            failure of torchair or ATC.
+        TargetError: besides, no torchair, no CANN or one before 8.5, or a failure of torchair or
+            ATC.
     """
     # 1. Everything that can be refused without torchair and ATC.
     config, chip = bundle.manifest.model, CHIPS[profile.target]
@@ -96,18 +96,11 @@ def air_sources(bundle: Bundle, profile: Profile, without: Sequence[str]) -> lis
     """What ATC will get.
 
     Raises:
-        TargetError: a pass that is asked for or left out, or a graph without a cache.
+        TargetError: a pass that is asked for or left out.
     """
     choose_passes(PASSES, profile, without)
-    specs = tuple(graph.spec for graph in bundle.manifest.graphs)
-    for spec in specs:
-        if not spec.cache_len:
-            raise TargetError(
-                f"graph {spec.name}: a graph that writes the cache needs one",
-                got="cache_len 0",
-                next_step="leave it out of the profile: with lengths, a prompt's first chunk reads "
-                "no row that it has not; or give --via onnx",
-            )
+    # As settle_way has it for a profile: with lengths, a first chunk reads no row that it has not.
+    specs = tuple(graph.spec for graph in bundle.manifest.graphs if graph.spec.cache_len)
     config = bundle.manifest.model
     costs = ASCEND_FOOTPRINT.call_costs(config, profile.model_copy(update={"graphs": specs}))
     num_bytes, rows = stored_bytes(weights_of(bundle, profile)), program_rows(specs)

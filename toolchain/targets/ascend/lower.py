@@ -97,8 +97,8 @@ def _lower(
     bundle: Bundle, graph: Graph, profile: Profile, chosen: Sequence[Pass], chip: AscendChip
 ) -> Lowered:
     model, spec = ir.load(bundle.file(graph.path)), graph.spec
-    is_short = 0 < spec.cache_len < bundle.manifest.cache_len
-    if is_short:
+    longest = bundle.manifest.cache_len
+    if 0 < spec.cache_len < longest:
         with named("shorter_cache", "leave short_caches out of the profile"):
             ShorterCache(bundle.manifest.model, spec.cache_len)(model)
     run_passes(model, chosen, bundle.manifest, profile)
@@ -110,7 +110,7 @@ def _lower(
         }
     )
     return Lowered(
-        name=spec.short_name if is_short else spec.name,
+        name=spec.name_beside(longest),
         model=model,
         members=(member,),
         weights=promise_weights(model),

@@ -28,15 +28,16 @@ DRY_RUNS = {
     "onnx": Lazy(f"{HERE}.dry_run", "dry_run_from_onnx"),
 }
 
-# What a way has no use for: attention over lengths reads no row too many on the one cache.
-CHANGED: dict[str, dict[str, object]] = {"air": {"short_caches": ()}, "onnx": {}}
-
 
 def settle_way(profile: Profile) -> Profile:
     """The profile with a way, torchair's wherever torchair knows the chip, and what it leads to."""
     known = "air" if CHIPS[profile.target].torchair else "onnx"
     way = known if profile.via == "auto" else profile.via
-    return profile.model_copy(update={"via": way, **CHANGED[way]})
+    changed: dict[str, object] = {"via": way}
+    if way == "air":  # attention over lengths reads no row too many on the one cache
+        cached = tuple(spec for spec in profile.graphs if spec.cache_len)
+        changed |= {"graphs": cached, "short_caches": ()}
+    return profile.model_copy(update=changed)
 
 
 def compile_for_ascend(
