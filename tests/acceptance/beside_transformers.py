@@ -85,11 +85,11 @@ def export_small(folder: Path) -> Bundle:
     return export_bundle(folder / "model", profile, folder / "exported", SILENT)
 
 
-def greedy(session: Session) -> Said:
+def greedy(session: Session, num_tokens: int = NUM_TOKENS) -> Said:
     """The answer to a seeded prompt; the session is closed."""
     generator = torch.Generator().manual_seed(3)
     prompt: list[int] = torch.randint(3, VOCABULARY, (PROMPT_LENGTH,), generator=generator).tolist()
-    params = SamplingParams(max_tokens=NUM_TOKENS, ignore_eos=True)
+    params = SamplingParams(max_tokens=num_tokens, ignore_eos=True)
     with closing(session):
         request = Request(prompt_ids=prompt, params=params, keep_logits=True)
         tokens = list(generate(Scheduler(Engine(session)), request))
