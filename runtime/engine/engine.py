@@ -56,9 +56,8 @@ class Engine:
         self._prompt_costs = graph_costs([*self._prefill.values(), *first.values()])
         self._score_costs = graph_costs(self._score.values())
         # A session takes the shorter ones of a graph by itself.
-        self._whole = {
-            each.spec: graph for graph in self._graphs for each in (graph, *graph.shorter)
-        }
+        every = ((each.spec, graph) for graph in self._graphs for each in (graph, *graph.shorter))
+        self._whole = dict(every)
         self.verify_sizes = sorted(self._score) if session.static_shapes else []
         """Rows that a call costs which checks drafts; empty where it costs what it has rows."""
         self.prefix_hits = 0
@@ -88,6 +87,7 @@ class Engine:
 
     def prepare(self, num_tokens: int) -> None:
         """Loads the graphs that a prompt of this length and its answer will run."""
+        num_tokens = min(num_tokens, self.context_len)  # more is refused later
         plan = plan_chunks(num_tokens, self._prompt_costs, static_shapes=self.static_shapes)
         after = [self._prefill[spec.seq_len].spec for spec in plan]  # behind rows that are reused
         for spec in {self._prefill[1].spec, *plan, *after}:

@@ -35,7 +35,10 @@ from tests.paths import ROOT, SHARED
 from toolchain.choices import Choices
 from toolchain.compiler import compile_bundle
 
-COPIED = ("docs", "export", "profiles", "pyproject.toml", "runtime", "tests", "toolchain")
+COPIED = (
+    *("LICENSE", "README.md", "docs", "export", "hatch_build.py", "profiles", "pyproject.toml"),
+    *("runtime", "tests", "toolchain"),
+)
 UNWANTED = shutil.ignore_patterns("__pycache__", "*.so")
 GENERATED = ("talk-fp32", "talk-int8", "talk-int4", "talk-int4-kv8", "chatml-fp32")
 PRECISIONS = ("int8", "int4", "fp32")  # those with several instruction sets first

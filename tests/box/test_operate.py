@@ -1,6 +1,7 @@
 """The files in docs/operate/ do what docs/operate.md says, with the real systemd and nginx."""
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -114,7 +115,9 @@ def behind_nginx(directory: Path, *ports: int) -> Iterator[httpx2.Client]:
         f"{kind}_temp_path {directory}/{kind};"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    main = f"daemon off; pid {directory}/pid; error_log stderr warn; events {{}}"
+    # Where root is the only user, as in a box under QEMU, nothing can be given to another.
+    user = "user root; " if os.getuid() == 0 else ""
+    main = f"{user}daemon off; pid {directory}/pid; error_log stderr warn; events {{}}"
     file = directory / "main.conf"
     file.write_text(f"{main} http {{ access_log off; {temporary}\n{text}\n}}")
     command = ["nginx", "-p", str(directory), "-e", "stderr", "-c", str(file)]

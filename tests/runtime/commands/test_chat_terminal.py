@@ -12,6 +12,7 @@ import pexpect
 import pytest
 
 from tests.dialogues import CAPITAL, STEPS
+from tests.serving import PATIENCE
 
 MAIN = "from runtime.cli import main; main()"
 # After this many writes of an answer the program waits until Ctrl-C is pressed.
@@ -51,7 +52,7 @@ class Terminal:
             env=environment,
             encoding="utf-8",
             dimensions=(24, 80),
-            timeout=30,
+            timeout=PATIENCE,
         )
         self.child.delaybeforesend = None
         self.child.logfile_read = self.seen = io.StringIO()
