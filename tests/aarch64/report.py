@@ -34,7 +34,14 @@ def report(found: Found) -> Iterator[str]:
     """Lines of Markdown."""
     yield f"{found.title}\n"
     rows = [_tokens(each) for each in found.compared]
-    columns = ("bundle", "by", "answers", "tokens equal", "logits differ by up to")
+    columns = (
+        "bundle",
+        "by",
+        "answers",
+        "tokens equal",
+        "logits differ by up to",
+        "answers that part",
+    )
     yield from _table(columns, rows)
     yield f"\n{_tests(found.outcome)}\n"
     skipped = [(reason, f"{number}") for reason, number in found.outcome.skipped.items()]
@@ -59,7 +66,9 @@ def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterato
 def _tokens(each: Compared) -> tuple[str, ...]:
     difference = "" if each.difference is None else f"{each.difference:.2g}"
     equal = f"{each.same:,} of {each.tokens:,}"
-    return (each.bundle, each.by, f"{each.answers}", equal, difference)
+    gaps = ", ".join(f"{gap:.2g}" for gap in each.gaps)
+    parted = f"{len(each.gaps)}, at tokens that are {gaps} apart" if gaps else ""
+    return (each.bundle, each.by, f"{each.answers}", equal, difference, parted)
 
 
 def _tests(outcome: Outcome) -> str:

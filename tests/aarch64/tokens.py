@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime.bundle.reader import load_bundle
 from runtime.kernels.library import Kernels
@@ -19,7 +20,7 @@ from tests.continuations import prompts
 from tests.dialogues import BOX, CAPITAL, LLAMA
 from tests.paths import ROOT
 
-__all__ = ["BOUND", "Compared", "continued", "generated"]
+__all__ = ["BOUND", "Compared", "compare", "continued", "generated"]
 
 BOUND = 0.5  # of logits where levels of int8 are multiplied; see test_kernel_tokens.py
 NUM_PROMPTS, NUM_TOKENS = int(os.environ.get("PROMPTS", "20")), 64
@@ -33,8 +34,9 @@ class Compared:
     """What a box and this machine said.
 
     by: what multiplied in the box.
-    same: tokens that are equal, of `tokens`.
-    difference: largest of any logit; None where only tokens were seen.
+    same: tokens before the first that differs of each answer, of `tokens`.
+    difference: largest of any logit up to there; None where only tokens were seen.
+    gaps: of each answer that differs, how far its two tokens are apart in this machine's logits.
     """
 
     bundle: str
@@ -42,11 +44,15 @@ class Compared:
     answers: int
     same: int
     tokens: int
-    difference: float | None
+    difference: float | None = None
+    gaps: tuple[float, ...] = ()
 
     @property
     def good(self) -> bool:
-        return self.same == self.tokens and (self.difference or 0.0) <= BOUND
+        """A token may differ where the logits cannot tell the best two apart."""
+        if self.difference is None:
+            return self.same == self.tokens
+        return self.difference <= BOUND
 
 
 def generated(box: Box, bundles: Path, names: Sequence[str]) -> Iterator[Compared]:
@@ -65,7 +71,6 @@ def generated(box: Box, bundles: Path, names: Sequence[str]) -> Iterator[Compare
             answers=len(expected),
             same=sum(_same(*pair) for pair in zip(found, expected, strict=True)),
             tokens=sum(map(len, expected)),
-            difference=None,
         )
 
 
@@ -89,21 +94,41 @@ def continued(box: Box, bundle: Path, checkpoint: Path, work: Path) -> list[Comp
     box.run(*there_command, OMP_NUM_THREADS="1")  # a thread that waits takes a core of QEMU's
     own = load_bundle(bundle).manifest.kernels is not None
     fastest = Kernels().instruction_sets[0] if own else ONNXRUNTIME
-    expected = np.load(here / f"{fastest}.npz")
-    said = {file.stem: np.load(file) for file in sorted(box.place(there).glob("*.npz"))}
-    return [
-        Compared(
-            bundle=bundle.name,
-            by=by,
-            answers=NUM_PROMPTS,
-            same=int(np.sum(found["ids"] == expected["ids"])),
-            tokens=len(expected["ids"]),
-            difference=float(np.abs(found["logits"] - expected["logits"]).max()),
-        )
-        for by, found in said.items()
-    ]
+    files = sorted(box.place(there).glob("*.npz"))
+    return [compare(bundle.name, file, here / f"{fastest}.npz") for file in files]
+
+
+def compare(bundle: str, found: Path, expected: Path) -> Compared:
+    """What two of continue_prompts.py said, each answer as far as both said the same."""
+    (ids, logits), (right_ids, right_logits) = map(_answers, (found, expected))
+    same, difference, gaps = 0, 0.0, []
+    for i in range(len(ids)):
+        end = _same(ids[i], right_ids[i])
+        rows = slice(end + 1)  # the logits of the first token that differs are of the same text
+        difference = max(difference, float(np.abs(logits[i, rows] - right_logits[i, rows]).max()))
+        same += end
+        if end < len(ids[i]):
+            gaps.append(float(np.diff(right_logits[i, end][[ids[i, end], right_ids[i, end]]])[0]))
+    return Compared(
+        bundle=bundle,
+        by=found.stem,
+        answers=len(ids),
+        same=same,
+        tokens=ids.size,
+        difference=difference,
+        gaps=tuple(gaps),
+    )
+
+
+def _answers(file: Path) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Ids (answers, tokens) and logits (answers, tokens, V)."""
+    with np.load(file) as said:
+        ids = said["ids"].reshape(-1, NUM_TOKENS)
+        return ids, said["logits"].reshape(*ids.shape, -1)
 
 
 def _same(found: Sequence[int], expected: Sequence[int]) -> int:
-    """Tokens that stand at the same place in both."""
-    return sum(ours == theirs for ours, theirs in zip(found, expected, strict=False))
+    """Tokens before the first that differs."""
+    pairs = enumerate(zip(found, expected, strict=False))
+    shorter = min(len(found), len(expected))
+    return next((i for i, (ours, theirs) in pairs if ours != theirs), shorter)
