@@ -122,9 +122,8 @@ def test_every_graph_of_a_chip_is_counted(
     more_rows, more_batch = max(0, rows - 512), max(0, added.batch_size - 4)
     assert grown("ids and new rows") == more_rows * (8 + 524_288) + 8 * more_batch
     assert grown("logits") == 4 * max(0, logit_rows - 8) * 55_296
-    # Six graphs, and two on each of two shorter caches.
-    alone = 2 * (added.phase == "prefill")
-    assert grown("loaded graphs") == (1 + alone) * value(before, "loaded graphs") / 10
+    shorter = 2 * (added.phase == "prefill")  # six graphs, and four on two shorter caches
+    assert grown("loaded graphs") == (1 + shorter) * value(before, "loaded graphs") / 10
     assert grown("KV cache") == grown("weights") == 0
 
 
