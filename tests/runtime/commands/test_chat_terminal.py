@@ -165,6 +165,8 @@ def test_a_locale_without_chinese_keeps_a_chinese_history(bundle: Path, tmp_path
     """What readline was given could not be written in the encoding of the locale."""
     made = ["localedef", "-i", "en_US", "-f", "ISO-8859-1", str(tmp_path / "en_US")]
     subprocess.run(made, capture_output=True, check=False)
+    if not (tmp_path / "en_US").exists():
+        pytest.skip("no source of the locale en_US")
     for typed in (CAPITAL[0], UP):
         terminal = Terminal(bundle, tmp_path, LOCPATH=str(tmp_path), LC_ALL="en_US")
         terminal.asks(typed, CAPITAL[1])
