@@ -59,6 +59,10 @@ class CpuSession:
         layers = range(model.num_hidden_layers)
         keys, values = ([CacheMemory(shape, dtype) for _ in layers] for _ in range(2))
         self.keys, self.values = ([each.array for each in part] for part in (keys, values))
+        # A quarter of a slot is long: then huge pages are worth their memory. Where a head has
+        # several, those that no row was in yet would be cleared while one waits, so never.
+        one_each = self.keys[0][0, 0].nbytes <= HUGE_PAGE
+        self._short_rows = self.manifest.cache_len // 4 if one_each else self.manifest.cache_len
         self._memory, self._long = [*keys, *values], set[int]()  # slots that had a long sequence
 
     def prepare(self, graph: Graph) -> None:
@@ -96,13 +100,8 @@ class CpuSession:
         return logits if rows == list(range(batch_size)) else logits[rows]
 
     def _expect_reading(self, slot: int) -> None:
-        """Once a sequence has a quarter of its slot, huge pages are worth their memory.
-
-        Not where a head has several: those that no row was in yet would be cleared while one waits.
-        """
-        one_each = self.keys[0][0, 0].nbytes <= HUGE_PAGE
-        long = 4 * self._lengths[slot] > self.manifest.cache_len
-        if long and one_each and slot not in self._long:
+        """Says that the rows of a slot are read much, once a sequence there is long."""
+        if self._lengths[slot] > self._short_rows and slot not in self._long:
             self._long.add(slot)
             for memory in self._memory:
                 memory.expect_reading(slot)

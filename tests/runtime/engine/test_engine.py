@@ -192,7 +192,7 @@ def test_a_refused_prompt_changes_nothing(prompt: list[int], message: str, model
         with pytest.raises(PromptError, match=message):
             list(model.engine.score(slot, prompt))
         model.engine.prefill(slot, TOKENS[:5])
-        model.engine.prepare(len(prompt))  # which comes before the refusal
+        model.engine.prepare(2 * CACHE_LEN)  # which comes before the refusal
         with pytest.raises(PromptError, match=message):
             model.engine.prefill(slot, prompt)
         model.check(model.engine.decode([slot], TOKENS[5:6])[0], model.truth[0][5])

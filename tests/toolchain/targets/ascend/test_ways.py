@@ -96,6 +96,14 @@ def test_a_graph_without_a_cache_is_left_out(tmp_path: Path) -> None:
     assert made[0] == made[1]
 
 
+def test_through_torchair_every_graph_has_the_one_cache() -> None:
+    profile = load_profile("310p3").model_copy(update={"target": "910b3"})
+    through = {via: settle_way(profile.model_copy(update={"via": via})) for via in ("air", "onnx")}
+    assert {spec.cache_len for spec in through["air"].graphs} == {2048}
+    assert through["air"].short_graphs == ()
+    assert (through["onnx"].graphs, len(through["onnx"].short_graphs)) == (profile.graphs, 4)
+
+
 def test_a_pass_of_the_other_way_is_refused(tmp_path: Path) -> None:
     choices = Choices(target="910b3", without=("join_products",))
     assert "join_products" in refusal(exported(*FAMILY), tmp_path / "om", choices)
