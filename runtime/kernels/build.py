@@ -21,6 +21,7 @@ from pathlib import Path
 __all__ = [
     "LIBRARY",
     "MACHINES",
+    "NATIVE",
     "THIS_MACHINE",
     "BuildError",
     "build",
@@ -93,6 +94,8 @@ SOURCES = (
     Source(name="neon_dotprod.cpp", arm="dotprod", machines=("aarch64",)),
     Source(name="neon_i8mm.cpp", arm="dotprod+i8mm", machines=("aarch64",)),
     Source(name="instruction_sets.cpp"),
+    Source(name="tiled_matmul.cpp"),
+    Source(name="cached_attention.cpp"),
     Source(name="custom_op.cpp"),
 )
 

@@ -2,10 +2,21 @@
 
 from typing import Final
 
-__all__ = ["BITS", "BLOCK_SIZES", "DOMAIN", "KERNELS_VERSION", "OPERATOR", "TILE_ROWS"]
+__all__ = [
+    "ATTENTION",
+    "BITS",
+    "BLOCK_SIZES",
+    "DOMAIN",
+    "KERNELS_VERSION",
+    "MAX_HEAD_DIM",
+    "OPERATOR",
+    "TILE_ROWS",
+]
 
-KERNELS_VERSION: Final = 1  # of the layout of weights and of the library's functions
-DOMAIN, OPERATOR = "alpaca2", "TiledMatMul"
+KERNELS_VERSION: Final = 2  # of the layout of weights and of the library's functions
+DOMAIN = "alpaca2"
+OPERATOR, ATTENTION = "TiledMatMul", "CachedAttention"
 TILE_ROWS = 16  # rows of a weight that lie together
 BLOCK_SIZES = (32, 64, 128, 256)
 BITS = (4, 8)
+MAX_HEAD_DIM = 256  # of CachedAttention

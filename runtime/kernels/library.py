@@ -18,7 +18,26 @@ __all__ = [
 ]
 
 BUILD_IT = "run `python -m runtime.kernels.build`"
-FUNCTIONS = ("kernels_instruction_set", "kernels_select", "kernels_multiply", "RegisterCustomOps")
+FUNCTIONS = (
+    "kernels_instruction_set",
+    "kernels_select",
+    "kernels_multiply",
+    "kernels_attend",
+    "RegisterCustomOps",
+)
+
+
+class Attention(ctypes.Structure):
+    """As in native/attention.h."""
+
+    _fields_ = (
+        *((size, ctypes.c_int64) for size in ("batch_size", "num_rows", "num_heads")),
+        *((size, ctypes.c_int64) for size in ("kv_num_heads", "head_dim", "cache_rows")),
+        *((array, ctypes.c_void_p) for array in ("query", "key", "value")),
+        *((size, ctypes.c_int64) for size in ("query_stride", "key_stride", "value_stride")),
+        *((array, ctypes.c_void_p) for array in ("cos", "sin", "key_scale", "value_scale")),
+        *((array, ctypes.c_void_p) for array in ("last_positions", "keys", "values", "y")),
+    )
 
 
 class Kernels:
@@ -86,6 +105,55 @@ class Kernels:
             _address(y),
         )
         assert not failed, "sizes are those of the layout"
+        return y
+
+    def attend(
+        self,
+        query: NDArray[np.float32],
+        key: NDArray[np.float32],
+        value: NDArray[np.float32],
+        *,
+        cos: NDArray[np.float32],
+        sin: NDArray[np.float32],
+        key_scale: NDArray[np.float32],
+        value_scale: NDArray[np.float32],
+        last_positions: NDArray[np.int32],
+        keys: NDArray[np.int8],
+        values: NDArray[np.int8],
+    ) -> NDArray[np.float32]:
+        """Attention over an int8 cache, which the new rows are appended to, in this thread.
+
+        Args:
+            query: (B, S, H, D), not turned yet.
+            key: (B, S, G, D), not turned yet.
+            value: (B, S, G, D).
+            cos: (rows, D / 2), of every position.
+            sin: (rows, D / 2).
+            key_scale: (G, D), what 1 in the cache stands for.
+            value_scale: (G, D).
+            last_positions: (B,), of each sequence's last new row.
+            keys: (B, G, rows, D), the cache.
+            values: (B, G, rows, D).
+
+        Returns:
+            (B, S, H, D).
+
+        Raises:
+            ValueError: D is no multiple of 16 or above 256, or H none of G.
+        """
+        batch_size, num_rows, num_heads, head_dim = query.shape
+        kv_num_heads, cache_rows = keys.shape[1:3]
+        y = np.empty(query.shape, np.float32)
+        widths = [heads * head_dim for heads in (num_heads, kv_num_heads, kv_num_heads)]
+        angles_and_cache = (cos, sin, key_scale, value_scale, last_positions, keys, values, y)
+        attention = Attention(
+            *(batch_size, num_rows, num_heads, kv_num_heads, head_dim, cache_rows),
+            *(_address(new) for new in (query, key, value)),
+            *widths,
+            *(_address(array) for array in angles_and_cache),
+        )
+        if self._library.kernels_attend(ctypes.byref(attention)):
+            raise ValueError(f"no attention of {num_heads} heads of {head_dim} channels")
         return y
 
 

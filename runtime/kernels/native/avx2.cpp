@@ -175,7 +175,12 @@ void multiply(const Weights& w, const QuantizedRows& rows, float* y, int64_t fir
 bool available() { return x86_features().avx2(); }
 
 } // namespace
+} // namespace kernels
 
-const InstructionSet AVX2 = {"avx2", available, quantize, multiply};
+#include "attend.h"
+
+namespace kernels {
+
+const InstructionSet AVX2 = {"avx2", available, quantize, multiply, append, attend};
 
 } // namespace kernels

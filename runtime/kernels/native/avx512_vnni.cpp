@@ -149,7 +149,12 @@ void multiply(const Weights& w, const QuantizedRows& rows, float* y, int64_t fir
 bool available() { return x86_features().avx512_vnni(); }
 
 } // namespace
+} // namespace kernels
 
-const InstructionSet AVX512_VNNI = {"avx512_vnni", available, quantize, multiply};
+#include "attend.h"
+
+namespace kernels {
+
+const InstructionSet AVX512_VNNI = {"avx512_vnni", available, quantize, multiply, append, attend};
 
 } // namespace kernels

@@ -93,7 +93,12 @@ void multiply(const Weights& w, const QuantizedRows& rows, float* y, int64_t fir
 }
 
 } // namespace
+} // namespace kernels
 
-const InstructionSet AVX_VNNI = {"avx_vnni", available, quantize, multiply};
+#include "attend.h"
+
+namespace kernels {
+
+const InstructionSet AVX_VNNI = {"avx_vnni", available, quantize, multiply, append, attend};
 
 } // namespace kernels

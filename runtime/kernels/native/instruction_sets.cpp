@@ -1,4 +1,5 @@
 // The list of instruction sets, the choice among them, and what Python calls directly.
+#include "attention.h"
 #include "instruction_sets.h"
 
 #include <stdlib.h>
@@ -7,7 +8,7 @@
 namespace kernels {
 namespace {
 
-constexpr int LIBRARY_VERSION = 1; // of the layout of weights and of the functions below
+constexpr int LIBRARY_VERSION = 2; // of the layout of weights and of the functions below
 constexpr int64_t LARGEST = 1 << 24;
 
 // Fastest first.
@@ -89,5 +90,16 @@ EXPORTED int kernels_multiply(const float* x, int64_t M, int64_t K, const uint8_
   chosen().quantize(w, x, rows, 0, M);
   chosen().multiply(w, rows, y, 0, w.num_tiles());
   free(memory);
+  return 0;
+}
+
+// Appends the new rows and computes their attention with what is selected, in this thread. 0, or -1.
+EXPORTED int kernels_attend(const kernels::Attention* a) {
+  using namespace kernels;
+  if (!supported(*a)) return -1;
+  for (int64_t i = 0; i < a->batch_size * a->num_rows; i++)
+    chosen().append(*a, i / a->num_rows, i % a->num_rows);
+  for (int64_t part = 0; part < a->num_parts(); part++)
+    if (!chosen().attend(*a, part)) return -1;
   return 0;
 }

@@ -68,7 +68,12 @@ void multiply(const Weights& w, const QuantizedRows& rows, float* y, int64_t fir
 bool available() { return has_dotprod(); }
 
 } // namespace
+} // namespace kernels
 
-const InstructionSet NEON_DOTPROD = {"neon_dotprod", available, quantize, multiply};
+#include "attend.h"
+
+namespace kernels {
+
+const InstructionSet NEON_DOTPROD = {"neon_dotprod", available, quantize, multiply, append, attend};
 
 } // namespace kernels

@@ -122,7 +122,12 @@ void multiply(const Weights& w, const QuantizedRows& rows, float* y, int64_t fir
 bool available() { return has_dotprod() && has_i8mm(); }
 
 } // namespace
+} // namespace kernels
 
-const InstructionSet NEON_I8MM = {"neon_i8mm", available, quantize, multiply};
+#include "attend.h"
+
+namespace kernels {
+
+const InstructionSet NEON_I8MM = {"neon_i8mm", available, quantize, multiply, append, attend};
 
 } // namespace kernels

@@ -10,8 +10,8 @@
 constexpr uint32_t ORT_API_VERSION = 17; // the first with KernelContext_ParallelFor, 1.17
 
 enum OrtErrorCode { ORT_FAIL = 1, ORT_INVALID_ARGUMENT = 2 };
-enum ONNXTensorElementDataType { FLOAT = 1, UINT8 = 2, FLOAT16 = 10 };
-enum OrtCustomOpInputOutputCharacteristic { REQUIRED = 0 };
+enum ONNXTensorElementDataType { FLOAT = 1, UINT8 = 2, INT8 = 3, INT32 = 6, FLOAT16 = 10 };
+enum OrtCustomOpInputOutputCharacteristic { REQUIRED = 0, OPTIONAL = 1 };
 enum OrtMemType { DEFAULT_MEMORY = 0 };
 
 struct OrtCustomOpDomain;

@@ -83,7 +83,12 @@ void multiply(const Weights& w, const QuantizedRows& rows, float* y, int64_t fir
 bool available() { return true; }
 
 } // namespace
+} // namespace kernels
 
-const InstructionSet PORTABLE = {"portable", available, quantize, multiply};
+#include "attend.h"
+
+namespace kernels {
+
+const InstructionSet PORTABLE = {"portable", available, quantize, multiply, append, attend};
 
 } // namespace kernels

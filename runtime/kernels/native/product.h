@@ -47,6 +47,8 @@ struct QuantizedRows {
   int64_t num_rows;
 };
 
+struct Attention; // attention.h
+
 struct InstructionSet {
   const char* name;
   bool (*available)();
@@ -55,6 +57,10 @@ struct InstructionSet {
                    int64_t last);
   // Tiles first to last - 1 of y (num_rows of x, num_rows of W).
   void (*multiply)(const Weights&, const QuantizedRows&, float* y, int64_t first, int64_t last);
+  // Puts a new row of a sequence into the cache.
+  void (*append)(const Attention&, int64_t batch, int64_t row);
+  // One of num_parts() parts of the result; false where there is no memory for it.
+  bool (*attend)(const Attention&, int64_t part);
 };
 
 extern const InstructionSet PORTABLE;

@@ -18,11 +18,11 @@ def register_kernels(options: ort.SessionOptions, version: int = KERNELS_VERSION
     Raises:
         SessionError: the library is missing, cannot be loaded, or has other kernels.
     """
-    if version != KERNELS_VERSION:
+    if version > KERNELS_VERSION:  # later versions only add operators
         raise SessionError(
             "the bundle needs other kernels than these",
             got=f"version {version}",
-            allowed=f"version {KERNELS_VERSION}",
+            allowed=f"version {KERNELS_VERSION} or older",
             next_step="compile the bundle again with this version, or run it with the one that "
             "compiled it",
         )

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.kernels.build import compile_sources, zig
+from runtime.kernels.build import NATIVE, compile_sources, zig
 from runtime.kernels.layout import BITS, BLOCK_SIZES
 from runtime.kernels.library import Kernels
+from tests.runtime.kernels.attention import random_case
 from tests.runtime.kernels.rows import random_rows
 from tests.runtime.kernels.weights import Weight, random_weight
 
@@ -28,7 +29,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     compiler = zig("aarch64-linux-musl")
     objects = compile_sources(compiler, "aarch64", directory)
     source, made = Path(__file__).with_name("products.cpp"), directory / "products"
-    command = [*compiler, "-std=c++17", "-O1", "-static", str(source), *map(str, objects)]
+    command = [*compiler, "-std=c++17", "-O1", "-static", f"-I{NATIVE}", str(source)]
+    command += map(str, objects)
     subprocess.run([*command, "-o", str(made)], check=True)
     return made
 
@@ -90,3 +92,22 @@ def test_aarch64_gives_the_bits_of_this_machine(
         found, data = data[: len(expected)], data[len(expected) :]
         assert found == expected, (weight.bits, weight.block_size, x.shape)
     assert not data
+
+
+@pytest.mark.parametrize(
+    ("cpu", "name"),
+    [(NEW, "neon_i8mm"), (OLDER, "neon_dotprod"), (OLDEST, "portable")],
+)
+def test_attention_of_aarch64_gives_the_bits_of_this_machine(
+    program: Path, kernels: Kernels, cpu: str, name: str
+) -> None:
+    rng = np.random.default_rng(5)
+    sizes = [([0], 1, (2, 2), 64), ([30, 600], 3, (4, 1), 80), ([500], 30, (2, 2), 128)]
+    cases = [random_case(rng, *size) for size in sizes]
+    written = b""
+    for case in cases:
+        B, S, H, D = case.query.shape
+        shape = np.array([B, S, H, *case.keys.shape[1:2], D, case.keys.shape[2]], np.int64)
+        written += shape.tobytes() + b"".join(a.tobytes() for a in case.arrays.values())
+    data = run(program, cpu, name, "attend", stdin=written)
+    assert data == b"".join(array.tobytes() for case in cases for array in case.run(kernels))

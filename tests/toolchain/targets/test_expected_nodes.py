@@ -16,6 +16,7 @@ from toolchain.errors import TargetError
 from toolchain.targets.ascend import passes as ascend
 from toolchain.targets.ascend.open_seq_len import OpenSeqLen
 from toolchain.targets.cpu import passes as cpu
+from toolchain.targets.cpu.own_attention import OwnAttention
 from toolchain.targets.cpu.quantize_cache import QuantizeCache
 from toolchain.targets.pass_list import run_passes
 
@@ -116,6 +117,8 @@ def test_the_passes_outside_the_lists_refuse_too(exported: Bundle) -> None:
         OpenSeqLen(config, 2)(model)  # attention as exported names its rows
     with pytest.raises(NodesError, match=r"got 0, without layers\.0\.self_attn/Group.*; .*: 4"):
         QuantizeCache(config, {})(model)
+    with pytest.raises(NodesError, match=r"got 0, without layers\.0\.self_attn/Group.*; .*: 4"):
+        OwnAttention(config)(model)
 
 
 def test_one_node_too_many_is_refused_as_well() -> None:

@@ -9,13 +9,14 @@ from runtime.bundle.cpu_costs import cost_on_cpu
 from runtime.bundle.manifest import Backend, Graph, GraphSpec
 from runtime.bundle.reader import GRAPHS_DIR, Bundle
 from runtime.bundle.writer import BundleWriter
-from runtime.kernels.layout import KERNELS_VERSION
+from runtime.kernels.layout import KERNELS_VERSION, MAX_HEAD_DIM
 from toolchain.targets.base import Compiled
 from toolchain.targets.cpu.calibrate import calibrate
 from toolchain.targets.cpu.calibrated_weights import CalibratedWeights
 from toolchain.targets.cpu.calibration import read_calibration
 from toolchain.targets.cpu.free_dimensions import BATCH_SIZE, NUM_LOGIT_ROWS, SEQ_LEN
 from toolchain.targets.cpu.layer_parts import LayerParts
+from toolchain.targets.cpu.own_attention import OwnAttention
 from toolchain.targets.cpu.passes import FREE_DIMENSIONS, OWN_KERNELS, cpu_passes
 from toolchain.targets.cpu.quantize_cache import QuantizeCache
 from toolchain.targets.cpu.quantize_weights import to_nearest
@@ -70,6 +71,8 @@ def compile_for_cpu(
         scales = calibrate(bundle, parts)
         with named("quantize_cache", "give --kv-cache float"):
             QuantizeCache(manifest.model, scales)(models[DECODER])
+        if OWN_KERNELS in names and manifest.model.head_dim <= MAX_HEAD_DIM:
+            OwnAttention(manifest.model)(models[DECODER])
     for path, model in models.items():
         writer.files.write(path, [ir.to_proto(model).SerializeToString()])
     graphs = (

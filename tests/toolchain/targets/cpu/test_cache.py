@@ -2,13 +2,16 @@
 
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
+from runtime.bundle.node_names import ATTENTION_KERNEL, attention_kernels
 from runtime.bundle.reader import Bundle, load_bundle
 from runtime.bundle.tensor_names import new_key, new_value
+from runtime.kernels.layout import ATTENTION
 from runtime.progress import SILENT
 from runtime.sessions import Chunk, open_session
 from runtime.sessions.onnx.cpu import CpuSession
@@ -79,6 +82,33 @@ def test_logits_over_an_int8_cache_stay_close(bundles: Path) -> None:
     results = []
     for name in ("talk-int4", "talk-int4-kv8"):
         session, logits = fill(load_bundle(bundles / name), ids)
+        session.close()
+        results.append(logits)
+    error = np.linalg.norm(results[1] - results[0]) / np.linalg.norm(results[0])
+    assert 0 < error < 0.05
+
+
+@pytest.mark.parametrize(
+    ("kernels", "operator"), [("own", ATTENTION), ("onnxruntime", ATTENTION_KERNEL)]
+)
+def test_attention_is_computed_by_the_kernels_that_compute_the_products(
+    kernels: Literal["own", "onnxruntime"], operator: str, exported: Bundle, tmp_path: Path
+) -> None:
+    choices = Choices(weights="int8", kv_cache="int8", kernels=kernels)
+    bundle = compile_bundle(exported, tmp_path / "out", choices, progress=SILENT)
+    model = ir.load(bundle.file(bundle.manifest.graphs[0].path))
+    found = [node.name for node in model.graph if node.op_type == operator]
+    assert found == attention_kernels(bundle.manifest.model.num_hidden_layers)
+
+
+def test_own_attention_gives_the_logits_of_onnx_runtimes(exported: Bundle, tmp_path: Path) -> None:
+    """Queries and probabilities are rounded too, as all that is multiplied with weights."""
+    ids = list(range(5, 105))
+    results = []
+    for kernels in ("own", "onnxruntime"):
+        choices = Choices(weights="int8", kv_cache="int8", kernels=kernels)
+        bundle = compile_bundle(exported, tmp_path / kernels, choices, progress=SILENT)
+        session, logits = fill(bundle, ids)
         session.close()
         results.append(logits)
     error = np.linalg.norm(results[1] - results[0]) / np.linalg.norm(results[0])

@@ -1,0 +1,225 @@
+// The attention of attention.h around the product of one instruction set, which includes this last.
+#pragma once
+
+#include "cached_rows.h"
+#include "softmax.h"
+
+#include <stdlib.h>
+
+namespace kernels {
+namespace { // each file its own copy, compiled for its own instructions
+
+constexpr int64_t ROWS = 24;    // of queries that pass the laid out positions together
+constexpr int64_t FEW_ROWS = 4; // that read the cache as it lies, since laying it out costs more
+
+// Scales of cached levels, as float16: all are 1, since queries and results have taken them.
+struct Ones {
+  uint16_t scales[MAX_HEAD_DIM * POSITIONS / PROBABILITIES];
+  constexpr Ones() : scales() {
+    for (uint16_t& scale : scales) scale = 0x3c00;
+  }
+};
+constexpr Ones ONES;
+
+// Levels of rows that share one weight.
+ALONE Weights int8_weights(const uint8_t* levels, int64_t rows, int64_t columns, int64_t block_size) {
+  return {levels, ONES.scales, rows, columns, static_cast<int>(block_size), 8};
+}
+
+ALONE int64_t rounded_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
+
+// Memory of a part, from one allocation.
+struct Workspace {
+  char* memory = nullptr;
+  int64_t used = 0;
+
+  template <class T> ALONE T* take(int64_t count) {
+    T* taken = memory ? reinterpret_cast<T*>(memory + used) : nullptr; // without: to be counted
+    used += rounded_up(count * static_cast<int64_t>(sizeof(T)), 64);
+    return taken;
+  }
+  ALONE QuantizedRows take_rows(int64_t rows, int64_t columns, int64_t block_size) {
+    const int64_t blocks = columns / block_size;
+    return {take<int8_t>(rows * columns), take<float>(rows * blocks), take<int32_t>(rows * blocks),
+            rows};
+  }
+};
+
+// Up to ROWS_OF_A_PART rows of queries that share a head of keys and values: row i is of new row
+// i / group.
+struct Part {
+  const Attention& a;
+  int64_t batch, head, first, num_rows;
+  int64_t columns;       // D in whole blocks
+  QuantizedRows queries; // of every ROWS rows: their levels, then those of what is left over
+  Seen* seen;            // (num_rows,)
+  float* sums;           // (num_rows, D) of values
+  float* scores;         // (2 ROWS, POSITIONS)
+  float* weighed;        // (ROWS, D)
+  QuantizedRows levels;  // of probabilities
+  Block block;
+
+  ALONE int64_t position(int64_t row) const { return a.start(batch) + (first + row) / a.group(); }
+  ALONE bool few() const { return num_rows <= FEW_ROWS; }
+  // Of ROWS rows or fewer, from row `row` on.
+  ALONE QuantizedRows queries_from(int64_t row, int64_t count) const {
+    return {queries.levels + 2 * row * columns, queries.scales + 2 * row, queries.offsets + 2 * row,
+            2 * count};
+  }
+};
+
+ALONE Part make_part(const Attention& a, int64_t part, Workspace& space) {
+  const int64_t parts = a.parts_of_a_head(), first = part % parts * ROWS_OF_A_PART;
+  const int64_t left = a.num_rows * a.group() - first, head_dim = a.head_dim;
+  const int64_t rows = left < ROWS_OF_A_PART ? left : ROWS_OF_A_PART;
+  const int64_t together = rows < ROWS ? rows : ROWS, columns = rounded_up(head_dim, COLUMNS);
+  return {a,
+          part / parts / a.kv_num_heads,
+          part / parts % a.kv_num_heads,
+          first,
+          rows,
+          columns,
+          space.take_rows(2 * rows, columns, columns),
+          space.take<Seen>(rows),
+          space.take<float>(rows * head_dim),
+          space.take<float>(2 * together * POSITIONS),
+          space.take<float>(together * head_dim),
+          space.take_rows(together, POSITIONS, PROBABILITIES),
+          {nullptr, nullptr, 0, space.take<uint8_t>(rows > FEW_ROWS ? POSITIONS * columns : 0),
+           space.take<uint8_t>(rows > FEW_ROWS ? POSITIONS * columns : 0)}};
+}
+
+// Turns `count` rows, takes the scales of keys into them, and makes levels of them.
+void make_queries(Part& part, int64_t row, int64_t count) {
+  const Attention& a = part.a;
+  const Weights shape = int8_weights(nullptr, 0, a.head_dim, part.columns);
+  const QuantizedRows rows = part.queries_from(row, count);
+  const float* scale = a.key_scale + part.head * a.head_dim;
+  const float softer = 1.0f / sqrtf(static_cast<float>(a.head_dim));
+  float* x = part.scores; // (2 count, D)
+  float* rest = x + count * a.head_dim;
+  for (int64_t r = 0; r < count; r++) {
+    const int64_t i = part.first + row + r, head = part.head * a.group() + i % a.group();
+    const int64_t from = part.batch * a.num_rows + i / a.group();
+    rotate(a, a.query + from * a.query_stride + head * a.head_dim, part.position(row + r),
+           x + r * a.head_dim);
+    for (int64_t j = 0; j < a.head_dim; j++) x[r * a.head_dim + j] *= scale[j] * softer;
+  }
+  quantize(shape, x, rows, 0, count);
+  for (int64_t r = 0; r < count; r++)
+    for (int64_t j = 0; j < a.head_dim; j++)
+      rest[r * a.head_dim + j] = x[r * a.head_dim + j] -
+                                 static_cast<float>(rows.levels[r * part.columns + j]) * rows.scales[r];
+  quantize(shape, x, rows, count, 2 * count);
+}
+
+// Scores (2 count, padded) of the block's positions.
+ALONE void score_rows(Part& part, int64_t row, int64_t count, const Block& block, int64_t padded) {
+  const QuantizedRows rows = part.queries_from(row, count);
+  const int64_t head_dim = part.a.head_dim;
+  if (!part.few()) {
+    const Weights keys = int8_weights(block.key_levels, padded, head_dim, part.columns);
+    multiply(keys, rows, part.scores, 0, keys.num_tiles());
+    return;
+  }
+  for (int64_t r = 0; r < count; r++) {
+    int16_t levels[2 * MAX_HEAD_DIM];
+    for (int64_t i = 0; i < head_dim; i++) {
+      levels[i] = rows.levels[r * part.columns + i];
+      levels[head_dim + i] = rows.levels[(count + r) * part.columns + i];
+    }
+    const float scales[] = {rows.scales[r], rows.scales[count + r]};
+    score(block, head_dim, levels, scales, part.scores + r * padded, count * padded);
+  }
+}
+
+// Sums of values that row `row` and the next ones get from this block; `kept` is what earlier ones
+// are worth.
+ALONE void add_values(Part& part, int64_t row, int64_t count, const Block& block, int64_t padded,
+                      const float* kept) {
+  const int64_t head_dim = part.a.head_dim;
+  const Weights shape = int8_weights(nullptr, 0, padded, PROBABILITIES);
+  QuantizedRows levels = part.levels;
+  levels.num_rows = count;
+  quantize(shape, part.scores, levels, 0, count);
+  for (int64_t channel = 0; channel < head_dim; channel += part.few() ? head_dim : TILE) {
+    const int64_t width = part.few() ? head_dim : TILE;
+    if (part.few()) {
+      for (int64_t r = 0; r < count; r++) weigh(block, head_dim, levels, r, part.weighed + r * width);
+    } else {
+      const int64_t columns = rounded_up(part.block.count, PROBABILITIES);
+      const uint8_t* tile = block.value_levels + channel * columns;
+      multiply(int8_weights(tile, TILE, padded, PROBABILITIES), levels, part.weighed, 0, 1);
+    }
+    for (int64_t r = 0; r < count; r++) {
+      float* sums = part.sums + (row + r) * head_dim + channel;
+      for (int64_t i = 0; i < width; i++) sums[i] = sums[i] * kept[r] + part.weighed[r * width + i];
+    }
+  }
+}
+
+// What `count` rows, from row `row` on, see of the block whose first position is `start`.
+void see_block(Part& part, int64_t row, int64_t count, int64_t start) {
+  Block block = part.block;
+  const int64_t reach = part.position(row + count - 1) + 1 - start;
+  if (reach <= 0) return;
+  if (reach < block.count) block.count = reach;
+  const int64_t padded = rounded_up(block.count, LANES);
+  score_rows(part, row, count, block, padded);
+  float kept[ROWS];
+  for (int64_t r = 0; r < count; r++) {
+    const int64_t visible = part.position(row + r) + 1 - start;
+    float* scores = part.scores + r * padded;
+    kept[r] = 1.0f;
+    if (visible <= 0)
+      memset(scores, 0, static_cast<size_t>(padded) * sizeof *scores);
+    else
+      kept[r] = probabilities(scores, scores + count * padded, visible, padded, part.seen[row + r]);
+  }
+  add_values(part, row, count, block, padded, kept);
+}
+
+ALONE void write_result(const Part& part) {
+  const Attention& a = part.a;
+  for (int64_t row = 0; row < part.num_rows; row++) {
+    const int64_t i = part.first + row, head = part.head * a.group() + i % a.group();
+    const int64_t to = (part.batch * a.num_rows + i / a.group()) * a.num_heads + head;
+    const float* scale = a.value_scale + part.head * a.head_dim;
+    for (int64_t j = 0; j < a.head_dim; j++)
+      a.y[to * a.head_dim + j] =
+          part.sums[row * a.head_dim + j] / part.seen[row].sum * scale[j];
+  }
+}
+
+// Part `number` of the queries; false where there is no memory for it.
+bool attend(const Attention& a, int64_t number) {
+  Workspace space;
+  make_part(a, number, space);
+  space.memory = static_cast<char*>(aligned_alloc(64, static_cast<size_t>(space.used)));
+  if (!space.memory) return false;
+  space.used = 0;
+  Part part = make_part(a, number, space);
+  const int64_t num_rows = part.num_rows, last = part.position(num_rows - 1);
+  for (int64_t row = 0; row < num_rows; row++) part.seen[row] = {-INFINITY, 0.0f};
+  memset(part.sums, 0, static_cast<size_t>(num_rows * a.head_dim) * sizeof *part.sums);
+  for (int64_t row = 0; row < num_rows; row += ROWS)
+    make_queries(part, row, num_rows - row < ROWS ? num_rows - row : ROWS);
+  const int64_t cached = a.head_of(part.batch, part.head);
+  for (int64_t start = 0; start <= last; start += POSITIONS) {
+    part.block.keys = a.keys + cached + start * a.head_dim;
+    part.block.values = a.values + cached + start * a.head_dim;
+    part.block.count = last + 1 - start < POSITIONS ? last + 1 - start : POSITIONS;
+    if (!part.few()) {
+      lay_out_keys(part.block, a.head_dim, part.columns);
+      lay_out_values(part.block, a.head_dim, rounded_up(part.block.count, PROBABILITIES));
+    }
+    for (int64_t row = 0; row < num_rows; row += ROWS)
+      see_block(part, row, num_rows - row < ROWS ? num_rows - row : ROWS, start);
+  }
+  write_result(part);
+  free(space.memory);
+  return true;
+}
+
+} // namespace
+} // namespace kernels
