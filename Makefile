@@ -52,7 +52,8 @@ sanitize: .venv/installed
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 \
 	  PYTHONMALLOC=malloc KERNELS_LIBRARY=$(SANITIZED) $(BIN)/pytest \
-	  tests/runtime/kernels tests/toolchain/targets/cpu/test_tiles.py
+	  tests/runtime/kernels tests/toolchain/targets/cpu/test_tiles.py \
+	  tests/toolchain/targets/cpu/test_cached_attention.py
 
 # The library for aarch64, compiled by ziglang, and its instruction sets under QEMU against this
 # machine's. Takes qemu-user: `apt-get install qemu-user-static`, or QEMU_AARCH64=/a/qemu-aarch64.

@@ -13,7 +13,7 @@ __all__ = [
     "TILE_ROWS",
 ]
 
-KERNELS_VERSION: Final = 2  # of the layout of weights and of the library's functions
+KERNELS_VERSION: Final = 2  # of the library; a new layout of weights needs a lowest one too
 DOMAIN = "alpaca2"
 OPERATOR, ATTENTION = "TiledMatMul", "CachedAttention"
 TILE_ROWS = 16  # rows of a weight that lie together

@@ -139,7 +139,8 @@ class Kernels:
             (B, S, H, D).
 
         Raises:
-            ValueError: D is no multiple of 16 or above 256, or H none of G.
+            ValueError: D is no multiple of 16 or above 256, H none of G, or a new row lies outside
+                the cache.
         """
         batch_size, num_rows, num_heads, head_dim = query.shape
         kv_num_heads, cache_rows = keys.shape[1:3]
@@ -153,7 +154,10 @@ class Kernels:
             *(_address(array) for array in angles_and_cache),
         )
         if self._library.kernels_attend(ctypes.byref(attention)):
-            raise ValueError(f"no attention of {num_heads} heads of {head_dim} channels")
+            raise ValueError(
+                f"no attention of {num_heads} heads of {head_dim} channels up to rows "
+                f"{last_positions.tolist()} of {cache_rows}"
+            )
         return y
 
 

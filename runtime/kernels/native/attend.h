@@ -9,8 +9,7 @@
 namespace kernels {
 namespace { // each file its own copy, compiled for its own instructions
 
-constexpr int64_t ROWS = 24;    // of queries that pass the laid out positions together
-constexpr int64_t FEW_ROWS = 4; // that read the cache as it lies, since laying it out costs more
+constexpr int64_t ROWS = 24; // of queries that pass the laid out positions together
 
 // Scales of cached levels, as float16: all are 1, since queries and results have taken them.
 struct Ones {
@@ -22,7 +21,8 @@ struct Ones {
 constexpr Ones ONES;
 
 // Levels of rows that share one weight.
-ALONE Weights int8_weights(const uint8_t* levels, int64_t rows, int64_t columns, int64_t block_size) {
+ALONE Weights int8_weights(const uint8_t* levels, int64_t rows, int64_t columns,
+                           int64_t block_size) {
   return {levels, ONES.scales, rows, columns, static_cast<int>(block_size), 8};
 }
 
@@ -45,8 +45,7 @@ struct Workspace {
   }
 };
 
-// Up to ROWS_OF_A_PART rows of queries that share a head of keys and values: row i is of new row
-// i / group.
+// Some rows of the queries that share a head of keys and values: row i is of new row i / group.
 struct Part {
   const Attention& a;
   int64_t batch, head, first, num_rows;
@@ -69,9 +68,9 @@ struct Part {
 };
 
 ALONE Part make_part(const Attention& a, int64_t part, Workspace& space) {
-  const int64_t parts = a.parts_of_a_head(), first = part % parts * ROWS_OF_A_PART;
+  const int64_t parts = a.parts_of_a_head(), most = a.rows_of_a_part(), first = part % parts * most;
   const int64_t left = a.num_rows * a.group() - first, head_dim = a.head_dim;
-  const int64_t rows = left < ROWS_OF_A_PART ? left : ROWS_OF_A_PART;
+  const int64_t rows = left < most ? left : most;
   const int64_t together = rows < ROWS ? rows : ROWS, columns = rounded_up(head_dim, COLUMNS);
   return {a,
           part / parts / a.kv_num_heads,
@@ -107,9 +106,10 @@ void make_queries(Part& part, int64_t row, int64_t count) {
   }
   quantize(shape, x, rows, 0, count);
   for (int64_t r = 0; r < count; r++)
-    for (int64_t j = 0; j < a.head_dim; j++)
-      rest[r * a.head_dim + j] = x[r * a.head_dim + j] -
-                                 static_cast<float>(rows.levels[r * part.columns + j]) * rows.scales[r];
+    for (int64_t j = 0; j < a.head_dim; j++) {
+      const float level = rows.levels[r * part.columns + j];
+      rest[r * a.head_dim + j] = x[r * a.head_dim + j] - level * rows.scales[r];
+    }
   quantize(shape, x, rows, count, 2 * count);
 }
 
@@ -145,7 +145,8 @@ ALONE void add_values(Part& part, int64_t row, int64_t count, const Block& block
   for (int64_t channel = 0; channel < head_dim; channel += part.few() ? head_dim : TILE) {
     const int64_t width = part.few() ? head_dim : TILE;
     if (part.few()) {
-      for (int64_t r = 0; r < count; r++) weigh(block, head_dim, levels, r, part.weighed + r * width);
+      for (int64_t r = 0; r < count; r++)
+        weigh(block, head_dim, levels, r, part.weighed + r * width);
     } else {
       const int64_t columns = rounded_up(part.block.count, PROBABILITIES);
       const uint8_t* tile = block.value_levels + channel * columns;
@@ -200,7 +201,7 @@ bool attend(const Attention& a, int64_t number) {
   space.used = 0;
   Part part = make_part(a, number, space);
   const int64_t num_rows = part.num_rows, last = part.position(num_rows - 1);
-  for (int64_t row = 0; row < num_rows; row++) part.seen[row] = {-INFINITY, 0.0f};
+  for (int64_t row = 0; row < num_rows; row++) part.seen[row] = {-__FLT_MAX__, 0.0f};
   memset(part.sums, 0, static_cast<size_t>(num_rows * a.head_dim) * sizeof *part.sums);
   for (int64_t row = 0; row < num_rows; row += ROWS)
     make_queries(part, row, num_rows - row < ROWS ? num_rows - row : ROWS);

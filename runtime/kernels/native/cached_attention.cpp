@@ -1,11 +1,11 @@
 // Attention over an int8 cache as an operator of ONNX Runtime, alpaca2.CachedAttention, in the
 // session's thread pool. New rows are turned, appended to the cache and attend to all up to them.
 //
-//   inputs      query float32 (B, S, H D), key and value (B, S, G D) or both left out: then query has
-//               all three beside each other, (B, S, (H + 2 G) D); past_key and past_value int8
-//               (B, G, rows, D); last_positions int32 (B,), of each sequence's last new row; cos and
-//               sin float32 (rows, D / 2); key_scale and value_scale float32 (G, D)
-//   outputs     y float32 (B, S, H D), the caches, which may be the same memory as past_key and past_value
+//   inputs      query float32 (B, S, H D), key and value (B, S, G D) or both left out: then query
+//               has all three beside each other, (B, S, (H + 2 G) D); past_key and past_value int8
+//               (B, G, rows, D); last_positions int32 (B,), of each sequence's last new row; cos
+//               and sin float32 (rows, D / 2); key_scale and value_scale float32 (G, D)
+//   outputs     y float32 (B, S, H D); the caches, which may be past_key's and past_value's memory
 //   attributes  num_heads, kv_num_heads
 #include "attention.h"
 #include "instruction_sets.h"
@@ -17,7 +17,9 @@ namespace kernels {
 namespace {
 
 constexpr int64_t ROWS_AT_ONCE = 4; // that a thread appends
-enum Input { QUERY, KEY, VALUE, PAST_KEY, PAST_VALUE, LAST, COS, SIN, KEY_SCALE, VALUE_SCALE, INPUTS };
+enum Input {
+  QUERY, KEY, VALUE, PAST_KEY, PAST_VALUE, LAST, COS, SIN, KEY_SCALE, VALUE_SCALE, INPUTS
+};
 
 struct Kernel {
   const OrtApi* api;
@@ -47,7 +49,8 @@ void attend_part(void* user, size_t part) {
 
 OrtStatus* create(const OrtCustomOp*, const OrtApi* api, const OrtKernelInfo* info, void** made) {
   Kernel kernel = {api, &chosen(), 0, 0};
-  if (OrtStatus* s = api->KernelInfoGetAttribute_int64(info, "num_heads", &kernel.num_heads)) return s;
+  if (OrtStatus* s = api->KernelInfoGetAttribute_int64(info, "num_heads", &kernel.num_heads))
+    return s;
   if (OrtStatus* s = api->KernelInfoGetAttribute_int64(info, "kv_num_heads", &kernel.kv_num_heads))
     return s;
   void* memory = malloc(sizeof(Kernel));
@@ -114,10 +117,7 @@ OrtStatus* read_inputs(const OrtApi* api, OrtKernelContext* context, Attention& 
   a.cos = static_cast<const float*>(data[COS]), a.sin = static_cast<const float*>(data[SIN]);
   a.key_scale = static_cast<const float*>(data[KEY_SCALE]);
   a.value_scale = static_cast<const float*>(data[VALUE_SCALE]);
-  for (int64_t i = 0; i < a.batch_size; i++)
-    if (a.start(i) < 0 || a.last_positions[i] >= a.cache_rows)
-      return invalid(api, "CachedAttention: a new row lies outside the cache");
-  return nullptr;
+  return inside(a) ? nullptr : invalid(api, "CachedAttention: a new row lies outside the cache");
 }
 
 // Where the result goes; a cache that is not written where it was read is copied first.

@@ -23,6 +23,7 @@ ALONE void to_levels(const float* x, const float* scale, int64_t count, int8_t* 
   const float rounds = 0x1.8p23f; // what is added to it becomes an integer
   for (int64_t i = 0; i < count; i++) {
     float level = x[i] / scale[i];
+    level = level == level ? level : 0.0f;
     level = level > -128.0f ? level : -128.0f;
     level = level < 127.0f ? level : 127.0f;
     levels[i] = static_cast<int8_t>(static_cast<int32_t>(level + rounds - rounds));
@@ -101,7 +102,8 @@ ALONE void score(const Block& block, int64_t head_dim, const int16_t* levels, co
 }
 
 // Values times a row of probabilities, as the product of value_levels gives them.
-ALONE void weigh(const Block& block, int64_t head_dim, const QuantizedRows& x, int64_t row, float* y) {
+ALONE void weigh(const Block& block, int64_t head_dim, const QuantizedRows& x, int64_t row,
+                 float* y) {
   memset(y, 0, static_cast<size_t>(head_dim) * sizeof *y);
   for (int64_t first = 0; first < block.count; first += PROBABILITIES) {
     const int64_t at = first / PROBABILITIES * x.num_rows + row, left = block.count - first;

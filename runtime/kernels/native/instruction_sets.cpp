@@ -8,7 +8,7 @@
 namespace kernels {
 namespace {
 
-constexpr int LIBRARY_VERSION = 2; // of the layout of weights and of the functions below
+constexpr int LIBRARY_VERSION = 2; // of the operators and of the functions below
 constexpr int64_t LARGEST = 1 << 24;
 
 // Fastest first.
@@ -93,10 +93,10 @@ EXPORTED int kernels_multiply(const float* x, int64_t M, int64_t K, const uint8_
   return 0;
 }
 
-// Appends the new rows and computes their attention with what is selected, in this thread. 0, or -1.
+// Appends new rows and computes their attention with what is selected, in this thread. 0, or -1.
 EXPORTED int kernels_attend(const kernels::Attention* a) {
   using namespace kernels;
-  if (!supported(*a)) return -1;
+  if (!supported(*a) || !inside(*a)) return -1;
   for (int64_t i = 0; i < a->batch_size * a->num_rows; i++)
     chosen().append(*a, i / a->num_rows, i % a->num_rows);
   for (int64_t part = 0; part < a->num_parts(); part++)

@@ -33,8 +33,8 @@ struct Seen {
   float sum;     // of e^(score - largest)
 };
 
-// The sum of two rows of scores becomes e^(score - largest) in the first, with zeros from `count` on.
-// Returns what earlier sums are worth beside it. Rows are whole vectors of `padded` entries.
+// The sum of two rows of scores becomes e^(score - largest) in the first, with zeros from `count`
+// on. Returns what earlier sums are worth beside it. Rows are whole vectors of `padded` entries.
 ALONE float probabilities(float* scores, const float* others, int64_t count, int64_t padded,
                           Seen& seen) {
   const Lanes lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};

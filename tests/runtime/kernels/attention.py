@@ -45,13 +45,14 @@ def random_case(
     head_dim: int,
     *,
     spread: float = 3.0,
+    spare: int = 1,
 ) -> Case:
     """Sequences that have `starts` rows get `num_rows` more; H and G heads.
 
-    Channels of keys differ a hundredfold. The cache has a row more than any sequence.
+    Channels of keys differ a hundredfold. The cache has `spare` rows behind the longest sequence.
     """
     num_heads, kv_num_heads = heads
-    batch_size, cache_rows = len(starts), max(starts) + num_rows + 1
+    batch_size, cache_rows = len(starts), max(starts) + num_rows + spare
 
     def normal(*shape: int) -> Floats:
         return rng.standard_normal(shape).astype(np.float32)

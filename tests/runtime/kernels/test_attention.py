@@ -35,7 +35,7 @@ def with_set(kernels: Kernels, name: str, case: Case) -> bytes:
 def test_it_is_attention_over_what_the_cache_stands_for(
     kernels: Kernels, num_rows: int, starts: list[int], head_dim: int, heads: tuple[int, int]
 ) -> None:
-    case = random_case(np.random.default_rng(1), starts, num_rows, heads, head_dim)
+    case = random_case(np.random.default_rng(1), starts, num_rows, heads, head_dim, spare=0)
     y, keys, values = case.run(kernels)
     expected, expected_keys, expected_values = in_float64(case)
     for cached, wanted in ((keys, expected_keys), (values, expected_values)):
@@ -70,21 +70,26 @@ def test_every_instruction_set_gives_the_same_bits(
     assert len(results) == 1
 
 
-@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("head_dim", [48, 64])
+@pytest.mark.parametrize("heads", [(2, 2), (7, 1)])
 @pytest.mark.parametrize(("num_rows", "start"), [(2, 511), (7, 1020), (40, 490), (530, 0)])
 def test_a_row_comes_out_the_same_whatever_rows_are_beside_it(
-    kernels: Kernels, num_rows: int, start: int, heads: tuple[int, int]
+    kernels: Kernels, num_rows: int, start: int, heads: tuple[int, int], head_dim: int
 ) -> None:
-    case = random_case(np.random.default_rng(num_rows), [start], num_rows, heads, 64)
-    together = case.run(kernels)[0]
-    rows = case.arrays
-    for i in range(num_rows):
+    """And by whatever instruction set: few rows and many do not run the same code."""
+    case = random_case(np.random.default_rng(num_rows), [start], num_rows, heads, head_dim)
+    together, rows = case.run(kernels)[0], case.arrays
+    sets = [*kernels.instruction_sets] * num_rows
+    for i, name in zip(range(num_rows), sets, strict=False):
         rows |= {
             name: np.ascontiguousarray(getattr(case, name)[:, i : i + 1])
             for name in ("query", "key", "value")
         }
         rows["last_positions"] = np.array([start + i], np.int32)
-        np.testing.assert_array_equal(kernels.attend(**rows)[:, 0], together[:, i])
+        kernels.select(name)
+        alone = kernels.attend(**rows)
+        kernels.select(None)
+        np.testing.assert_array_equal(alone[:, 0], together[:, i])
 
 
 @pytest.mark.parametrize("bad", BAD)
@@ -99,6 +104,18 @@ def test_what_is_no_number_stays_in_its_row(kernels: Kernels, num_rows: int, bad
         assert np.isnan(y[0, 1, 1]).all()
         y[0, 1, 1] = clean[0, 1, 1]
         np.testing.assert_array_equal(y, clean)
+    kernels.select(None)
+
+
+def test_what_is_no_number_is_cached_as_zero(kernels: Kernels) -> None:
+    case = random_case(np.random.default_rng(6), [5], 2, (2, 2), 64)
+    case.key[0, 1, 0, 3] = case.value[0, 1, 0, 3] = np.nan
+    for name in kernels.instruction_sets:
+        kernels.select(name)
+        _, keys, values = case.run(kernels)
+        assert keys[0, 0, 6, [3, 35]].tolist() == [0, 0]  # both that are turned with it
+        assert values[0, 0, 6, 3] == 0
+        assert values[0, 0, 6].any()
     kernels.select(None)
 
 
@@ -124,4 +141,12 @@ def test_sizes_that_it_is_not_made_for_are_refused(
 ) -> None:
     case = random_case(np.random.default_rng(4), [0], 1, heads, head_dim)
     with pytest.raises(ValueError, match=f"of {heads[0]} heads of {head_dim} channels"):
+        case.run(kernels)
+
+
+@pytest.mark.parametrize("last", [-1, 1, 9, 2**31 - 1])
+def test_rows_outside_the_cache_are_refused(kernels: Kernels, last: int) -> None:
+    case = random_case(np.random.default_rng(4), [5], 3, (2, 2), 64)
+    case.last_positions[0] = last
+    with pytest.raises(ValueError, match=rf"up to rows \[{last}\] of 9"):
         case.run(kernels)

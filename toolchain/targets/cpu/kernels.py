@@ -1,4 +1,4 @@
-"""Whose kernels compute the products of a bundle; weighs nothing."""
+"""Whose kernels compute the products of a bundle, and attention over an int8 cache."""
 
 from profiles import BITS, Profile
 from runtime.kernels.build import LIBRARY
