@@ -41,7 +41,13 @@ COPIED = (
 )
 UNWANTED = shutil.ignore_patterns("__pycache__", "*.so")
 GENERATED = ("talk-fp32", "talk-int8", "talk-int4", "talk-int4-kv8", "chatml-fp32")
-PRECISIONS = ("int8", "int4", "fp32")  # those with several instruction sets first
+# Those with several instruction sets first.
+PRECISIONS: dict[str, Choices] = {
+    "int8": Choices(weights="int8"),
+    "int4": Choices(weights="int4"),
+    "int4-kv8": Choices(weights="int4", kv_cache="int8"),
+    "fp32": Choices(weights="fp32"),
+}
 
 
 def main(work: Path, bundles: Path, pages: list[Path]) -> int:
@@ -133,9 +139,9 @@ def _continued(box: Box, work: Path) -> Iterator[Compared]:
         export_mini(SHARED, Path(folder, "exported"))
         exported = load_bundle(Path(folder, "exported"))
         made = []
-        for weights in PRECISIONS:
-            made.append(Path(folder, f"mini-{weights}"))
-            compile_bundle(exported, made[-1], Choices(weights=weights), progress=SILENT)
+        for name, choices in PRECISIONS.items():
+            made.append(Path(folder, f"mini-{name}"))
+            compile_bundle(exported, made[-1], choices, progress=SILENT)
             shutil.copytree(made[-1], box.place(BUNDLES / made[-1].name))
         compare = partial(continued, box, checkpoint=checkpoint, work=Path(folder))
         with ThreadPoolExecutor(WORKERS) as pool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from profiles import KVCache
 from runtime.bundle.reader import load_bundle
 from runtime.kernels.library import Kernels
 from runtime.progress import SILENT
@@ -27,15 +28,23 @@ def kernels() -> Iterator[Kernels]:
     library.select(None)
 
 
-@pytest.mark.parametrize("weights", ["int4", "int8"])
+@pytest.mark.parametrize(
+    ("weights", "kv_cache"), [("int4", "float"), ("int8", "float"), ("int4", "int8")]
+)
 def test_every_instruction_set_says_the_same_tokens(
-    weights: str, kernels: Kernels, mini_exported: Path, shared_data: Path, tmp_path: Path
+    weights: str,
+    kv_cache: KVCache,
+    kernels: Kernels,
+    mini_exported: Path,
+    shared_data: Path,
+    tmp_path: Path,
 ) -> None:
-    """The products are the same bits. ONNX Runtime's sums depend in the last bit on where an array
-    happens to lie, with one thread too. Where an input of a product lies on the edge between two
-    levels of int8, that makes up to a tenth."""
+    """The products and attention are the same bits. ONNX Runtime's sums depend in the last bit on
+    where an array happens to lie, with one thread too. Where an input of a product lies on the edge
+    between two levels of int8, that makes up to a tenth."""
     exported = load_bundle(mini_exported)
-    bundle = compile_bundle(exported, tmp_path / "out", Choices(weights=weights), progress=SILENT)
+    choices = Choices(weights=weights, kv_cache=kv_cache)
+    bundle = compile_bundle(exported, tmp_path / "out", choices, progress=SILENT)
     assert bundle.manifest.kernels is not None
     asked = prompts(shared_data / "alpaca2-mini", NUM_PROMPTS)
     fastest, *others = kernels.instruction_sets
