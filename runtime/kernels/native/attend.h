@@ -58,7 +58,13 @@ struct Part {
   QuantizedRows levels;  // of probabilities
   Block block;
 
-  ALONE int64_t position(int64_t row) const { return a.start(batch) + (first + row) / a.group(); }
+  ALONE int64_t new_row(int64_t row) const { return (first + row) / a.group(); }
+  ALONE int64_t position(int64_t row) const { return a.start(batch) + new_row(row); }
+  // Of the queries, and of the result.
+  ALONE int64_t row_of_all(int64_t row) const { return batch * a.num_rows + new_row(row); }
+  ALONE int64_t query_head(int64_t row) const {
+    return head * a.group() + (first + row) % a.group();
+  }
   ALONE bool few() const { return num_rows <= FEW_ROWS; }
   // Of ROWS rows or fewer, from row `row` on.
   ALONE QuantizedRows queries_from(int64_t row, int64_t count) const {
@@ -98,10 +104,9 @@ void make_queries(Part& part, int64_t row, int64_t count) {
   float* x = part.scores; // (2 count, D)
   float* rest = x + count * a.head_dim;
   for (int64_t r = 0; r < count; r++) {
-    const int64_t i = part.first + row + r, head = part.head * a.group() + i % a.group();
-    const int64_t from = part.batch * a.num_rows + i / a.group();
-    rotate(a, a.query + from * a.query_stride + head * a.head_dim, part.position(row + r),
-           x + r * a.head_dim);
+    const float* query = a.query + part.row_of_all(row + r) * a.query_stride +
+                         part.query_head(row + r) * a.head_dim;
+    rotate(a, query, part.position(row + r), x + r * a.head_dim);
     for (int64_t j = 0; j < a.head_dim; j++) x[r * a.head_dim + j] *= scale[j] * softer;
   }
   quantize(shape, x, rows, 0, count);
@@ -133,29 +138,24 @@ ALONE void score_rows(Part& part, int64_t row, int64_t count, const Block& block
   }
 }
 
-// Sums of values that row `row` and the next ones get from this block; `kept` is what earlier ones
-// are worth.
-ALONE void add_values(Part& part, int64_t row, int64_t count, const Block& block, int64_t padded,
-                      const float* kept) {
+// What the rows get of the block's values, (count, D), from their probabilities.
+ALONE void weigh_rows(Part& part, int64_t count, const Block& block, int64_t padded) {
   const int64_t head_dim = part.a.head_dim;
-  const Weights shape = int8_weights(nullptr, 0, padded, PROBABILITIES);
   QuantizedRows levels = part.levels;
   levels.num_rows = count;
-  quantize(shape, part.scores, levels, 0, count);
-  for (int64_t channel = 0; channel < head_dim; channel += part.few() ? head_dim : TILE) {
-    const int64_t width = part.few() ? head_dim : TILE;
-    if (part.few()) {
-      for (int64_t r = 0; r < count; r++)
-        weigh(block, head_dim, levels, r, part.weighed + r * width);
-    } else {
-      const int64_t columns = rounded_up(part.block.count, PROBABILITIES);
-      const uint8_t* tile = block.value_levels + channel * columns;
-      multiply(int8_weights(tile, TILE, padded, PROBABILITIES), levels, part.weighed, 0, 1);
-    }
-    for (int64_t r = 0; r < count; r++) {
-      float* sums = part.sums + (row + r) * head_dim + channel;
-      for (int64_t i = 0; i < width; i++) sums[i] = sums[i] * kept[r] + part.weighed[r * width + i];
-    }
+  quantize(int8_weights(nullptr, 0, padded, PROBABILITIES), part.scores, levels, 0, count);
+  if (part.few()) {
+    for (int64_t r = 0; r < count; r++)
+      weigh(block, head_dim, levels, r, part.weighed + r * head_dim);
+    return;
+  }
+  const int64_t columns = rounded_up(part.block.count, PROBABILITIES); // of all positions laid out
+  for (int64_t channel = 0; channel < head_dim; channel += TILE) {
+    float tile[ROWS * TILE];
+    const uint8_t* values = block.value_levels + channel * columns;
+    multiply(int8_weights(values, TILE, padded, PROBABILITIES), levels, tile, 0, 1);
+    for (int64_t r = 0; r < count; r++)
+      memcpy(part.weighed + r * head_dim + channel, tile + r * TILE, TILE * sizeof *tile);
   }
 }
 
@@ -167,7 +167,7 @@ void see_block(Part& part, int64_t row, int64_t count, int64_t start) {
   if (reach < block.count) block.count = reach;
   const int64_t padded = rounded_up(block.count, LANES);
   score_rows(part, row, count, block, padded);
-  float kept[ROWS];
+  float kept[ROWS]; // what earlier sums are worth
   for (int64_t r = 0; r < count; r++) {
     const int64_t visible = part.position(row + r) + 1 - start;
     float* scores = part.scores + r * padded;
@@ -177,14 +177,18 @@ void see_block(Part& part, int64_t row, int64_t count, int64_t start) {
     else
       kept[r] = probabilities(scores, scores + count * padded, visible, padded, part.seen[row + r]);
   }
-  add_values(part, row, count, block, padded, kept);
+  weigh_rows(part, count, block, padded);
+  const int64_t head_dim = part.a.head_dim;
+  float* sums = part.sums + row * head_dim;
+  for (int64_t r = 0; r < count; r++)
+    for (int64_t i = r * head_dim; i < (r + 1) * head_dim; i++)
+      sums[i] = sums[i] * kept[r] + part.weighed[i];
 }
 
 ALONE void write_result(const Part& part) {
   const Attention& a = part.a;
   for (int64_t row = 0; row < part.num_rows; row++) {
-    const int64_t i = part.first + row, head = part.head * a.group() + i % a.group();
-    const int64_t to = (part.batch * a.num_rows + i / a.group()) * a.num_heads + head;
+    const int64_t to = part.row_of_all(row) * a.num_heads + part.query_head(row);
     const float* scale = a.value_scale + part.head * a.head_dim;
     for (int64_t j = 0; j < a.head_dim; j++)
       a.y[to * a.head_dim + j] =

@@ -128,8 +128,10 @@ def test_what_lies_behind_the_new_rows_is_not_seen(kernels: Kernels, num_rows: i
     np.testing.assert_array_equal(other.run(kernels)[0], case.run(kernels)[0])
 
 
-def test_one_position_gives_its_value(kernels: Kernels) -> None:
-    case = random_case(np.random.default_rng(3), [0], 1, (4, 2), 32)
+@pytest.mark.parametrize("spread", [3.0, 3000.0])
+def test_one_position_gives_its_value(kernels: Kernels, spread: float) -> None:
+    """However far its score is from zero, on either side."""
+    case = random_case(np.random.default_rng(3), [0], 1, (4, 2), 32, spread=spread)
     y, _, values = case.run(kernels)
     expected = values[:, :, 0] * case.value_scale
     np.testing.assert_allclose(y[:, 0], np.repeat(expected, 2, axis=1), rtol=1e-6)

@@ -72,7 +72,8 @@ def compile_for_cpu(
         with named("quantize_cache", "give --kv-cache float"):
             QuantizeCache(manifest.model, scales)(models[DECODER])
         if OWN_KERNELS in names and manifest.model.head_dim <= MAX_HEAD_DIM:
-            OwnAttention(manifest.model)(models[DECODER])
+            with named("own_attention", "give --kernels onnxruntime"):
+                OwnAttention(manifest.model)(models[DECODER])
     for path, model in models.items():
         writer.files.write(path, [ir.to_proto(model).SerializeToString()])
     graphs = (

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from runtime.kernels.layout import ATTENTION, DOMAIN
 from runtime.kernels.library import Kernels
-from runtime.sessions.onnx.quiet_ort import FATAL_ONLY, ort
+from runtime.sessions.onnx.quiet_ort import ort
 from tests.runtime.kernels.attention import Case, random_case
+from tests.toolchain.targets.cpu.one_node import open_node
 
 INPUTS = ("query", "key", "value", "keys", "values", "last_positions", "cos", "sin")
 SCALES = ("key_scale", "value_scale")
@@ -46,16 +47,7 @@ def open_attention(
     dtypes = (ir.DataType.FLOAT, ir.DataType.INT8, ir.DataType.INT8)
     for output, name, dtype in zip(node.outputs, ("y", "k", "v"), dtypes, strict=True):
         output.name, output.dtype = name, dtype
-    graph = ir.Graph(
-        list(values.values()), node.outputs, nodes=[node],
-        opset_imports={"": 17, DOMAIN: 1}, name="one",
-    )  # fmt: skip
-    options = ort.SessionOptions()
-    options.log_severity_level = FATAL_ONLY
-    options.intra_op_num_threads = threads
-    options.register_custom_ops_library(str(kernels.path))
-    proto = ir.to_proto(ir.Model(graph, ir_version=8)).SerializeToString()
-    return ort.InferenceSession(proto, options)
+    return open_node(kernels, list(values.values()), node, threads=threads)
 
 
 def given(case: Case, *, packed: bool = False) -> Arrays:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from runtime.kernels.layout import BITS, BLOCK_SIZES, DOMAIN, OPERATOR
 from runtime.kernels.library import Kernels
-from runtime.sessions.onnx.quiet_ort import FATAL_ONLY, ort
+from runtime.sessions.onnx.quiet_ort import ort
+from tests.toolchain.targets.cpu.one_node import open_node
 from toolchain.targets.cpu.blocks import dequantize_blocks, quantize_blocks
 from toolchain.targets.cpu.tiles import tiled
 
@@ -26,16 +27,7 @@ def open_product(
     ]
     node = ir.node(OPERATOR, [x, *constants], attributes, domain=DOMAIN)
     node.outputs[0].name, node.outputs[0].dtype = "y", ir.DataType.FLOAT
-    graph = ir.Graph(
-        [x], node.outputs, nodes=[node], initializers=constants,
-        opset_imports={"": 17, DOMAIN: 1}, name="one",
-    )  # fmt: skip
-    options = ort.SessionOptions()
-    options.log_severity_level = FATAL_ONLY
-    options.intra_op_num_threads = threads
-    options.register_custom_ops_library(str(kernels.path))
-    proto = ir.to_proto(ir.Model(graph, ir_version=8)).SerializeToString()
-    return ort.InferenceSession(proto, options)
+    return open_node(kernels, [x], node, constants, threads)
 
 
 def run(session: ort.InferenceSession, x: NDArray[np.float32]) -> NDArray[np.float32]:
